@@ -1,0 +1,122 @@
+//! Links, addresses, routes, service rules and DNS on Linux. No Kubernetes, no external program.
+//!
+//! Everything made here carries the instance's id (`tt<instance>...`), so that several instances share a machine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Why the network could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step failed in the kernel: what was being done, and the error.
+    #[error("{0}: {1}")]
+    System(String, #[source] std::io::Error),
+    /// No address is left in the node's range.
+    #[error("no free address in {0}")]
+    Exhausted(IpNet),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The result of a network operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What one node's network is made from. Addresses are lists: the first is the primary family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The instance's id, at most 6 characters of `[a-z0-9]`.
+    pub instance: String,
+    /// `/run/trimtab/<instance>/netns` and the like: where namespaces are bind-mounted.
+    pub run_dir: PathBuf,
+    /// Leases of addresses, so that a restart gives none twice.
+    pub data_dir: PathBuf,
+    /// This node's pod ranges, one a family.
+    pub pod_cidrs: Vec<IpNet>,
+    /// All pods' ranges: traffic that leaves them is masqueraded.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// This node's own addresses.
+    pub node_ips: Vec<IpAddr>,
+    /// Bytes; pods get the same.
+    pub mtu: u32,
+}
+
+/// A pod's place in the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The id it was made for.
+    pub id: String,
+    /// A bind-mounted network namespace.
+    pub namespace: PathBuf,
+    /// Its addresses, primary family first.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How to reach the pods of another node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Peer {
+    pub pod_cidrs: Vec<IpNet>,
+    pub node_ip: IpAddr,
+}
+
+/// A transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// One virtual address and port, and where it leads. `endpoints` is already filtered (ready, or terminating ones where
+/// none is ready; local ones under a local policy) and sorted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frontend {
+    /// What is matched.
+    pub at: FrontendAddress,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where connections go, each with equal probability; none means they are rejected.
+    pub endpoints: Vec<SocketAddr>,
+    /// Seconds for which a client address stays with its endpoint; 0 is no affinity.
+    pub affinity_seconds: u32,
+    /// Source ranges that may connect; empty means all.
+    pub source_ranges: Vec<IpNet>,
+    /// Keep the client's address (local external traffic policy): no masquerade.
+    pub keep_source: bool,
+}
+
+/// What a frontend matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FrontendAddress {
+    /// A cluster, external or load balancer address.
+    Ip(SocketAddr),
+    /// A port of every local address of the node.
+    NodePort(u16),
+    /// A host port: of one local address, or of all (`None`).
+    HostPort(Option<IpAddr>, u16),
+}
+
+// To be built:
+//
+// pub struct Network { .. }
+// impl Network {
+//     /// Bridge, forwarding, masquerade and the instance's nftables table; adopts what an earlier process left.
+//     pub async fn open(config: Config) -> Result<Self>;
+//     /// A namespace with loopback up, a veth, addresses and a default route. Idempotent by id.
+//     pub async fn attach(&self, id: &str) -> Result<Attachment>;
+//     /// Takes it all away. Idempotent.
+//     pub async fn detach(&self, id: &str) -> Result<()>;
+//     pub fn attachments(&self) -> Vec<Attachment>;
+//     /// Routes to other nodes' pods: exactly these.
+//     pub async fn set_peers(&self, peers: &[Peer]) -> Result<()>;
+//     /// Service rules: exactly these; only differences are sent, in one transaction, and no packet is lost by it.
+//     pub async fn set_frontends(&self, frontends: &[Frontend]) -> Result<()>;
+//     /// Removes everything an instance made.
+//     pub async fn purge(instance: &str, run_dir: &Path) -> Result<()>;
+// }
+// pub mod dns: a server whose records are a value that can be replaced at any time, with forwarding of all else.

@@ -1,0 +1,27 @@
+//! Containers on Linux: namespaces, cgroups, mounts, seccomp, capabilities. Synchronous, single-threaded, no tokio,
+//! no Kubernetes.
+//!
+//! Front ends: the OCI command line ([`oci`]), and the pod shim ([`shim`]) with the client that the node agent uses
+//! ([`pod`]).
+
+pub mod pod;
+
+/// Why the runtime could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step failed in the kernel: what was being done, and the error.
+    #[error("{0}: {1}")]
+    System(String, #[source] std::io::Error),
+    /// The request itself is wrong: the field, and what is wrong with it.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such container or pod.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The container is not in a state that allows it.
+    #[error("{0}")]
+    State(String),
+}
+
+/// The result of a runtime operation.
+pub type Result<T> = std::result::Result<T, Error>;

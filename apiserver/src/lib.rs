@@ -8,5 +8,11 @@ pub mod attributes;
 pub mod authz;
 pub mod entropy;
 pub mod identity;
+pub mod parts;
 pub mod proxy;
+pub mod server;
 pub mod view;
+
+pub use attributes::User;
+pub use parts::Parts;
+pub use server::{Config, Error, Server};

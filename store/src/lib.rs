@@ -9,6 +9,10 @@ use futures::stream::BoxStream;
 pub mod embedded;
 pub mod etcd;
 pub mod memory;
+mod served;
+mod state;
+
+pub use served::MAX_TXN_BYTES;
 
 /// A point in the store's history: every committed transaction has its own, one higher than the last.
 pub type Revision = u64;
@@ -156,6 +160,9 @@ pub enum Error {
     /// A key or value is too large; its size and the limit, in bytes.
     #[error("request of {0} bytes exceeds the limit of {1}")]
     TooLarge(usize, usize),
+    /// The request makes no sense, such as one key twice in a transaction.
+    #[error("invalid request: {0}")]
+    Invalid(String),
     /// The disk is full: writes are refused, reads and deletes go on.
     #[error("no space left: writes are refused until space is freed")]
     NoSpace,

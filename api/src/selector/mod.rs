@@ -1,0 +1,7 @@
+//! Label and field selectors, parsed and matched as apimachinery does, with its error texts.
+
+mod field;
+mod label;
+
+pub use field::{FieldRequirement, FieldSelector};
+pub use label::{LabelRequirement, LabelSelector, Operator};

@@ -2,6 +2,8 @@
 
 use api::{ObjectName, Timestamp};
 
+use crate::resource::Resource;
+
 /// The result of one decision, a value before it is a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<E> {
@@ -22,13 +24,29 @@ impl<E> Default for Outcome<E> {
     }
 }
 
-/// An object to fetch from the API server.
+/// Something to ask the API server afresh. The answer is put into the World, where `World::live` finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Live {
+    /// One object, as metadata only.
+    Object(Resource, ObjectName),
+    /// The metadata of all objects of a resource in a namespace.
+    List(Resource, String),
+    /// What discovery says the server has now.
+    Resources,
+    /// Whether somebody may do something (a SubjectAccessReview).
+    Access(Access),
+}
+
+/// The question of a SubjectAccessReview about a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub struct Live {
-    pub api_version: String,
-    pub kind: String,
-    pub object: ObjectName,
+pub struct Access {
+    pub user: String,
+    pub groups: Vec<String>,
+    pub verb: &'static str,
+    pub group: &'static str,
+    pub resource: &'static str,
+    pub subresource: &'static str,
 }
 
 /// Why a decision is as it is: a word for machines (CamelCase) and a sentence for people.

@@ -1,0 +1,89 @@
+//! Owner references: who controls an object, and taking or giving up that control
+//! (`pkg/controller/controller_ref_manager.go`).
+
+use api::ObjectName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use serde_json::{Value, json};
+
+use crate::effect::{Effect, PatchKind, Target, Told};
+use crate::resource::{Key, Kind, Resource};
+use crate::selector;
+use crate::world::World;
+
+/// The owner that controls an object.
+pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
+}
+
+/// Whether an object is controlled by the object of a uid.
+pub fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
+    controller(meta).is_some_and(|o| Some(&o.uid) == owner.uid.as_ref())
+}
+
+/// A controlling owner reference to an object, as JSON.
+pub fn reference<T: Kind>(owner: &T) -> Value {
+    let meta = owner.metadata();
+    json!({
+        "apiVersion": T::API_VERSION, "kind": T::KIND, "name": meta.name, "uid": meta.uid,
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// The key of the controller of an object, if it is of kind `T`.
+pub fn controller_key<T: Kind>(meta: &ObjectMeta) -> Option<Key> {
+    let owner = controller(meta).filter(|o| o.kind == T::KIND && same_group(&o.api_version, T::GROUP))?;
+    let namespace = if Resource::of::<T>().namespaced { meta.namespace.clone() } else { None };
+    Some(Key::of::<T>(ObjectName { namespace: namespace.unwrap_or_default(), name: owner.name.clone() }))
+}
+
+fn same_group(api_version: &str, group: &str) -> bool {
+    api_version.split_once('/').map_or("", |(g, _)| g) == group
+}
+
+/// What a controller has: the objects it controls, and the effects that adopt orphans and release those that no
+/// longer match. Adopted objects count at once; released ones no longer.
+pub struct Claim<'a, T> {
+    /// Those it controls, or will after the effects.
+    pub objects: Vec<&'a T>,
+    /// Adoptions and releases.
+    pub effects: Vec<Effect>,
+}
+
+/// Claims the objects of kind `T` in the owner's namespace for it. An owner that is being deleted adopts nothing.
+pub fn claim<'a, O: Kind, T: Kind>(world: &'a World, owner: &O, selector: &LabelSelector) -> Claim<'a, T> {
+    let meta = owner.metadata();
+    let deleting = meta.deletion_timestamp.is_some();
+    let mut claim = Claim { objects: Vec::new(), effects: Vec::new() };
+    for object in world.in_namespace::<T>(meta.namespace.as_deref().unwrap_or_default()) {
+        let theirs = object.metadata();
+        let matches = selector::matches(selector, theirs.labels.as_ref());
+        match controller(theirs) {
+            Some(o) if Some(&o.uid) == meta.uid.as_ref() => match matches || deleting {
+                true => claim.objects.push(object),
+                false => claim.effects.push(release(object, meta)),
+            },
+            None if matches && !deleting && theirs.deletion_timestamp.is_none() => {
+                claim.effects.push(adopt(object, owner));
+                claim.objects.push(object);
+            }
+            _ => {}
+        }
+    }
+    claim
+}
+
+/// Adds a controlling owner reference. The uid in the patch makes it fail on another object of the same name.
+fn adopt<O: Kind, T: Kind>(object: &T, owner: &O) -> Effect {
+    let body = json!({"metadata": {"ownerReferences": [reference(owner)], "uid": object.metadata().uid}});
+    strategic(object, body)
+}
+
+fn release<T: Kind>(object: &T, owner: &ObjectMeta) -> Effect {
+    let drop = json!({"$patch": "delete", "uid": owner.uid});
+    strategic(object, json!({"metadata": {"ownerReferences": [drop], "uid": object.metadata().uid}}))
+}
+
+fn strategic<T: Kind>(object: &T, body: Value) -> Effect {
+    let (target, kind) = (Target::of(object), PatchKind::Strategic);
+    Effect::Patch { target, subresource: "", kind, body, told: Told::default() }
+}

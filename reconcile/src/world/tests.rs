@@ -1,0 +1,89 @@
+//! Late, doubled and lost events against our own writes.
+
+use std::sync::Arc;
+
+use api::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use crate::{Object, Resource, World};
+
+fn map(name: &str, uid: &str, revision: u64) -> Arc<dyn Object> {
+    let mut map = ConfigMap::default();
+    map.metadata.name = Some(name.into());
+    map.metadata.namespace = Some("ns".into());
+    map.metadata.uid = Some(uid.into());
+    map.metadata.resource_version = Some(revision.to_string());
+    Arc::new(map)
+}
+
+/// Runs a script of events and says what the world shows after each.
+fn check(script: &str, expect: &str) {
+    let resource = Resource::of::<ConfigMap>();
+    let mut world = World::default();
+    world.keep(&resource, &[]);
+    let now = Timestamp::UNIX_EPOCH;
+    let mut shown = String::new();
+    for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let object = |s: &str| {
+            let (uid, revision) = s.split_once('@').unwrap();
+            map(uid.split('/').next().unwrap(), uid, revision.parse().unwrap())
+        };
+        let changed = match words.as_slice() {
+            ["list", revision, rest @ ..] => {
+                let objects = rest.iter().map(|s| object(s)).collect();
+                !world.listed(&resource, objects, revision.parse().unwrap(), now).is_empty()
+            }
+            ["watch", s] => world.said(&resource, object(s), now).is_some(),
+            ["watch-gone", s] => world.said_gone(&resource, object(s).as_ref()).is_some(),
+            ["wrote", s] => world.wrote(&resource, object(s), now).is_some(),
+            ["wrote-gone", uid] => world.wrote_gone(&resource, uid).is_some(),
+            other => panic!("unknown step {other:?}"),
+        };
+        let objects: Vec<String> = world
+            .objects(&resource)
+            .map(|o| {
+                let m = o.metadata();
+                format!("{}@{}", m.uid.as_deref().unwrap(), m.resource_version.as_deref().unwrap())
+            })
+            .collect();
+        let objects = if objects.is_empty() { "-".into() } else { objects.join(" ") };
+        shown += &format!("{objects}{}\n", if changed { " *" } else { "" });
+    }
+    let expect: String = expect.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| format!("{l}\n")).collect();
+    assert_eq!(shown, expect, "after\n{script}");
+}
+
+#[test]
+fn a_write_is_shown_until_the_watch_catches_up_and_changes_once() {
+    check(
+        "list 5 a/1@3
+         wrote a/1@7
+         watch a/1@6
+         watch a/1@7
+         watch a/1@8",
+        "a/1@3 *
+         a/1@7 *
+         a/1@7
+         a/1@7
+         a/1@8 *",
+    );
+}
+
+#[test]
+fn a_relist_from_before_a_creation_keeps_it_and_one_from_after_decides() {
+    check("list 5\nwrote a/1@7\nlist 6\nlist 8", "-\na/1@7 *\na/1@7\n- *");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_deletion_was_seen_does_not_raise_the_dead() {
+    check("list 5\nwatch a/1@6\nwatch-gone a/1@8\nwrote a/1@6", "-\na/1@6 *\n- *\n-");
+}
+
+#[test]
+fn a_deleted_object_stays_gone_though_older_events_arrive_and_its_name_is_free() {
+    check(
+        "list 5 a/1@3\nwrote-gone a/1\nwatch a/1@6\nwatch a/2@9\nwatch-gone a/1@8",
+        "a/1@3 *\n- *\n-\na/2@9 *\na/2@9",
+    );
+}

@@ -4,7 +4,9 @@
 //! Front ends: the OCI command line ([`oci`]), and the pod shim ([`shim`]) with the client that the node agent uses
 //! ([`pod`]).
 
+pub mod oci;
 pub mod pod;
+pub mod shim;
 
 /// Why the runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]

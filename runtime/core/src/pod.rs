@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -39,7 +39,7 @@ pub struct PodConfig {
     /// The pod's cgroup, relative to every hierarchy's root: `trimtab-<instance>/burstable/pod<uid>`.
     pub cgroup: PathBuf,
     /// Limits of the pod's cgroup as OCI resources.
-    pub resources: oci_spec::runtime::LinuxResources,
+    pub resources: LinuxResources,
 }
 
 /// A container's root filesystem.
@@ -147,47 +147,96 @@ impl Shim {
     /// as `program shim <run_dir>`.
     pub fn start(program: &Path, config: &PodConfig) -> Result<Self> {
         let _ = program;
-        Err(crate::Error::Invalid(format!("not built: {}", config.id)))
+        Err(absent(&config.run_dir))
     }
 
     /// Finds a running shim by its run directory, of this or an older version; `NotFound` where there is none alive
     /// (its exit files may still be read with [`Shim::exits`]).
     pub fn adopt(run_dir: &Path) -> Result<Self> {
-        Err(crate::Error::NotFound(run_dir.display().to_string()))
+        Err(absent(run_dir))
     }
 
     /// The pod's configuration, as it was started.
     pub fn config(&self) -> Result<PodConfig> {
-        Err(crate::Error::NotFound(self.run_dir.display().to_string()))
+        Err(absent(&self.run_dir))
+    }
+
+    /// What a shim left on disk about its containers, also when it is dead. A container without an exit record whose
+    /// shim is dead has ended in an unknown way: its `exit` is `None`.
+    pub fn exits(run_dir: &Path) -> Result<Vec<ContainerState>> {
+        Err(absent(run_dir))
+    }
+
+    /// Creates and starts a container; returns once exec has happened. The error names the stage that failed.
+    pub fn start_container(&self, config: &ContainerConfig) -> Result<ContainerState> {
+        let _ = config;
+        Err(absent(&self.run_dir))
+    }
+
+    /// All containers, ended ones included.
+    pub fn containers(&self) -> Result<Vec<ContainerState>> {
+        Err(absent(&self.run_dir))
+    }
+
+    /// Sends a signal to a container's init, or with `all` to every process of its cgroup. A container that has
+    /// ended is no error.
+    pub fn signal(&self, container: &str, signal: i32, all: bool) -> Result<()> {
+        let _ = (container, signal, all);
+        Err(absent(&self.run_dir))
+    }
+
+    /// Forgets an ended container and removes its cgroup; the scratch directory and the log stay. `State` while it
+    /// runs, no error where it is already gone.
+    pub fn remove_container(&self, container: &str) -> Result<()> {
+        let _ = container;
+        Err(absent(&self.run_dir))
+    }
+
+    /// Runs a process in a container.
+    pub fn exec(&self, config: &ExecConfig) -> Result<Streams> {
+        let _ = config;
+        Err(absent(&self.run_dir))
+    }
+
+    /// The streams of a running container's init: its output from now on, and its stdin where `stdin` is asked for
+    /// and the container keeps one open. A session that does not read its pipe is ended when the pipe is full.
+    pub fn attach(&self, container: &str, stdin: bool) -> Result<Streams> {
+        let _ = (container, stdin);
+        Err(absent(&self.run_dir))
+    }
+
+    /// Closes and reopens the log file (after somebody moved it).
+    pub fn reopen_log(&self, container: &str) -> Result<()> {
+        let _ = container;
+        Err(absent(&self.run_dir))
+    }
+
+    /// New limits for a container or (`None`) the pod.
+    pub fn update(&self, container: Option<&str>, resources: &LinuxResources) -> Result<()> {
+        let _ = (container, resources);
+        Err(absent(&self.run_dir))
+    }
+
+    /// Usage of a container or (`None`) the pod.
+    pub fn stats(&self, container: Option<&str>) -> Result<Stats> {
+        let _ = container;
+        Err(absent(&self.run_dir))
+    }
+
+    /// A non-blocking descriptor that becomes readable whenever the state of some container changed; read it empty,
+    /// then ask [`Shim::containers`]. Level, not edge: a change between two reads is not lost. It hangs up (a read of
+    /// nothing) when the shim ends.
+    pub fn changes(&self) -> Result<OwnedFd> {
+        Err(absent(&self.run_dir))
+    }
+
+    /// Kills everything in the pod, removes mounts, cgroups and the run directory, ends the shim. Idempotent; works
+    /// also where the shim is dead (then from the files in `run_dir`).
+    pub fn destroy(run_dir: &Path) -> Result<()> {
+        Err(absent(run_dir))
     }
 }
 
-// The rest of the handle, to be built:
-//
-// impl Shim {
-//     /// Exit records that a shim left on disk, also when it is dead.
-//     pub fn exits(run_dir: &Path) -> Result<Vec<ContainerState>>;
-//     /// Creates and starts a container; returns once exec has happened. The error names the stage that failed.
-//     pub fn start_container(&self, config: &ContainerConfig) -> Result<ContainerState>;
-//     /// All containers, ended ones included.
-//     pub fn containers(&self) -> Result<Vec<ContainerState>>;
-//     /// Sends a signal to a container's init (or to every process of it).
-//     pub fn signal(&self, container: &str, signal: i32, all: bool) -> Result<()>;
-//     /// Forgets an ended container: unmounts its root, removes its cgroup; the scratch directory stays.
-//     pub fn remove_container(&self, container: &str) -> Result<()>;
-//     /// Runs a process in a container.
-//     pub fn exec(&self, config: &ExecConfig) -> Result<Streams>;
-//     /// The streams of a running container's init.
-//     pub fn attach(&self, container: &str, stdin: bool) -> Result<Streams>;
-//     /// Closes and reopens the log file (after somebody moved it).
-//     pub fn reopen_log(&self, container: &str) -> Result<()>;
-//     /// New limits for a container or (None) the pod.
-//     pub fn update(&self, container: Option<&str>, resources: &LinuxResources) -> Result<()>;
-//     pub fn stats(&self, container: Option<&str>) -> Result<Stats>;
-//     /// A descriptor that becomes readable whenever the state of some container changed; read it empty, then ask
-//     /// `containers`. Level, not edge: a change between two reads is not lost. It hangs up when the shim ends.
-//     pub fn changes(&self) -> Result<OwnedFd>;
-//     /// Kills everything in the pod, removes mounts, cgroups and the run directory, ends the shim. Idempotent; works
-//     /// also where the shim is dead (then from the files in `run_dir`).
-//     pub fn destroy(run_dir: &Path) -> Result<()>;
-// }
+fn absent(run_dir: &Path) -> crate::Error {
+    crate::Error::NotFound(run_dir.display().to_string())
+}

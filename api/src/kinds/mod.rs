@@ -2,6 +2,16 @@
 //!
 //! To add a kind's rules: one file with a type that implements [`Rules`], one line in [`RULES`].
 
+mod cell;
+mod config_map;
+mod deployment;
+mod namespace;
+mod pod;
+mod pod_spec;
+mod replica_set;
+mod secret;
+mod service;
+
 use serde_json::Value;
 
 use crate::{Document, Timestamp, field};
@@ -66,6 +76,26 @@ pub trait Rules: Send + Sync {
         Vec::new()
     }
 
+    /// Whether an update of an object that is not there creates it (`AllowCreateOnUpdate`).
+    fn create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update may leave the resourceVersion out (`AllowUnconditionalUpdate`).
+    fn unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Whether a status that comes with a new object is kept, as a Node's is.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
+    /// The `conditions` of the table row: those of a finished pod.
+    fn row_conditions(&self, _object: &Document) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// The cells of the table row, in the order of the schema table's columns; `None` means: only name and age.
     fn cells(&self, _object: &Document, _now: Timestamp) -> Option<Vec<Value>> {
         None
@@ -91,7 +121,15 @@ pub struct Plain;
 impl Rules for Plain {}
 
 /// The rules of every built-in kind that has some: group, kind, rules.
-pub const RULES: &[(&str, &str, &dyn Rules)] = &[];
+pub const RULES: &[(&str, &str, &dyn Rules)] = &[
+    ("", "ConfigMap", &config_map::ConfigMap),
+    ("", "Namespace", &namespace::Namespace),
+    ("", "Pod", &pod::Pod),
+    ("", "Secret", &secret::Secret),
+    ("", "Service", &service::Service),
+    ("apps", "Deployment", &deployment::Deployment),
+    ("apps", "ReplicaSet", &replica_set::ReplicaSet),
+];
 
 /// The rules of a built-in kind.
 pub fn rules(group: &str, kind: &str) -> &'static dyn Rules {

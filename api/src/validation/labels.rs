@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{invalid_each, list, map, text, text_of};
+use super::{invalid_each, text};
 use crate::field::{Error, Errors, Path};
+use crate::tree::{self, list, map};
 
 /// A label's key.
 pub fn label_name(key: &str, path: &Path) -> Errors {
@@ -34,7 +35,7 @@ pub fn label_selector(selector: Option<&Value>, path: &Path) -> Errors {
 fn requirement_errors(requirement: &Value, path: &Path) -> Errors {
     let mut errors = Errors::new();
     let values = list(requirement, "values");
-    match text_of(requirement, "operator") {
+    match tree::text(requirement, "operator") {
         "In" | "NotIn" if values.is_empty() => {
             let detail = "must be specified when `operator` is 'In' or 'NotIn'";
             errors.push(Error::required(path.child("values"), detail));
@@ -46,7 +47,7 @@ fn requirement_errors(requirement: &Value, path: &Path) -> Errors {
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         other => errors.push(Error::invalid(path.child("operator"), other, "not a valid selector operator")),
     }
-    errors.extend(label_name(text_of(requirement, "key"), &path.child("key")));
+    errors.extend(label_name(tree::text(requirement, "key"), &path.child("key")));
     for (i, value) in values.iter().filter_map(Value::as_str).enumerate() {
         errors.extend(invalid_each(&path.child("values").index(i), value, text::label_value(value)));
     }

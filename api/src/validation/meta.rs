@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{immutable, invalid_each, labels, map, text, text_of};
+use super::{immutable, invalid_each, labels, text};
 use crate::field::{Error, Errors, Path};
 use crate::kinds::NameFormat;
+use crate::tree;
 use crate::{Document, GroupVersion};
 
 /// Annotations of one object may have this many bytes, keys and values together.
@@ -57,7 +58,7 @@ pub fn finalizers(finalizers: &[Value], path: &Path) -> Errors {
 pub fn annotations(annotations: Option<&Value>, path: &Path) -> Errors {
     let mut errors = Errors::new();
     let mut size = 0;
-    for (key, value) in map(annotations) {
+    for (key, value) in tree::map(annotations) {
         errors.extend(invalid_each(path, key.as_str(), text::qualified_name(&key.to_lowercase())));
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -126,7 +127,7 @@ fn owner_references(owners: &[Value], path: &Path) -> Errors {
         if owner.get("controller").and_then(Value::as_bool) != Some(true) {
             continue;
         }
-        let name = format!("{}/{}", text_of(owner, "kind"), text_of(owner, "name"));
+        let name = format!("{}/{}", tree::text(owner, "kind"), tree::text(owner, "name"));
         match &first {
             Some(first) => {
                 let detail = format!(
@@ -143,18 +144,18 @@ fn owner_references(owners: &[Value], path: &Path) -> Errors {
 
 fn owner_reference(owner: &Value, path: &Path) -> Errors {
     let mut errors = Errors::new();
-    let api_version = text_of(owner, "apiVersion");
+    let api_version = tree::text(owner, "apiVersion");
     let parsed = GroupVersion::parse(api_version).filter(|gv| !gv.version.is_empty());
     if !api_version.is_empty() && parsed.is_none() {
         let detail = "must be <group>/<version> or <version>";
         errors.push(Error::invalid(path.child("apiVersion"), api_version, detail));
     }
     for field in ["apiVersion", "kind", "name", "uid"] {
-        if text_of(owner, field).is_empty() {
+        if tree::text(owner, field).is_empty() {
             errors.push(Error::required(path.child(field), "must not be empty"));
         }
     }
-    if api_version == "v1" && text_of(owner, "kind") == "Event" {
+    if api_version == "v1" && tree::text(owner, "kind") == "Event" {
         let detail = "/v1, Kind=Event is disallowed from being an owner";
         errors.push(Error::invalid(path.clone(), owner.clone(), detail));
     }
@@ -165,17 +166,17 @@ fn managed_fields(entries: &[Value], path: &Path) -> Errors {
     let mut errors = Errors::new();
     for (i, entry) in entries.iter().enumerate() {
         let path = path.index(i);
-        match text_of(entry, "operation") {
+        match tree::text(entry, "operation") {
             "" => errors.push(Error::required(path.child("operation"), "must not be empty")),
             "Apply" | "Update" => {}
             other => errors.push(Error::not_supported(path.child("operation"), other, &["Apply", "Update"])),
         }
-        let kind = text_of(entry, "fieldsType");
+        let kind = tree::text(entry, "fieldsType");
         if !matches!(kind, "" | "FieldsV1") {
             errors.push(Error::invalid(path.child("fieldsType"), kind, "must be `FieldsV1`"));
         }
-        errors.extend(field_manager(text_of(entry, "manager"), &path.child("manager")));
-        if text_of(entry, "subresource").len() > 256 {
+        errors.extend(field_manager(tree::text(entry, "manager"), &path.child("manager")));
+        if tree::text(entry, "subresource").len() > 256 {
             errors.push(Error::too_long(path.child("subresource"), 256));
         }
     }

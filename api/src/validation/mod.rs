@@ -65,23 +65,3 @@ fn same_object(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
 fn empty(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
-
-/// The text of a field, empty where there is none.
-pub(crate) fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The items of a list field, none where it is not there.
-pub(crate) fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// The whole number of a field.
-pub(crate) fn number(value: &Value, field: &str) -> Option<i64> {
-    value.get(field).and_then(Value::as_i64)
-}
-
-/// The pairs of a map, none where it is not there.
-pub(crate) fn map(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
-    value.and_then(Value::as_object).into_iter().flatten()
-}

@@ -1,7 +1,19 @@
 //! Images: references, a content-addressed store, pull over HTTP(S), import of OCI layouts and docker archives,
 //! unpacked layers for overlayfs. No Kubernetes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+mod blob;
+mod document;
+mod executable;
+mod import;
+mod layer;
+mod pull;
+mod reference;
+mod store;
+
+pub use reference::Reference;
+pub use store::Store;
 
 /// Why an image operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,65 +98,4 @@ pub enum Progress {
     Fetched { digest: String, done_bytes: u64, total_bytes: u64 },
     /// A layer is unpacked (or was already there).
     Unpacked { digest: String },
-}
-
-/// The images of an instance, in a directory of mode 0700. Safe for several processes; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Store {
-    root: PathBuf,
-}
-
-impl Store {
-    /// Opens the store below `root` (`<data>/images`), making it where absent and clearing what a killed process left.
-    pub fn open(root: &Path) -> Result<Self> {
-        Ok(Self { root: root.to_owned() })
-    }
-
-    /// The image by name (normalised as docker does), `name@sha256:...`, id, or a unique prefix of an id.
-    pub fn get(&self, reference: &str) -> Result<Option<Image>> {
-        let _ = (&self.root, reference);
-        Ok(None)
-    }
-
-    /// All images, by id.
-    pub fn list(&self) -> Result<Vec<Image>> {
-        Ok(Vec::new())
-    }
-
-    /// Fetches an image of this machine's platform from its registry. What is here already is not fetched again.
-    pub async fn pull(
-        &self,
-        reference: &str,
-        auth: &Auth,
-        options: &PullOptions,
-        progress: impl Fn(Progress) + Send + Sync,
-    ) -> Result<Image> {
-        let _ = (auth, options, progress);
-        Err(Error::NotFound(reference.to_owned()))
-    }
-
-    /// Imports an OCI layout (directory or tar) or a docker-archive. `name` replaces the names in the archive, which
-    /// then must hold one image.
-    pub fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<Image>> {
-        let _ = name;
-        Err(Error::Malformed(archive.display().to_string()))
-    }
-
-    /// An image of one static executable (as `/<its file name>`), with no registry and no network.
-    pub fn add_executable(&self, name: &str, executable: &Path, entrypoint: &[&str]) -> Result<Image> {
-        let _ = (executable, entrypoint);
-        Err(Error::NotFound(name.to_owned()))
-    }
-
-    /// Removes a name, or with an id all names of an image. Blobs stay until [`Store::collect`]. No error where absent.
-    pub fn remove(&self, reference: &str) -> Result<()> {
-        let _ = reference;
-        Ok(())
-    }
-
-    /// Removes every blob and layer that no name and none of the ids `in_use` needs. Returns the bytes freed.
-    pub fn collect(&self, in_use: &[String]) -> Result<u64> {
-        let _ = in_use;
-        Ok(0)
-    }
 }

@@ -1,0 +1,170 @@
+//! An image of one static executable, made without a registry: the built-in image that runs this very program.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::{self, Hashing, io_error};
+use crate::document::{self, Configuration, Descriptor, Manifest, RootFs};
+use crate::reference::Reference;
+use crate::store::{Ingest, Record, Store, publish};
+use crate::{Error, Image, Result};
+
+/// What the image was made from: unchanged means the image is still right, without hashing the executable again.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Source {
+    executable: String,
+    entrypoint: Vec<String>,
+    inode: u64,
+    bytes: u64,
+    changed_ns: i128,
+    image: String,
+}
+
+impl Store {
+    /// An image of one static executable (as `/<its file name>`), with no registry and no network. The layer's tar is
+    /// not kept, only the unpacked file.
+    pub fn add_executable(&self, name: &str, executable: &Path, entrypoint: &[&str]) -> Result<Image> {
+        let name = Reference::parse(name)?.tagged().ok_or_else(|| Error::Reference(name.to_owned()))?;
+        let mut source = describe(executable, entrypoint)?;
+        let note = self.root().join(format!("executable-{}.json", blob::hex(&blob::digest(name.as_bytes()))?));
+        if let Some(image) = self.unchanged(&note, &source, &name)? {
+            return Ok(image);
+        }
+        let ingest = self.ingest()?;
+        let (diff, bytes) = self.add_layer(&ingest, executable)?;
+        let (id, record) = self.add_documents(&ingest, &name, &diff, bytes, entrypoint)?;
+        let image = self.record(&id, record)?;
+        source.image = id;
+        let text = serde_json::to_vec(&source).map_err(|e| Error::Malformed(e.to_string()))?;
+        blob::replace(&note, &text)?;
+        Ok(image)
+    }
+
+    fn unchanged(&self, note: &Path, source: &Source, name: &str) -> Result<Option<Image>> {
+        let Some(known) = fs::read(note).ok().and_then(|b| serde_json::from_slice::<Source>(&b).ok()) else {
+            return Ok(None);
+        };
+        let same = Source { image: String::new(), ..known };
+        if same != *source {
+            return Ok(None);
+        }
+        Ok(self.get(name)?.filter(|image| image.layers.iter().all(|layer| layer.exists())))
+    }
+
+    /// Copies the executable into a layer; returns its DiffID and the size of its tar.
+    fn add_layer(&self, ingest: &Ingest, executable: &Path) -> Result<(String, u64)> {
+        let staged = ingest.path.join("layer");
+        DirBuilder::new().mode(0o755).create(&staged).map_err(|e| io_error(&staged, e))?;
+        let file_name = executable.file_name().ok_or_else(|| Error::NotFound(executable.display().to_string()))?;
+        let target = staged.join(file_name);
+        let mut input = File::open(executable).map_err(|e| io_error(executable, e))?;
+        let bytes = input.metadata().map_err(|e| io_error(executable, e))?.len();
+        let mut output = File::create(&target).map_err(|e| io_error(&target, e))?;
+        let mut tar = Hashing::new(std::io::sink());
+        let mut write = |tar: &mut Hashing<std::io::Sink>| -> std::io::Result<()> {
+            tar.write_all(header(Path::new(file_name), bytes)?.as_bytes())?;
+            copy(&mut input, &mut output, tar, bytes)?;
+            let padding = (512 - bytes % 512) % 512 + 1024;
+            tar.write_all(&vec![0; padding as usize])?;
+            output.set_permissions(fs::Permissions::from_mode(0o755))?;
+            output.sync_all()?;
+            File::open(&staged)?.sync_all()
+        };
+        write(&mut tar).map_err(|e| io_error(executable, e))?;
+        let (_, diff, size) = tar.finish();
+        publish(&staged, &self.layers().join(blob::hex(&diff)?))?;
+        Ok((diff, size))
+    }
+
+    fn add_documents(
+        &self,
+        ingest: &Ingest,
+        name: &str,
+        diff: &str,
+        bytes: u64,
+        entrypoint: &[&str],
+    ) -> Result<(String, Record)> {
+        let mut config = oci_spec::image::Config::default();
+        config.set_entrypoint(Some(entrypoint.iter().map(|arg| (*arg).to_owned()).collect()));
+        config.set_env(Some(vec!["PATH=/".to_owned()]));
+        let configuration = Configuration {
+            architecture: document::architecture().to_owned(),
+            os: "linux".to_owned(),
+            config: Some(config),
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff.to_owned()] },
+        };
+        let text = serde_json::to_vec(&configuration).map_err(|e| Error::Malformed(e.to_string()))?;
+        let id = self.put_blob(ingest, &text)?;
+        let descriptor = |media_type: &str, digest: &str, size| Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.to_owned(),
+            size,
+            ..Descriptor::default()
+        };
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: document::MANIFEST.to_owned(),
+            config: descriptor(document::CONFIG, &id, text.len() as u64),
+            layers: vec![descriptor(document::LAYER, diff, bytes)],
+        };
+        let text = serde_json::to_vec(&manifest).map_err(|e| Error::Malformed(e.to_string()))?;
+        let digest = self.put_blob(ingest, &text)?;
+        let repository = Reference::parse(name)?.name();
+        let record = Record {
+            digests: [format!("{repository}@{digest}")].into(),
+            manifest: digest,
+            names: [name.to_owned()].into(),
+            chain: vec![diff.to_owned()],
+            pinned: false,
+        };
+        Ok((id, record))
+    }
+}
+
+fn describe(executable: &Path, entrypoint: &[&str]) -> Result<Source> {
+    let metadata = fs::metadata(executable).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::NotFound(executable.display().to_string()),
+        _ => io_error(executable, e),
+    })?;
+    Ok(Source {
+        executable: executable.display().to_string(),
+        entrypoint: entrypoint.iter().map(|arg| (*arg).to_owned()).collect(),
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        image: String::new(),
+    })
+}
+
+fn header(name: &Path, bytes: u64) -> std::io::Result<tar::Header> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_size(bytes);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    Ok(header)
+}
+
+/// Copies exactly `bytes`, hashing them; a file that changes its length meanwhile is an error.
+fn copy(input: &mut File, output: &mut File, tar: &mut impl Write, bytes: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut left = bytes;
+    while left > 0 {
+        let n = input.read(&mut buffer)?;
+        if n == 0 || n as u64 > left {
+            return Err(std::io::Error::other("changed while it was read"));
+        }
+        let chunk = buffer.get(..n).unwrap_or_default();
+        output.write_all(chunk)?;
+        tar.write_all(chunk)?;
+        left -= n as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,387 @@
+//! The image store: blobs, unpacked layers and an index of names, in one directory that several processes may use.
+//!
+//! ```text
+//! lock            taken while the index changes
+//! index.json      every image: id, manifest, names, digests, chain of layers
+//! blobs/sha256/   manifests, configurations, layers as they came
+//! layers/<chain>  unpacked layers in overlayfs form, by ChainID
+//! ingest/<n>/     what is on its way in; its maker holds a lock on the directory
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::blob::{self, Incoming, io_error};
+use crate::document::{self, Configuration, Manifest};
+use crate::reference::{Reference, is_digest};
+use crate::{Error, Image, Result, layer};
+
+const VERSION: u32 = 1;
+
+/// The images of an instance, in a directory of mode 0700. Safe for several processes; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index {
+    version: u32,
+    images: BTreeMap<String, Record>,
+}
+
+/// One image in the index; the key is its id.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) manifest: String,
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) digests: BTreeSet<String>,
+    /// Fetched by digest: no tag that moves on takes it away.
+    #[serde(default)]
+    pub(crate) pinned: bool,
+    /// ChainIDs, the lowest layer first.
+    pub(crate) chain: Vec<String>,
+}
+
+/// A directory for what is on its way in, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    pub(crate) path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Store {
+    /// Opens the store below `root` (`<data>/images`), making it where absent and clearing what a killed process left.
+    pub fn open(root: &Path) -> Result<Self> {
+        let store = Self { root: root.to_owned() };
+        for dir in [root.to_owned(), store.blobs(), store.layers(), store.ingests()] {
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| io_error(&dir, e))?;
+        }
+        let _lock = store.lock()?;
+        let version = store.read_index()?.version;
+        if version > VERSION {
+            return Err(Error::Malformed(format!("{}: format {version} is newer than {VERSION}", root.display())));
+        }
+        store.clear_ingests()?;
+        Ok(store)
+    }
+
+    /// The image by name (normalised as docker does), `name@sha256:...`, id, or a unique prefix of an id.
+    pub fn get(&self, reference: &str) -> Result<Option<Image>> {
+        let index = self.read_index()?;
+        find(&index, reference).map(|(id, record)| self.load(id, record)).transpose()
+    }
+
+    /// All images, by id.
+    pub fn list(&self) -> Result<Vec<Image>> {
+        self.read_index()?.images.iter().map(|(id, record)| self.load(id, record)).collect()
+    }
+
+    /// Removes a name, or with an id all names of an image. Blobs stay until [`Store::collect`]. No error where absent.
+    pub fn remove(&self, reference: &str) -> Result<()> {
+        self.change(|index| {
+            let Some((id, _)) = find(index, reference) else { return };
+            let id = id.to_owned();
+            let name = Reference::parse(reference).ok().filter(|_| !is_id(&id, reference)).map(|r| r.to_string());
+            let Some(record) = index.images.get_mut(&id) else { return };
+            match name {
+                Some(name) => {
+                    record.names.remove(&name);
+                    record.pinned &= !record.digests.remove(&name);
+                }
+                None => {
+                    record.names.clear();
+                    record.pinned = false;
+                }
+            }
+            if record.names.is_empty() && !record.pinned {
+                record.digests.clear();
+            }
+        })
+    }
+
+    /// Removes every blob and layer that no name and none of the ids `in_use` needs. Returns the bytes freed.
+    pub fn collect(&self, in_use: &[String]) -> Result<u64> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        index
+            .images
+            .retain(|id, record| !record.names.is_empty() || record.pinned || in_use.iter().any(|used| used == id));
+        let mut keep = BTreeSet::new();
+        for (id, record) in &index.images {
+            keep.extend([id.clone(), record.manifest.clone()]);
+            keep.extend(record.chain.iter().cloned());
+            keep.extend(self.manifest(&record.manifest)?.layers.into_iter().map(|d| d.digest));
+        }
+        // What a pull in another process has committed, but not yet named, must survive.
+        if self.busy()? {
+            return Ok(0);
+        }
+        self.write_index(&index)?;
+        Ok(sweep(&self.blobs(), &keep)? + sweep(&self.layers(), &keep)?)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    fn ingests(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    pub(crate) fn has_blob(&self, digest: &str) -> bool {
+        blob::path(&self.blobs(), digest).is_ok_and(|path| path.exists())
+    }
+
+    /// The bytes of a small blob.
+    pub(crate) fn read_blob(&self, digest: &str) -> Result<Vec<u8>> {
+        let path = blob::path(&self.blobs(), digest)?;
+        let bytes = fs::metadata(&path).map_err(|e| io_error(&path, e))?.len();
+        if bytes > document::MAX_DOCUMENT_BYTES {
+            return Err(Error::Malformed(format!("{digest}: a document of {bytes} bytes")));
+        }
+        fs::read(&path).map_err(|e| io_error(&path, e))
+    }
+
+    /// Stores a small document; returns its digest.
+    pub(crate) fn put_blob(&self, ingest: &Ingest, bytes: &[u8]) -> Result<String> {
+        let mut incoming = Incoming::create(&ingest.path, "document")?;
+        incoming.write(bytes)?;
+        incoming.commit(&self.blobs(), None).map(|(digest, _)| digest)
+    }
+
+    pub(crate) fn manifest(&self, digest: &str) -> Result<Manifest> {
+        match document::parse(&self.read_blob(digest)?, digest)? {
+            document::Document::Manifest(manifest) => Ok(manifest),
+            document::Document::Index(_) => Err(Error::Malformed(format!("{digest}: an index, not a manifest"))),
+        }
+    }
+
+    /// A fresh directory for what is on its way in.
+    pub(crate) fn ingest(&self) -> Result<Ingest> {
+        let _lock = self.lock()?;
+        for n in 0..10_000u32 {
+            let path = self.ingests().join(n.to_string());
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {
+                    let lock = File::open(&path).map_err(|e| io_error(&path, e))?;
+                    flock(&lock, FlockOperation::LockExclusive).map_err(|e| io_error(&path, e.into()))?;
+                    return Ok(Ingest { path, _lock: lock });
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(io_error(&path, e)),
+            }
+        }
+        Err(Error::Malformed("too many pulls at once".to_owned()))
+    }
+
+    /// Unpacks the layers of a manifest whose blobs are all here. Returns the ChainIDs, the lowest first.
+    pub(crate) fn unpack(
+        &self,
+        manifest: &Manifest,
+        ingest: &Ingest,
+        max_bytes: u64,
+        mut done: impl FnMut(&str),
+    ) -> Result<Vec<String>> {
+        let configuration: Configuration = document::json(&self.read_blob(&manifest.config.digest)?, "configuration")?;
+        let diffs = &configuration.rootfs.diff_ids;
+        if diffs.len() != manifest.layers.len() {
+            let (layers, diffs) = (manifest.layers.len(), diffs.len());
+            return Err(Error::Malformed(format!("{layers} layers in the manifest, {diffs} in the configuration")));
+        }
+        let mut chain: Vec<String> = Vec::new();
+        let mut left = max_bytes;
+        for (descriptor, diff) in manifest.layers.iter().zip(diffs) {
+            let id = chain_id(chain.last(), diff);
+            let target = self.layers().join(blob::hex(&id)?);
+            if !target.exists() {
+                let parents: Vec<PathBuf> = self.layer_paths(&chain)?;
+                let blob = blob::path(&self.blobs(), &descriptor.digest)?;
+                let file = File::open(&blob).map_err(|e| io_error(&blob, e))?;
+                let staged = ingest.path.join("layer");
+                left = left.saturating_sub(layer::unpack(file, &staged, &parents, diff, left)?);
+                publish(&staged, &target)?;
+            }
+            done(&descriptor.digest);
+            chain.push(id);
+        }
+        Ok(chain)
+    }
+
+    /// Records a whole image and moves the names to it.
+    pub(crate) fn record(&self, id: &str, record: Record) -> Result<Image> {
+        self.change(|index| {
+            for other in index.images.values_mut() {
+                other.names.retain(|name| !record.names.contains(name));
+            }
+            let entry = index.images.entry(id.to_owned()).or_default();
+            entry.names.extend(record.names);
+            entry.digests.extend(record.digests);
+            entry.pinned |= record.pinned;
+            (entry.manifest, entry.chain) = (record.manifest, record.chain);
+        })?;
+        self.get(id)?.ok_or_else(|| Error::NotFound(id.to_owned()))
+    }
+
+    /// The layers' directories, topmost first, as overlayfs wants them.
+    fn layer_paths(&self, chain: &[String]) -> Result<Vec<PathBuf>> {
+        chain.iter().rev().map(|id| Ok(self.layers().join(blob::hex(id)?))).collect()
+    }
+
+    fn load(&self, id: &str, record: &Record) -> Result<Image> {
+        let manifest = self.manifest(&record.manifest)?;
+        let configuration: Configuration = document::json(&self.read_blob(id)?, id)?;
+        Ok(Image {
+            id: id.to_owned(),
+            names: record.names.iter().cloned().collect(),
+            digests: record.digests.iter().cloned().collect(),
+            size_bytes: manifest.config.size + manifest.layers.iter().map(|d| d.size).sum::<u64>(),
+            config: configuration.config.unwrap_or_default(),
+            layers: self.layer_paths(&record.chain)?,
+        })
+    }
+
+    fn lock(&self) -> Result<File> {
+        let path = self.root.join("lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| io_error(&path, e))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|e| io_error(&path, e.into()))?;
+        Ok(file)
+    }
+
+    fn read_index(&self) -> Result<Index> {
+        let path = self.root.join("index.json");
+        match fs::read(&path) {
+            Ok(bytes) => document::json(&bytes, &path.display().to_string()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Index { version: VERSION, ..Index::default() }),
+            Err(e) => Err(io_error(&path, e)),
+        }
+    }
+
+    fn write_index(&self, index: &Index) -> Result<()> {
+        let bytes = serde_json::to_vec(index).map_err(|e| Error::Malformed(e.to_string()))?;
+        blob::replace(&self.root.join("index.json"), &bytes)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Index)) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        change(&mut index);
+        self.write_index(&index)
+    }
+
+    fn clear_ingests(&self) -> Result<()> {
+        for path in entries(&self.ingests())? {
+            if !is_held(&path)? {
+                fs::remove_dir_all(&path).map_err(|e| io_error(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn busy(&self) -> Result<bool> {
+        entries(&self.ingests())?.iter().try_fold(false, |busy, path| Ok(busy || is_held(path)?))
+    }
+}
+
+/// ChainID of a layer upon its parents (OCI image-spec, config.md).
+pub(crate) fn chain_id(parent: Option<&String>, diff: &str) -> String {
+    parent.map_or_else(|| diff.to_owned(), |parent| blob::digest(format!("{parent} {diff}").as_bytes()))
+}
+
+/// Moves a finished layer to its place. Somebody else may have been faster: then theirs is as good.
+pub(crate) fn publish(staged: &Path, target: &Path) -> Result<()> {
+    match fs::rename(staged, target) {
+        Ok(()) => Ok(()),
+        Err(_) if target.exists() => fs::remove_dir_all(staged).map_err(|e| io_error(staged, e)),
+        Err(e) => Err(io_error(target, e)),
+    }
+}
+
+fn is_id(id: &str, reference: &str) -> bool {
+    let hex = reference.strip_prefix("sha256:").unwrap_or(reference);
+    hex.len() >= 6 && id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex))
+}
+
+fn find<'a>(index: &'a Index, reference: &str) -> Option<(&'a str, &'a Record)> {
+    let images = || index.images.iter().map(|(id, record)| (id.as_str(), record));
+    if is_digest(reference) {
+        return images().find(|(id, record)| *id == reference || record.manifest == reference);
+    }
+    let by_name = Reference::parse(reference).ok().and_then(|r| {
+        let pinned = r.digest.as_ref().map(|digest| format!("{}@{digest}", r.name()));
+        let tagged = r.tagged().filter(|_| pinned.is_none());
+        images().find(|(_, record)| {
+            pinned.as_ref().is_some_and(|p| record.digests.contains(p))
+                || tagged.as_ref().is_some_and(|t| record.names.contains(t))
+        })
+    });
+    by_name.or_else(|| {
+        let mut matching = images().filter(|(id, _)| is_id(id, reference));
+        matching.next().filter(|_| matching.next().is_none())
+    })
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let list = fs::read_dir(dir).map_err(|e| io_error(dir, e))?;
+    list.map(|entry| entry.map(|e| e.path()).map_err(|e| io_error(dir, e))).collect()
+}
+
+/// Whether a live process holds the lock on an ingest directory.
+fn is_held(path: &Path) -> Result<bool> {
+    let Ok(dir) = File::open(path) else { return Ok(false) };
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(e) => Err(io_error(path, e.into())),
+    }
+}
+
+fn sweep(dir: &Path, keep: &BTreeSet<String>) -> Result<u64> {
+    let mut freed = 0;
+    for path in entries(dir)? {
+        let name = path.file_name().map(|n| format!("sha256:{}", n.to_string_lossy())).unwrap_or_default();
+        if keep.contains(&name) {
+            continue;
+        }
+        let metadata = fs::symlink_metadata(&path).map_err(|e| io_error(&path, e))?;
+        freed += if metadata.is_dir() { tree_bytes(&path)? } else { metadata.len() };
+        let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|e| io_error(&path, e))?;
+    }
+    Ok(freed)
+}
+
+fn tree_bytes(root: &Path) -> Result<u64> {
+    let (mut bytes, mut pending) = (0, vec![root.to_owned()]);
+    while let Some(dir) = pending.pop() {
+        for path in entries(&dir)? {
+            let metadata = fs::symlink_metadata(&path).map_err(|e| io_error(&path, e))?;
+            if metadata.is_dir() {
+                pending.push(path);
+            } else {
+                bytes += metadata.len();
+            }
+        }
+    }
+    Ok(bytes)
+}

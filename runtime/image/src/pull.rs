@@ -213,8 +213,13 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
             })?;
             let pinned = [&resolved.digest, &resolved.top].map(|digest| format!("{}@{digest}", reference.name()));
             let names = reference.tagged().filter(|_| reference.digest.is_none());
-            let record =
-                Record { manifest: resolved.digest, names: names.into_iter().collect(), digests: pinned.into(), chain };
+            let record = Record {
+                manifest: resolved.digest,
+                names: names.into_iter().collect(),
+                digests: pinned.into(),
+                pinned: reference.digest.is_some(),
+                chain,
+            };
             store.record(&resolved.manifest.config.digest, record)
         });
         while let Some(digest) = receiver.recv().await {

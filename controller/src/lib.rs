@@ -1,1 +1,43 @@
-//! The controller crate.
+//! One file per controller, each one pure decider, and the list of them.
+
+pub mod deployment;
+mod percent;
+mod podset;
+pub mod replicaset;
+
+use std::time::Duration;
+
+use reconcile::Controller;
+
+/// What controllers must be told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The CA certificates that pods get in `kube-root-ca.crt`, PEM; empty for none.
+    pub root_ca: String,
+    /// How long a node may be silent before it is Unknown.
+    pub node_grace: Duration,
+    /// The networks from which nodes get their pod networks, one a family; empty for none.
+    pub cluster_cidrs: Vec<String>,
+    /// The prefix lengths of a node's pod networks, for IPv4 and IPv6.
+    pub node_cidr_mask_sizes: (u8, u8),
+    /// How many terminated pods are kept.
+    pub terminated_pods: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root_ca: String::new(),
+            node_grace: Duration::from_secs(50),
+            cluster_cidrs: Vec::new(),
+            node_cidr_mask_sizes: (24, 64),
+            terminated_pods: 12_500,
+        }
+    }
+}
+
+/// All controllers.
+pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
+    let _ = options;
+    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+}

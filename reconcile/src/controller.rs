@@ -18,8 +18,13 @@ pub enum Selection {
     /// One resource, all its objects.
     One(Resource),
     /// Every resource that discovery lists with the verbs list, watch and delete, as metadata only; new ones (custom
-    /// resources) join and gone ones leave while it runs. The named resources are left out.
-    Everything(&'static [(&'static str, &'static str)]),
+    /// resources) join and gone ones leave while it runs.
+    Everything {
+        /// (group, plural) pairs left out.
+        except: &'static [(&'static str, &'static str)],
+        /// (group, plural) pairs whose changes mean that discovery may have changed.
+        renewed_by: &'static [(&'static str, &'static str)],
+    },
 }
 
 /// A watch that a decider wants. Deciders of one driver share the watch of a resource: what is kept is the union.
@@ -78,9 +83,12 @@ impl Watch {
         Self { selection, parse: parse_partial, metadata_only: true, drops: &[], indexes: &[] }
     }
 
-    /// The metadata of everything, but for the (group, plural) pairs given.
-    pub const fn everything(except: &'static [(&'static str, &'static str)]) -> Self {
-        let selection = Selection::Everything(except);
+    /// The metadata of everything; the (group, plural) pairs are those of `Selection::Everything`.
+    pub const fn everything(
+        except: &'static [(&'static str, &'static str)],
+        renewed_by: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let selection = Selection::Everything { except, renewed_by };
         Self { selection, parse: parse_partial, metadata_only: true, drops: &[], indexes: &[] }
     }
 
@@ -100,11 +108,14 @@ impl Watch {
     pub fn covers(&self, resource: &Resource) -> bool {
         match &self.selection {
             Selection::One(one) => one == resource,
-            Selection::Everything(except) => {
-                !except.iter().any(|(group, plural)| *group == resource.group && *plural == resource.plural)
-            }
+            Selection::Everything { except, .. } => !names(except, resource),
         }
     }
+}
+
+/// Whether (group, plural) pairs name a resource.
+pub fn names(pairs: &[(&str, &str)], resource: &Resource) -> bool {
+    pairs.iter().any(|(group, plural)| *group == resource.group && *plural == resource.plural)
 }
 
 /// One object before and after; `None` where it was or is not there.

@@ -126,6 +126,16 @@ impl State {
         self.history_bytes
     }
 
+    /// The revision to compact to so that about `bytes` of history are freed.
+    pub(crate) fn revision_to_free(&self, bytes: usize) -> Option<Revision> {
+        let mut freed = 0;
+        let enough = |batch: &&Arc<Batch>| {
+            freed += cost(batch);
+            freed >= bytes
+        };
+        self.history.iter().find(enough).or(self.history.back()).map(|batch| batch.revision)
+    }
+
     /// Every lease with its time to live.
     pub(crate) fn leases(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         self.leases.iter().map(|(id, lease)| (*id, lease.ttl_seconds))

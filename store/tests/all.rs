@@ -1,6 +1,7 @@
 //! One suite for every home of the store, and what only one of them has.
 
 mod conformance;
+mod crash;
 
 /// Runs every case of the suite on a home; `$start` makes a fresh store and something that keeps it alive.
 macro_rules! conformance {
@@ -24,3 +25,9 @@ macro_rules! conformance {
 }
 
 conformance!(memory, async { Some((store::memory::Memory::new(), ())) });
+
+conformance!(embedded, async {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store::embedded::Embedded::open(dir.path(), store::embedded::Settings::default()).unwrap();
+    Some((store, dir))
+});

@@ -1,0 +1,518 @@
+//! One member of the raft group: proposals, messages and time come in, durable writes go to its disk, answers and
+//! messages come out. It has no thread and no clock, so that a simulator can drive it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::{Config as RaftConfig, RawNode, StateRole};
+
+use super::disk::Disk;
+use super::log::{Log, LogConfig, corrupt};
+use super::snapshot::{self, Meta, Writer};
+use super::tail::Tail;
+use super::{FIRST_INDEX, FIRST_TERM};
+use crate::served::Served;
+use crate::state::{Applied, Command, Lessor, State};
+use crate::{Error, Revision};
+
+/// How a member keeps its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The log's segments.
+    pub log: LogConfig,
+    /// History older than this is compacted.
+    pub history: Duration,
+    /// History larger than this (in memory, about) is compacted.
+    pub history_bytes: usize,
+    /// A snapshot is made when the log since the last one has so many bytes, or as many as that snapshot.
+    pub snapshot_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            log: LogConfig { segment_bytes: 16 << 20 },
+            history: Duration::from_secs(24 * 3600),
+            history_bytes: 1 << 30,
+            snapshot_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Who a new member is. Members that begin a cluster together get the same cluster and voters.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// A number that no other cluster has.
+    pub cluster: u64,
+    /// This member's number, not 0.
+    pub member: u64,
+    /// The members that the cluster begins with.
+    pub voters: Vec<u64>,
+}
+
+/// A member waits so many ticks for a leader before it stands for election itself.
+const ELECTION_TICKS: usize = 10;
+/// How often raft's clock ticks where there are several members.
+const TICK: Duration = Duration::from_millis(100);
+/// Space is asked for again this long after the disk was found full.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// The history's age is known at so many points.
+const AGE_POINTS: u32 = 96;
+
+/// Names a proposal, so that its answer finds its way back.
+pub(crate) type Ticket = u64;
+
+/// What a turn brought.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// Answers to proposals and barriers.
+    pub(crate) answers: Vec<(Ticket, Applied)>,
+    /// Messages to other members.
+    pub(crate) messages: Vec<Message>,
+}
+
+/// A member.
+pub(crate) struct Member<D: Disk> {
+    raft: RawNode<Tail>,
+    log: Log<D>,
+    disk: D,
+    served: Arc<Served>,
+    lessor: Lessor,
+    settings: Settings,
+    /// Tells this process's proposals from those that one before it left in the log.
+    life: u64,
+    waiting: BTreeMap<Ticket, ()>,
+    barriers: VecDeque<(u64, Ticket)>,
+    turn: Turn,
+    now: Duration,
+    ticked: Duration,
+    space_asked: Option<Duration>,
+    ages: VecDeque<(Duration, Revision)>,
+    /// Bytes of the last snapshot.
+    snapshot_size: usize,
+    log_at_snapshot: usize,
+    snapshotting: bool,
+    maintenance: Ticket,
+}
+
+impl<D: Disk> Member<D> {
+    /// Opens what is on the disk; a new one begins as `identity`. `life` is a number never used before.
+    pub(crate) fn open(disk: D, settings: Settings, identity: &Identity, life: u64) -> Result<Self, Error> {
+        let (meta, state, snapshot_size) = match snapshot::open(&disk)? {
+            Some(found) => found,
+            None => (begin(&disk, identity)?, State::default(), 0),
+        };
+        if meta.member != identity.member {
+            return Err(Error::Corrupt(format!("the data belongs to member {}, not {}", meta.member, identity.member)));
+        }
+        let base = (meta.index, meta.term);
+        let (log, recovered) = Log::open(disk.clone(), settings.log, meta.cluster, base, meta.installed)?;
+        let last = recovered.entries.last().map_or(meta.index, |e| e.index);
+        let mut hard_state = recovered.hard_state;
+        if hard_state.commit > last {
+            return Err(corrupt("log-*.seg", 0, "entries that were committed are missing at its end"));
+        }
+        hard_state.commit = hard_state.commit.max(meta.index);
+        hard_state.term = hard_state.term.max(meta.term);
+        let served = Arc::new(Served::new(state));
+        let tail = Tail::new(&meta, served.clone(), hard_state, recovered.entries);
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raft = RawNode::new(&raft_config(&meta), tail, &logger).map_err(|e| raft_failed(&e))?;
+        let log_at_snapshot = 0;
+        let mut member = Self {
+            raft,
+            log,
+            disk,
+            served,
+            lessor: Lessor::default(),
+            settings,
+            life,
+            waiting: BTreeMap::new(),
+            barriers: VecDeque::new(),
+            turn: Turn::default(),
+            now: Duration::ZERO,
+            ticked: Duration::ZERO,
+            space_asked: None,
+            ages: VecDeque::new(),
+            snapshot_size,
+            log_at_snapshot,
+            snapshotting: false,
+            maintenance: Ticket::MAX,
+        };
+        member.start()?;
+        Ok(member)
+    }
+
+    /// The only voter need not wait for anyone: it leads at once and so applies all that its log holds.
+    fn start(&mut self) -> Result<(), Error> {
+        if self.alone() {
+            self.raft.campaign().map_err(|e| raft_failed(&e))?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// What is served for reading.
+    pub(crate) fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+
+    /// Whether this is the only voter.
+    pub(crate) fn alone(&self) -> bool {
+        let tail = self.raft.store();
+        tail.conf.voters == [tail.member] && tail.conf.voters_outgoing.is_empty()
+    }
+
+    /// Whether this member leads the group.
+    pub(crate) fn leads(&self) -> bool {
+        self.raft.raft.state == StateRole::Leader
+    }
+
+    /// Proposes commands, each encoded; all of them share one durable write. The answers come with a later turn.
+    pub(crate) fn propose(&mut self, proposals: Vec<(Ticket, Bytes, bool)>) {
+        let spacious = self.find_space();
+        let mut entries = Vec::with_capacity(proposals.len());
+        let mut size = 0;
+        for (ticket, data, grows) in proposals {
+            size += data.len() + 128;
+            if (grows && !spacious) || !self.log.has_room(size) {
+                self.turn.answers.push((ticket, Applied::Refused(Error::NoSpace)));
+            } else {
+                let context = self.context(ticket);
+                entries.push(Entry { data, context, ..Entry::default() });
+                self.waiting.insert(ticket, ());
+            }
+        }
+        let tickets: Vec<Ticket> = entries.iter().filter_map(|e| self.ticket(&e.context)).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let mut message = Message { from: self.raft.raft.id, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.entries = entries.into();
+        let accepted = if self.leads() { self.raft.raft.step(message) } else { Err(raft::Error::ProposalDropped) };
+        if let Err(error) = accepted {
+            for ticket in tickets {
+                let refused = Error::Unavailable(format!("this member does not lead: {error}"));
+                self.answer(ticket, Applied::Refused(refused));
+            }
+        }
+    }
+
+    fn context(&self, ticket: Ticket) -> Bytes {
+        let mut context = Vec::with_capacity(16);
+        context.put_u64_le(self.life);
+        context.put_u64_le(ticket);
+        context.into()
+    }
+
+    /// The ticket of an entry that this life of this member proposed.
+    fn ticket(&self, context: &Bytes) -> Option<Ticket> {
+        let (life, ticket) = context.split_first_chunk::<8>()?;
+        let ticket = ticket.first_chunk::<8>()?;
+        (u64::from_le_bytes(*life) == self.life).then_some(u64::from_le_bytes(*ticket))
+    }
+
+    fn answer(&mut self, ticket: Ticket, applied: Applied) {
+        if self.waiting.remove(&ticket).is_some() {
+            self.turn.answers.push((ticket, applied));
+        }
+    }
+
+    /// Whether the log can go on growing; a full disk is asked again from time to time.
+    fn find_space(&mut self) -> bool {
+        if self.space_asked.is_some_and(|asked| self.now < asked + SPACE_RETRY) {
+            return false;
+        }
+        match self.log.make_spare() {
+            Ok(()) => self.space_asked = None,
+            Err(error) => {
+                if self.space_asked.is_none() {
+                    tracing::warn!(%error, "the disk is full: writes are refused, reads and deletes go on");
+                }
+                self.space_asked = Some(self.now);
+            }
+        }
+        self.space_asked.is_none()
+    }
+
+    /// Asks for an answer as soon as everything committed before now can be read here.
+    pub(crate) fn barrier(&mut self, ticket: Ticket) {
+        self.waiting.insert(ticket, ());
+        self.raft.read_index(self.context(ticket).to_vec());
+    }
+
+    /// Keeps a lease alive.
+    pub(crate) fn renew(&mut self, lease: i64) -> Result<(), Error> {
+        if !self.leads() {
+            return Err(Error::Unavailable("this member does not lead".to_owned()));
+        }
+        let ttl = self.served.read(|s| s.lease_ttl(lease)).ok_or(Error::LeaseNotFound(lease))?;
+        self.lessor.renew(lease, ttl, self.now);
+        Ok(())
+    }
+
+    /// Takes in a message from another member.
+    pub(crate) fn receive(&mut self, message: Message) {
+        if let Err(error) = self.raft.step(message) {
+            tracing::debug!(%error, "message ignored");
+        }
+    }
+
+    /// Lets time pass to `now` (on any monotonic clock) and does what is due.
+    pub(crate) fn advance(&mut self, now: Duration) {
+        self.now = now;
+        while !self.alone() && self.ticked + TICK <= now {
+            self.ticked += TICK;
+            self.raft.tick();
+        }
+        if self.leads() {
+            let mut due: Vec<Command> =
+                self.lessor.expired(now).into_iter().map(|lease| Command::LeaseRevoke { lease }).collect();
+            due.extend(self.outdated().map(|revision| Command::Compact { revision }));
+            let proposals = due.into_iter().map(|c| {
+                self.maintenance -= 1;
+                (self.maintenance, c.encode().into(), false)
+            });
+            let proposals = proposals.collect();
+            self.propose(proposals);
+        }
+    }
+
+    /// When time must pass again even if nothing happens.
+    pub(crate) fn next_wake(&self) -> Option<Duration> {
+        let tick = (!self.alone()).then(|| self.ticked + TICK);
+        let lease = self.lessor.next();
+        let age = self.ages.front().filter(|_| !self.snapshotting).map(|(at, _)| *at + self.settings.history);
+        [tick, lease, age].into_iter().flatten().min()
+    }
+
+    /// The revision to compact to, if history has grown too old or too large.
+    fn outdated(&mut self) -> Option<Revision> {
+        let (revision, compacted, bytes) = self.served.read(|s| (s.revision(), s.compacted(), s.history_bytes()));
+        if self.snapshotting {
+            return None;
+        }
+        let step = self.settings.history / AGE_POINTS;
+        if self.ages.back().is_none_or(|(at, seen)| *seen != revision && *at + step <= self.now) {
+            self.ages.push_back((self.now, revision));
+        }
+        let mut target = None;
+        while let Some((_, old)) = self.ages.pop_front_if(|(at, _)| *at + self.settings.history <= self.now) {
+            target = Some(old);
+        }
+        if bytes > self.settings.history_bytes {
+            target = target.max(self.served.read(|s| s.revision_to_free(bytes - self.settings.history_bytes / 4 * 3)));
+        }
+        target.filter(|t| *t > compacted)
+    }
+
+    /// Writes, sends and applies until raft has nothing more to do, and hands out what came of it.
+    pub(crate) fn settle(&mut self) -> Result<Turn, Error> {
+        while self.raft.has_ready() {
+            self.ready()?;
+        }
+        Ok(std::mem::take(&mut self.turn))
+    }
+
+    fn ready(&mut self) -> Result<(), Error> {
+        let mut ready = self.raft.ready();
+        self.turn.messages.extend(ready.take_messages());
+        if !ready.snapshot().is_empty() {
+            self.install(ready.snapshot())?;
+        }
+        self.apply(ready.take_committed_entries())?;
+        let entries = ready.take_entries();
+        self.persist(ready.hs(), entries, ready.must_sync())?;
+        if ready.ss().is_some_and(|ss| ss.raft_state != StateRole::Leader) {
+            self.lose_lead();
+        } else if ready.ss().is_some() {
+            self.take_lead();
+        }
+        self.turn.messages.extend(ready.take_persisted_messages());
+        let reads = ready.take_read_states();
+        let mut light = self.raft.advance_append(ready);
+        self.turn.messages.extend(light.take_messages());
+        self.apply(light.take_committed_entries())?;
+        self.raft.advance_apply();
+        for read in reads {
+            let ticket = self.ticket(&read.request_ctx.into());
+            self.barriers.extend(ticket.map(|ticket| (read.index, ticket)));
+        }
+        self.open_barriers();
+        Ok(())
+    }
+
+    /// One durable write for all that came together. The commit index alone need not be durable.
+    fn persist(&mut self, hard_state: Option<&HardState>, entries: Vec<Entry>, sync: bool) -> Result<(), Error> {
+        let tail = self.raft.mut_store();
+        if let Some(hard_state) = hard_state {
+            tail.hard_state = hard_state.clone();
+        }
+        if sync {
+            self.log.append(Some(&tail.hard_state), &entries)?;
+        }
+        tail.append(entries);
+        Ok(())
+    }
+
+    fn lose_lead(&mut self) {
+        for ticket in std::mem::take(&mut self.waiting).into_keys() {
+            let lost = Error::Unknown("the lead was lost before the write was known to be committed".to_owned());
+            self.turn.answers.push((ticket, Applied::Refused(lost)));
+        }
+        self.lessor = Lessor::default();
+    }
+
+    /// A new leader does not know how long leases have been kept alive: each gets its whole time again.
+    fn take_lead(&mut self) {
+        let leases: Vec<_> = self.served.read(|s| s.leases().collect());
+        for (lease, ttl) in leases {
+            self.lessor.renew(lease, ttl, self.now);
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        let Some(last) = entries.last().map(|e| (e.index, e.term)) else { return Ok(()) };
+        let mut commands = Vec::with_capacity(entries.len());
+        let mut tickets = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => {}
+                EntryType::EntryNormal => {
+                    tickets.push(self.ticket(&entry.context));
+                    let command = Command::decode(entry.data);
+                    commands.push(command.map_err(|e| corrupt("log", 0, e.0))?);
+                }
+                _ => self.reconfigure(&entry)?,
+            }
+        }
+        let ended: Vec<_> = commands.iter().map(ended_lease).collect();
+        let applied = self.served.apply(commands);
+        self.raft.mut_store().applied = last;
+        for ((applied, ticket), ended) in applied.into_iter().zip(tickets).zip(ended) {
+            self.follow_leases(&applied, ended);
+            if let Some(ticket) = ticket {
+                self.answer(ticket, applied);
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_leases(&mut self, applied: &Applied, ended: Option<i64>) {
+        if let Applied::Granted(lease) = applied
+            && self.leads()
+            && let Some(ttl) = self.served.read(|s| s.lease_ttl(*lease))
+        {
+            self.lessor.renew(*lease, ttl, self.now);
+        }
+        if let Some(lease) = ended {
+            self.lessor.forget(lease);
+        }
+    }
+
+    fn reconfigure(&mut self, entry: &Entry) -> Result<(), Error> {
+        let malformed = |e: protobuf::ProtobufError| corrupt("log", 0, &e.to_string());
+        let conf: Result<ConfState, _> = if entry.get_entry_type() == EntryType::EntryConfChange {
+            let mut change = ConfChange::default();
+            change.merge_from_bytes(&entry.data).map_err(malformed)?;
+            self.raft.apply_conf_change(&change)
+        } else {
+            let mut change = ConfChangeV2::default();
+            change.merge_from_bytes(&entry.data).map_err(malformed)?;
+            self.raft.apply_conf_change(&change)
+        };
+        self.raft.mut_store().conf = conf.map_err(|e| raft_failed(&e))?;
+        Ok(())
+    }
+
+    fn open_barriers(&mut self) {
+        let applied = self.raft.store().applied.0;
+        let mut open = Vec::new();
+        self.barriers.retain(|(index, ticket)| {
+            let waits = *index > applied;
+            if !waits {
+                open.push(*ticket);
+            }
+            waits
+        });
+        open.into_iter().for_each(|ticket| self.answer(ticket, Applied::Done));
+    }
+
+    /// Replaces everything by the leader's snapshot: first the file, then the log, then what is served.
+    fn install(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        let (mut meta, state) = snapshot::load(snapshot.data.clone()).map_err(|(_, what)| Error::Corrupt(what))?;
+        meta.member = self.raft.store().member;
+        meta.conf = snapshot.get_metadata().get_conf_state().clone();
+        meta.installed = true;
+        let copy = snapshot::load(snapshot.data.clone()).map_err(|(_, what)| Error::Corrupt(what))?.1;
+        snapshot::install(&self.disk, &meta, copy)?;
+        self.log.clear(meta.index, meta.term)?;
+        self.raft.mut_store().reset(&meta);
+        self.served.replace(state);
+        Ok(())
+    }
+
+    /// Begins a snapshot if one is due; its maker hands the result to [`Self::snapshot_taken`].
+    pub(crate) fn snapshot_due(&mut self) -> Option<(Writer, D)> {
+        let since = self.log.bytes().saturating_sub(self.log_at_snapshot);
+        if self.snapshotting || since < self.settings.snapshot_bytes.max(self.snapshot_size) {
+            return None;
+        }
+        self.snapshotting = true;
+        let meta = self.raft.store().meta();
+        Some((Writer::new(self.served.clone(), meta), self.disk.clone()))
+    }
+
+    /// A snapshot was made, or not; `size` is what it has in bytes.
+    pub(crate) fn snapshot_taken(&mut self, taken: Result<(Meta, usize), Error>) -> Result<(), Error> {
+        self.snapshotting = false;
+        match taken {
+            Ok((meta, size)) => {
+                self.snapshot_size = size;
+                self.log.release(meta.index)?;
+                self.raft.mut_store().release(meta.index, meta.term);
+            }
+            Err(error) => tracing::warn!(%error, "no snapshot was made; the log goes on"),
+        }
+        self.log_at_snapshot = self.log.bytes();
+        Ok(())
+    }
+}
+
+fn begin<D: Disk>(disk: &D, identity: &Identity) -> Result<Meta, Error> {
+    let conf = ConfState { voters: identity.voters.clone(), ..ConfState::default() };
+    let (cluster, member) = (identity.cluster, identity.member);
+    let meta = Meta { cluster, member, index: FIRST_INDEX, term: FIRST_TERM, conf, installed: false };
+    snapshot::install(disk, &meta, State::default())?;
+    Ok(meta)
+}
+
+fn ended_lease(command: &Command) -> Option<i64> {
+    match command {
+        Command::LeaseRevoke { lease } => Some(*lease),
+        _ => None,
+    }
+}
+
+fn raft_config(meta: &Meta) -> RaftConfig {
+    RaftConfig {
+        id: meta.member,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: 1,
+        applied: meta.index,
+        max_size_per_msg: 1 << 20,
+        max_inflight_msgs: 256,
+        check_quorum: true,
+        pre_vote: true,
+        ..RaftConfig::default()
+    }
+}
+
+fn raft_failed(error: &raft::Error) -> Error {
+    Error::Unavailable(format!("raft: {error}"))
+}

@@ -305,3 +305,106 @@ impl Ord for Quantity {
         rescale(a, a_scale, scale).0.cmp(&rescale(b, b_scale, scale).0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Quantity, QuantityError, QuantityFormat};
+
+    #[test]
+    fn quantities_are_written_as_go_writes_them() {
+        let cases = [
+            ("0", "0"),
+            ("0.0", "0"),
+            ("100m", "100m"),
+            ("0.1", "100m"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("1.5", "1500m"),
+            ("1.500", "1.500"),
+            ("+5", "+5"),
+            ("01", "01"),
+            ("-1.5Gi", "-1536Mi"),
+            ("1Gi", "1Gi"),
+            ("1024Ki", "1Mi"),
+            ("1000Ki", "1000Ki"),
+            ("1025Ki", "1025Ki"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Ki", "512"),
+            ("512Ki", "512Ki"),
+            ("1000000", "1M"),
+            ("1e3", "1e3"),
+            ("1000e3", "1e6"),
+            ("1E", "1E"),
+            ("1e-3", "1e-3"),
+            ("12e-1", "1200e-3"),
+            ("1n", "1n"),
+            ("0.1n", "1n"),
+            ("100k", "100k"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("16Ei", "9223372036854775807"),
+            ("5.", "5."),
+            (".5", "500m"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(Quantity::parse(text).expect(text).to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        let cases = [
+            ("", QuantityError::Format),
+            ("1 Gi", QuantityError::Format),
+            ("1.2.3", QuantityError::Format),
+            ("abc", QuantityError::Format),
+            ("{", QuantityError::Format),
+            ("1Kii", QuantityError::Suffix),
+            ("1Mm", QuantityError::Suffix),
+            ("1e", QuantityError::Suffix),
+        ];
+        for (text, error) in cases {
+            assert_eq!(Quantity::parse(text).err(), Some(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_round_up_and_compare_across_forms() {
+        let q = |text| Quantity::parse(text).expect("valid");
+        assert_eq!((q("100m").value(), q("1500m").value(), q("-1500m").value()), (1, 2, -2));
+        assert_eq!((q("1.5").milli_value(), q("1n").milli_value(), q("1Ki").milli_value()), (1500, 1, 1_024_000));
+        assert!(q("1Gi") > q("1G") && q("1000m") == q("1") && q("1e40") > q("1Ei") && q("-1") < q("0"));
+        let mut sum = Quantity::default();
+        sum.add(&q("512Mi"));
+        sum.add(&q("512Mi"));
+        assert_eq!((sum.to_string().as_str(), sum.format()), ("1Gi", QuantityFormat::BinarySi));
+        sum.sub(&q("1Gi"));
+        assert!(sum.is_zero());
+        let mut cpu = q("250m");
+        cpu.add(&q("0.75"));
+        assert_eq!(cpu.to_string(), "1");
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_reads_back_equal(
+            number in -1_000_000_000_000i64..1_000_000_000_000,
+            fraction in proptest::option::of(0u32..100_000),
+            suffix in prop::sample::select(vec!["", "n", "u", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "e3", "e-3", "E2"]),
+        ) {
+            let fraction = fraction.map(|f| format!(".{f}")).unwrap_or_default();
+            let quantity = Quantity::parse(&format!("{number}{fraction}{suffix}")).expect("valid");
+            let canonical = quantity.canonical();
+            let again = Quantity::parse(&canonical).expect("valid");
+            prop_assert_eq!(&again, &quantity);
+            prop_assert_eq!(again.canonical(), canonical);
+        }
+
+        #[test]
+        fn no_text_panics(text in "[-+0-9.eEinumkKMGTP]{0,45}") {
+            let _ = Quantity::parse(&text).map(|q| (q.to_string(), q.value(), q.milli_value()));
+        }
+    }
+}

@@ -1,10 +1,25 @@
 //! From bytes to a checked document: JSON and YAML, unknown and duplicate fields, Go's error texts.
 
+mod body;
+mod go;
+mod json;
+pub(crate) mod node;
+pub(crate) mod read;
+mod scalar;
+mod scalars;
+#[cfg(test)]
+mod tests;
+mod time_text;
+mod yaml;
+
 use serde_json::Value;
 
-use crate::name::GroupVersionKind;
+use crate::Document;
 use crate::schema::Schema;
-use crate::{Document, Status, StatusResult};
+
+pub use body::{apply_body, kind};
+pub(crate) use body::{body, plain_strict, strict_error};
+use node::{Node, Path, Strict};
 
 /// How the bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +71,18 @@ pub struct Read {
     pub unknown: Vec<String>,
 }
 
-/// Reads a request's body as a plain tree: options, patches, webhook answers. Errors are Go's bare texts.
-pub fn plain(bytes: &[u8], _format: Format) -> Result<Value, String> {
-    serde_json::from_slice(bytes).map_err(|e| e.to_string())
+/// Reads a request's body as a plain tree: options, patches, webhook answers. Errors are Go's bare texts. Of duplicate
+/// keys the last counts.
+pub fn plain(bytes: &[u8], format: Format) -> Result<Value, String> {
+    let node = match format {
+        Format::Json => json::parse(bytes)?,
+        Format::Yaml => yaml::parse(bytes)?.node,
+    };
+    Ok(node.plain(&mut Path::default(), &mut Strict::default()))
 }
 
-/// The kind that a body names (apiVersion and kind may be empty), before anything else is read.
-pub fn kind(bytes: &[u8], format: Format) -> StatusResult<GroupVersionKind> {
-    let value = plain(bytes, format).map_err(Status::bad_request)?;
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let group_version = crate::GroupVersion::parse(&text("apiVersion"))
-        .ok_or_else(|| Status::bad_request(format!("unexpected GroupVersion string: {}", text("apiVersion"))))?;
-    Ok(group_version.kind(&text("kind")))
-}
-
-pub(crate) fn body(_s: &Schema, bytes: &[u8], format: Format, _v: FieldValidation) -> StatusResult<Decoded> {
-    let value = plain(bytes, format).map_err(Status::bad_request)?;
-    let document = Document::new(value).ok_or_else(|| Status::bad_request("not an object"))?;
-    Ok(Decoded { document, warnings: Vec::new() })
-}
-
-pub(crate) fn tree(_schema: &Schema, value: Value) -> Result<Read, String> {
-    let document = Document::new(value).ok_or("not an object")?;
-    Ok(Read { document, unknown: Vec::new() })
+pub(crate) fn tree(schema: &Schema, value: Value) -> Result<Read, String> {
+    let outcome = read::read(schema, Node::of(&value), read::Words::Json)?;
+    let document = Document::new(Value::Object(outcome.value)).unwrap_or_default();
+    Ok(Read { document, unknown: outcome.strict })
 }

@@ -1,10 +1,20 @@
 //! Patches: RFC 6902, RFC 7386 and strategic merge, with kube-apiserver's errors.
 
+mod json;
+mod merge;
+mod order;
+mod request;
+mod shown;
+mod strategic;
+#[cfg(test)]
+mod tests;
+
 use serde_json::Value;
 
-use crate::decode::{Decoded, FieldValidation};
 use crate::schema::Schema;
 use crate::{Document, Status, StatusResult};
+
+pub use request::request;
 
 /// Which patch a PATCH request carries; server-side apply is [`crate::apply`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,41 +39,24 @@ impl PatchType {
     }
 }
 
-/// Does a whole PATCH request: reads the body, applies it to the live object, reads the result by the schema. The result
-/// is neither defaulted nor validated. `live` must be in the schema's version.
-pub fn request(
-    schema: &Schema,
-    kind: PatchType,
-    live: &Document,
-    body: &[u8],
-    _validation: FieldValidation,
-) -> StatusResult<Decoded> {
-    let patch = crate::decode::plain(body, crate::decode::Format::Json).map_err(Status::bad_request)?;
-    let document = match kind {
-        PatchType::Json => json(live, &patch)?,
-        PatchType::Merge => merge(live, &patch),
-        PatchType::Strategic => strategic(schema, live, &patch)?,
-    };
-    Ok(Decoded { document, warnings: Vec::new() })
-}
-
-/// Applies RFC 6902 operations. Errors are 422 and 400 as kube-apiserver answers them.
+/// Applies RFC 6902 operations as the library behind kube-apiserver does. Errors are 422 without words of their own,
+/// 413 for too many operations.
 pub fn json(document: &Document, operations: &Value) -> StatusResult<Document> {
-    let ops: json_patch::Patch =
-        serde_json::from_value(operations.clone()).map_err(|e| Status::bad_request(e.to_string()))?;
-    let mut value = document.value().clone();
-    json_patch::patch(&mut value, &ops).map_err(|e| Status::bad_request(e.to_string()))?;
-    Document::new(value).ok_or_else(|| Status::bad_request("not an object"))
+    let value = json::apply(document.value().clone(), operations)?;
+    Document::new(value).ok_or_else(json::rejected)
 }
 
 /// Applies RFC 7386.
 pub fn merge(document: &Document, patch: &Value) -> Document {
     let mut value = document.value().clone();
-    json_patch::merge(&mut value, patch);
+    merge::merge(&mut value, patch.clone());
     Document::new(value).unwrap_or_default()
 }
 
 /// Applies a strategic merge patch.
-pub(crate) fn strategic(_schema: &Schema, document: &Document, patch: &Value) -> StatusResult<Document> {
-    Ok(merge(document, patch))
+pub(crate) fn strategic(schema: &Schema, document: &Document, patch: &Value) -> StatusResult<Document> {
+    let wrong = || Status::bad_request(shown::not_a_map(patch));
+    let (Value::Object(original), Value::Object(patch)) = (document.value(), patch) else { return Err(wrong()) };
+    let merged = strategic::merge(schema, original.clone(), patch.clone()).map_err(strategic::Fault::status)?;
+    Ok(Document::new(Value::Object(merged)).unwrap_or_default())
 }

@@ -131,7 +131,9 @@ fn packages(resources: &[Resource]) -> HashMap<(String, String), String> {
 
 /// Types without fields, by name: how a value of theirs looks.
 fn plain(types: &BTreeMap<String, SourceType>) -> HashMap<String, Shape> {
-    let without = types.iter().filter(|(_, of)| of.fields.is_empty());
+    let struct_like =
+        |name: &str, is: &str| is == "object" && !name.ends_with(".RawExtension") && !name.ends_with(".FieldsV1");
+    let without = types.iter().filter(|(name, of)| of.fields.is_empty() && !struct_like(name, &of.is));
     without.map(|(name, of)| (name.clone(), plain_shape(name, &of.is))).collect()
 }
 

@@ -20,9 +20,10 @@ use crate::name::GroupVersionKind;
 use crate::{Document, StatusResult, field};
 
 pub use crate::decode::{Decoded, FieldValidation, Format};
+pub(crate) use custom::tree as custom_tree;
 pub use resource::{Column, Resource, Scope, Subresource};
-use shape::TypeRef;
 pub use shape::{Field, List, Scalar, Shape, Type};
+pub use shape::{Item, TypeRef};
 
 /// A type and the table it stands in: cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Schema {
     own: Arc<[Type]>,
     root: TypeRef,
     kind: GroupVersionKind,
+    /// The `openAPIV3Schema` of a custom resource, with what types do not say: bounds, patterns, descriptions.
+    raw: Option<Arc<Value>>,
 }
 
 /// Every resource the built-in table knows, in the order of upstream's discovery.
@@ -43,26 +46,31 @@ pub fn kubernetes_version() -> &'static str {
     &load::table().kubernetes
 }
 
+/// Whether the table has a kind.
+pub(crate) fn is_registered(kind: &GroupVersionKind) -> bool {
+    load::table().has_kind(&kind.group, &kind.version, &kind.kind)
+}
+
 impl Schema {
     /// The schema of a built-in kind; list kinds and the kinds of subresources and options too.
     pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<Self> {
         let root = load::table().kind(group, version, kind)?;
         let kind = GroupVersionKind { group: group.into(), version: version.into(), kind: kind.into() };
-        Some(Self { own: Arc::new([]), root: TypeRef::BuiltIn(root), kind })
+        Some(Self { own: Arc::new([]), root: TypeRef::BuiltIn(root), kind, raw: None })
     }
 
     /// The schema of a built-in type by its OpenAPI name, such as `io.k8s.api.core.v1.PodSpec`.
     pub fn of_type(name: &str) -> Option<Self> {
         let root = load::table().type_named(name)?;
         let kind = GroupVersionKind { group: String::new(), version: String::new(), kind: String::new() };
-        Some(Self { own: Arc::new([]), root: TypeRef::BuiltIn(root), kind })
+        Some(Self { own: Arc::new([]), root: TypeRef::BuiltIn(root), kind, raw: None })
     }
 
     /// The schema of a custom resource from its `openAPIV3Schema`. Parts that are no structural schema accept anything:
     /// whether it is one is the CustomResourceDefinition's own validation.
     pub fn from_crd(open_api_v3_schema: &Value, kind: &GroupVersionKind) -> Self {
         let (own, root) = custom::types(open_api_v3_schema);
-        Self { own, root, kind: kind.clone() }
+        Self { own, root, kind: kind.clone(), raw: Some(Arc::new(open_api_v3_schema.clone())) }
     }
 
     /// The group, version and kind it was made for; empty for a bare type.
@@ -81,6 +89,11 @@ impl Schema {
             TypeRef::BuiltIn(index) => load::table().at(index),
             TypeRef::Own(index) => self.own.get(index as usize).unwrap_or(shape::ANYTHING),
         }
+    }
+
+    /// The raw schema of a custom resource.
+    pub fn raw(&self) -> Option<&Value> {
+        self.raw.as_deref()
     }
 
     /// Whether it is a custom resource's.

@@ -1,8 +1,6 @@
 //! The words of the table: types, fields, shapes.
 
-use std::sync::Arc;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A type that stands in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +25,7 @@ pub enum Scalar {
     Time,
     /// RFC 3339, six decimals.
     MicroTime,
-    /// `metav1.Duration`: Go's duration text.
+    /// A quantity's text.
     Quantity,
     IntOrString,
 }
@@ -67,7 +65,7 @@ pub enum Shape {
     },
 }
 
-/// A shape with what a custom resource's schema says about it besides.
+/// A shape with what stands where there is no value.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The shape.
@@ -76,8 +74,6 @@ pub struct Item {
     pub nullable: bool,
     /// The value where there is none.
     pub default: Option<Value>,
-    /// The raw schema node, for a custom resource: enum, bounds, pattern and so on.
-    pub raw: Option<Arc<Map<String, Value>>>,
 }
 
 /// One field of a struct.
@@ -123,7 +119,7 @@ pub(super) const ANYTHING: &Type =
 impl Item {
     /// A shape without anything besides.
     pub fn of(shape: Shape) -> Self {
-        Self { shape, nullable: false, default: None, raw: None }
+        Self { shape, nullable: false, default: None }
     }
 }
 

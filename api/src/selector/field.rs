@@ -22,9 +22,11 @@ pub struct FieldSelector {
 impl FieldSelector {
     /// Reads a selector. The error is upstream's text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let terms = split_terms(text).into_iter().filter(|term| !term.is_empty());
-        let requirements = terms.map(|term| requirement(text, &term)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { requirements: sorted(requirements) })
+        let mut terms = split_terms(text);
+        terms.sort_unstable();
+        let terms = terms.into_iter().filter(|term| !term.is_empty());
+        let requirements = terms.map(|term| requirement(text, term)).collect::<Result<_, _>>()?;
+        Ok(Self { requirements })
     }
 
     /// Its terms, sorted by field.
@@ -48,23 +50,15 @@ impl FieldSelector {
     }
 }
 
-fn sorted(mut requirements: Vec<FieldRequirement>) -> Vec<FieldRequirement> {
-    requirements.sort_by(|a, b| a.field.cmp(&b.field));
-    requirements
-}
-
 /// Cuts at commas that are not escaped.
-fn split_terms(text: &str) -> Vec<String> {
-    let mut terms = vec![String::new()];
+fn split_terms(text: &str) -> Vec<&str> {
     let mut escaped = false;
-    for c in text.chars() {
-        match c {
-            ',' if !escaped => terms.push(String::new()),
-            _ => terms.last_mut().into_iter().for_each(|term| term.push(c)),
-        }
+    text.split(|c| {
+        let cuts = c == ',' && !escaped;
         escaped = c == '\\' && !escaped;
-    }
-    terms
+        cuts
+    })
+    .collect()
 }
 
 fn requirement(text: &str, term: &str) -> Result<FieldRequirement, String> {
@@ -73,20 +67,19 @@ fn requirement(text: &str, term: &str) -> Result<FieldRequirement, String> {
     Ok(FieldRequirement { field: field.to_owned(), equal: operator != "!=", value: unescape(value)? })
 }
 
+/// The field, the first operator, and the value as written.
 fn split_term(term: &str) -> Option<(&str, &str, &str)> {
-    let mut escaped = false;
-    for (at, c) in term.char_indices() {
-        if !escaped {
-            let rest = term.get(at..).unwrap_or_default();
-            for operator in ["!=", "==", "="] {
-                if let Some(value) = rest.strip_prefix(operator) {
-                    return Some((term.get(..at).unwrap_or_default(), operator, value));
-                }
-            }
+    let at = term.find(['=', '!']).filter(|_| term.contains('='))?;
+    let (at, rest) = match term.get(at..)? {
+        rest if rest.starts_with('!') && !rest.starts_with("!=") => {
+            let next = at + 1 + term.get(at + 1..)?.find(['=', '!'])?;
+            let (field, operator, value) = split_term(term.get(next..)?)?;
+            return Some((term.get(..next + field.len())?, operator, value));
         }
-        escaped = c == '\\' && !escaped;
-    }
-    None
+        rest => (at, rest),
+    };
+    let operator = ["!=", "==", "="].into_iter().find(|operator| rest.starts_with(operator))?;
+    Some((term.get(..at)?, operator, rest.strip_prefix(operator)?))
 }
 
 fn unescape(value: &str) -> Result<String, String> {
@@ -99,7 +92,7 @@ fn unescape(value: &str) -> Result<String, String> {
                 Some(next) => return Err(format!("invalid field selector: invalid escape sequence: \\{next}")),
                 None => return Err("invalid field selector: invalid escape sequence: \\".into()),
             },
-            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {c}")),
+            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {}", u32::from(c))),
             c => out.push(c),
         }
     }
@@ -115,5 +108,33 @@ impl fmt::Display for FieldSelector {
         let operator = |r: &FieldRequirement| if r.equal { "=" } else { "!=" };
         let terms = self.requirements.iter().map(|r| format!("{}{}{}", r.field, operator(r), escape(&r.value)));
         f.write_str(&terms.collect::<Vec<_>>().join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FieldSelector;
+
+    #[test]
+    fn selectors_parse_match_and_fail_as_upstream() {
+        let selector = FieldSelector::parse(r"spec.nodeName!=a\,b,metadata.name==x").expect("valid");
+        assert_eq!(selector.to_string(), r"metadata.name=x,spec.nodeName!=a\,b");
+        let object = |node: &'static str| move |field: &str| if field == "spec.nodeName" { node } else { "x" }.into();
+        assert!(selector.matches(object("")) && !selector.matches(object("a,b")));
+        assert_eq!(selector.exact("metadata.name"), Some("x"));
+        assert_eq!(selector.exact("spec.nodeName"), None);
+        let cases = [
+            ("metadata.name", "invalid selector: 'metadata.name'; can't understand 'metadata.name'"),
+            ("a!b", "invalid selector: 'a!b'; can't understand 'a!b'"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            (r"a=b\c", r"invalid field selector: invalid escape sequence: \c"),
+            (r"a=b\", r"invalid field selector: invalid escape sequence: \"),
+        ];
+        for (text, error) in cases {
+            assert_eq!(FieldSelector::parse(text).err().as_deref(), Some(error), "{text}");
+        }
+        assert!(FieldSelector::parse("").expect("valid").is_empty());
+        assert_eq!(FieldSelector::parse("=a").expect("valid").requirements()[0].field, "");
+        assert_eq!(FieldSelector::parse("a!b=c").expect("valid").requirements()[0].field, "a!b");
     }
 }

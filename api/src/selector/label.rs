@@ -1,9 +1,10 @@
 //! Label selectors (`k8s.io/apimachinery/pkg/labels`), from text and from `metav1.LabelSelector`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
+
+use super::parse::{parse, requirement};
 
 /// How a requirement relates a label to its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +40,12 @@ pub struct LabelSelector {
 impl LabelSelector {
     /// Reads `app=x,tier in (a, b),!old`. The error is upstream's text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let _: (BTreeSet<()>, &str) = (BTreeSet::new(), text);
-        Ok(Self::default())
+        parse(text).map(Self::of)
+    }
+
+    fn of(mut requirements: Vec<LabelRequirement>) -> Self {
+        requirements.sort_by(|a, b| a.key.cmp(&b.key));
+        Self { requirements, nothing: false }
     }
 
     /// Selects everything.
@@ -55,8 +60,12 @@ impl LabelSelector {
 
     /// From a `metav1.LabelSelector`: absent selects nothing, an empty one everything. The error is upstream's text.
     pub fn from_object(selector: Option<&Value>) -> Result<Self, String> {
-        let _ = selector;
-        Ok(Self::nothing())
+        let Some(selector) = selector.filter(|selector| !selector.is_null()) else { return Ok(Self::nothing()) };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+        let equal = labels.map(|(key, value)| requirement(key.clone(), Operator::Equals, vec![text(value)]));
+        let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
+        Ok(Self::of(equal.chain(expressions.map(expression)).collect::<Result<_, _>>()?))
     }
 
     /// From a plain map of labels that must all be equal (a Service's selector).
@@ -66,7 +75,7 @@ impl LabelSelector {
             operator: Operator::Equals,
             values: vec![value.to_owned()],
         };
-        Self { requirements: labels.into_iter().map(requirement).collect(), nothing: false }
+        Self::of(labels.into_iter().map(requirement).collect())
     }
 
     /// Its requirements, sorted by key.
@@ -89,6 +98,21 @@ impl LabelSelector {
         let labels = document.at("/metadata/labels");
         self.matches(|key| labels?.get(key)?.as_str())
     }
+}
+
+/// One of a LabelSelector's `matchExpressions`.
+fn expression(expression: &Value) -> Result<LabelRequirement, String> {
+    let text = |key: &str| expression.get(key).and_then(Value::as_str).unwrap_or_default();
+    let operator = match text("operator") {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        "Exists" => Operator::Exists,
+        "DoesNotExist" => Operator::DoesNotExist,
+        other => return Err(format!("{other:?} is not a valid label selector operator")),
+    };
+    let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+    let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
+    requirement(text("key").to_owned(), operator, values)
 }
 
 impl LabelRequirement {
@@ -137,5 +161,76 @@ impl fmt::Display for LabelRequirement {
             Operator::GreaterThan => write!(f, "{key}>{values}"),
             Operator::LessThan => write!(f, "{key}<{values}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::LabelSelector;
+
+    #[test]
+    fn selectors_read_back_as_upstream_writes_them() {
+        let cases = [
+            ("", ""),
+            ("app=web", "app=web"),
+            (" tier in (b,a), !old ,app == web", "app==web,!old,tier in (a,b)"),
+            ("x notin (),y", "x notin (),y"),
+            ("x in (a,,b)", "x in (,a,b)"),
+            ("a!=", "a!="),
+            ("in in (in,notin)", "in in (in,notin)"),
+            ("n>5,m<6", "m<6,n>5"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(LabelSelector::parse(text).expect(text).to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_are_upstream_s() {
+        let cases = [
+            ("app in (web", "unable to parse requirement: found '', expected: ',' or ')'"),
+            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("=", "found '=', expected: !, identifier, or 'end of string'"),
+            ("!", "unable to parse requirement: found '', expected: identifier"),
+            ("app=web tier=back", "found 'tier', expected: ',' or 'end of string'"),
+            ("app=web,", "found '', expected: identifier after ','"),
+            (",app=web", "found ',', expected: !, identifier, or 'end of string'"),
+            ("app===web", "unable to parse requirement: found '=', expected: identifier"),
+            ("app in web", "unable to parse requirement: found 'web' expected: '('"),
+        ];
+        for (text, error) in cases {
+            assert_eq!(LabelSelector::parse(text).err().as_deref(), Some(error), "{text}");
+        }
+        let error = LabelSelector::parse(&format!("app={}", "a".repeat(65))).expect_err("too long");
+        assert!(error.starts_with("unable to parse requirement: values[0][app]: Invalid value: \"aaa"), "{error}");
+        let error = LabelSelector::parse("-a=b").expect_err("a bad key");
+        assert!(
+            error.starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part must"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn absence_selects_nothing_and_emptiness_everything() {
+        let of = |selector| LabelSelector::from_object(Some(&selector)).expect("valid");
+        assert!(LabelSelector::from_object(None).expect("valid").requirements().is_empty());
+        assert!(!LabelSelector::from_object(None).expect("valid").matches(|_| Some("x")));
+        assert!(of(json!({})).is_empty() && of(json!({})).matches(|_| None));
+        let selector = of(json!({"matchLabels": {"a": "1"}, "matchExpressions": [
+            {"key": "b", "operator": "NotIn", "values": ["2"]}, {"key": "c", "operator": "DoesNotExist"}]}));
+        let labels = |b: Option<&'static str>| {
+            move |key: &str| match key {
+                "a" => Some("1"),
+                "b" => b,
+                _ => None,
+            }
+        };
+        assert!(selector.matches(labels(None)) && selector.matches(labels(Some("3"))));
+        assert!(!selector.matches(labels(Some("2"))) && !selector.matches(|_| None));
+        assert!(
+            LabelSelector::from_object(Some(&json!({"matchExpressions": [{"key": "a", "operator": "Has"}]}))).is_err()
+        );
     }
 }

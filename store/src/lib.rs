@@ -11,6 +11,7 @@ pub mod etcd;
 pub mod memory;
 mod served;
 mod state;
+pub mod transform;
 
 pub use served::MAX_TXN_BYTES;
 

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash;
+mod server;
 
 /// Runs every case of the suite on a home; `$start` makes a fresh store and something that keeps it alive.
 macro_rules! conformance {
@@ -31,3 +32,7 @@ conformance!(embedded, async {
     let store = store::embedded::Embedded::open(dir.path(), store::embedded::Settings::default()).unwrap();
     Some((store, dir))
 });
+
+conformance!(etcd, crate::server::start());
+
+conformance!(transformed, async { Some((crate::server::flipped(), ())) });

@@ -330,3 +330,10 @@ pub(crate) async fn concurrent_commits(store: &impl Store) {
     let values: Vec<String> = seen.into_iter().map(|(_, l)| l).collect();
     assert_eq!(values, (1..=80).map(|n| format!("+/n={n} ({})", n - 1)).collect::<Vec<_>>());
 }
+
+/// Appends the revisions of events to `seen` until `revision` is among them.
+pub(crate) async fn collect(watch: &mut Watch, seen: &mut Vec<Revision>, revision: Revision) {
+    while seen.last() != Some(&revision) {
+        seen.extend(next(watch).await.unwrap().events.iter().map(Event::revision));
+    }
+}

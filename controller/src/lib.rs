@@ -1,6 +1,11 @@
 //! One file per controller, each one pure decider, and the list of them.
 
+pub mod accounts;
 pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod gc;
+pub mod namespace;
 mod percent;
 mod podset;
 pub mod replicaset;
@@ -38,6 +43,17 @@ impl Default for Options {
 
 /// All controllers.
 pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
-    let _ = options;
-    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+    let mut all: Vec<Box<dyn Controller>> = vec![
+        Box::new(deployment::Deployments),
+        Box::new(replicaset::ReplicaSets),
+        Box::new(endpointslice::EndpointSlices),
+        Box::new(endpoints::EndpointsOfServices),
+        Box::new(namespace::Namespaces),
+        Box::new(gc::GarbageCollector),
+        Box::new(accounts::ServiceAccounts),
+    ];
+    if !options.root_ca.is_empty() {
+        all.push(Box::new(accounts::RootCa { certificates: options.root_ca.clone() }));
+    }
+    all
 }

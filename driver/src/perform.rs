@@ -31,9 +31,6 @@ fn together(first: &Effect, next: &Effect) -> bool {
         (Effect::Create { resource: a, .. }, Effect::Create { resource: b, .. }) => a == b,
         (Effect::Delete { target: a, .. }, Effect::Delete { target: b, .. }) => a.resource == b.resource,
         (Effect::DeleteCollection { .. }, Effect::DeleteCollection { .. }) => true,
-        (Effect::Patch { target: a, .. }, Effect::Patch { target: b, .. }) => {
-            a.resource == b.resource && a.object != b.object
-        }
         _ => false,
     }
 }

@@ -59,7 +59,8 @@ fn parse_partial(bytes: &[u8]) -> Result<Arc<dyn Object>, serde_json::Error> {
     keep(serde_json::from_slice::<Partial>(bytes)?)
 }
 
-fn keep<T: Object>(mut object: T) -> Result<Arc<dyn Object>, serde_json::Error> {
+/// An object as it is kept: without `metadata.managedFields`.
+pub fn keep<T: Object>(mut object: T) -> Result<Arc<dyn Object>, serde_json::Error> {
     object.metadata_mut().managed_fields = None;
     Ok(Arc::new(object))
 }
@@ -69,6 +70,13 @@ impl Watch {
     pub const fn of<T: Kind>() -> Self {
         let selection = Selection::One(Resource::of::<T>());
         Self { selection, parse: parse::<T>, metadata_only: false, drops: &[], indexes: &[] }
+    }
+
+    /// All objects of a kind, read by a function of the decider's own that leaves out what it does not need. Only for
+    /// a kind that no other decider of the same driver reads whole.
+    pub const fn parsed<T: Kind>(parse: Parse) -> Self {
+        let selection = Selection::One(Resource::of::<T>());
+        Self { selection, parse, metadata_only: false, drops: &[], indexes: &[] }
     }
 
     /// The metadata of all objects of a kind.

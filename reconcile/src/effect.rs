@@ -163,6 +163,12 @@ impl Effect {
         }
     }
 
+    /// A strategic merge patch of the object or a subresource.
+    pub fn strategic<T: Kind>(object: &T, subresource: &'static str, body: Value) -> Self {
+        let (target, kind) = (Target::of(object), PatchKind::Strategic);
+        Self::Patch { target, subresource, kind, body, told: Told::default() }
+    }
+
     /// The same effect, with Events to record.
     pub fn telling(mut self, new: Told) -> Self {
         match &mut self {

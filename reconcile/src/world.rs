@@ -110,6 +110,15 @@ impl World {
         self.tables.get(resource).into_iter().flat_map(|t| t.entries.values()).map(|e| &e.object)
     }
 
+    /// The objects of any watched resource in a namespace.
+    pub fn objects_in(&self, resource: &Resource, namespace: &str) -> impl Iterator<Item = &Arc<dyn Object>> {
+        let from = ObjectName { namespace: namespace.into(), name: String::new() };
+        let range = self.tables.get(resource).map(|t| t.entries.range(from..));
+        let namespace = namespace.to_owned();
+        let within = range.into_iter().flatten().take_while(move |(name, _)| name.namespace == namespace);
+        within.map(|(_, e)| &e.object)
+    }
+
     /// The object of a uid within a resource.
     pub fn by_uid(&self, resource: &Resource, uid: &str) -> Option<&Arc<dyn Object>> {
         let table = self.tables.get(resource)?;

@@ -4,14 +4,32 @@
 //! convert -> default -> mutate (default and prune after each) -> prepare -> validate -> validating admission -> quota.
 
 pub mod admission;
+mod answers;
 pub mod attributes;
 pub mod authz;
+mod cache;
+mod call;
+mod core;
+mod crd;
+mod discovery;
 pub mod entropy;
+mod identify;
 pub mod identity;
+mod metrics;
+mod negotiate;
 pub mod parts;
+mod plain;
 pub mod proxy;
+mod read;
+mod request;
+mod respond;
+mod row;
+mod rows;
+mod serve;
 pub mod server;
+mod service;
 pub mod view;
+mod write;
 
 pub use attributes::User;
 pub use parts::Parts;

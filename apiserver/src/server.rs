@@ -5,13 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use store::Store;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::attributes::User;
+use crate::cache::Cache;
+use crate::core::{Core, Inner};
+use crate::discovery::Documents;
+use crate::entropy::Entropy;
+use crate::metrics::Metrics;
 use crate::parts::Parts;
+use crate::row::{Resource, Strategy};
+use crate::rows::{self, Registry, Rows};
+use crate::serve::{self, Peer};
+use crate::write::lease::Leases;
+use crate::crd;
 
 /// How a server behaves. The defaults are upstream's.
 #[derive(Clone, Debug)]
@@ -63,17 +75,33 @@ pub enum Error {
 /// A running API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
-    config: Arc<Config>,
-    store: Arc<dyn Store>,
-    parts: Arc<Parts>,
-    stop: watch::Sender<bool>,
+    core: Core,
 }
 
 impl Server {
     /// Loads the caches and starts to follow the store. It serves nothing yet.
     pub async fn start(config: Config, store: Arc<dyn Store>, parts: Parts) -> Result<Self, Error> {
-        let (stop, _) = watch::channel(false);
-        Ok(Self { config: Arc::new(config), store, parts: Arc::new(parts), stop })
+        let (stop, stopped) = watch::channel(false);
+        let rows = rows::built_in();
+        let cache = Cache::start(store, prefixes(&rows), stopped).await?;
+        let seed = if config.seed == 0 { rand::random() } else { config.seed };
+        let core = Core::new(Inner {
+            reads: Semaphore::new(config.max_reads),
+            writes: Semaphore::new(config.max_writes),
+            config,
+            cache,
+            registry: Registry::new(Rows::new(rows, 0)),
+            parts,
+            stop,
+            tasks: TaskTracker::new(),
+            documents: Documents::default(),
+            leases: Leases::default(),
+            metrics: Metrics::default(),
+            started: api::Timestamp::now(),
+            seeds: Mutex::new(Entropy::new(seed)),
+        });
+        crd::start(&core).await?;
+        Ok(Self { core })
     }
 
     /// Serves TLS connections of a listener until shutdown. A new TLS configuration takes effect with the next
@@ -83,20 +111,35 @@ impl Server {
         listener: TcpListener,
         tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     ) -> Result<(), Error> {
-        let _ = (&self.config, &self.store, &self.parts, listener, tls);
-        Ok(())
+        Ok(serve::accept(self.core.clone(), listener, tls).await?)
     }
 
     /// A new connection from inside the process, as that user: speak HTTP/1.1 (with upgrades) or HTTP/2 over it.
     pub fn local(&self, user: User) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(256 * 1024);
-        let _ = (user, theirs);
+        let (ours, theirs) = tokio::io::duplex(LOCAL_BUFFER);
+        let peer = Peer { user: Some(user), address: None };
+        self.core.tasks.spawn(serve::connection(self.core.clone(), theirs, peer));
         ours
     }
 
     /// Accepts nothing more, lets requests in flight end until the deadline, ends watches, then stops.
     pub async fn shutdown(&self, deadline: Duration) {
-        let _ = deadline;
-        self.stop.send_replace(true);
+        self.core.stop.send_replace(true);
+        self.core.tasks.close();
+        if tokio::time::timeout(deadline, self.core.tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still running at the end of the deadline");
+        }
     }
+}
+
+/// Bytes under way in one direction of an in-process connection.
+const LOCAL_BUFFER: usize = 256 * 1024;
+
+/// One cache a storage, also where two rows share one.
+fn prefixes(rows: &[Arc<Resource>]) -> Vec<(String, Strategy)> {
+    let stored = rows.iter().filter_map(|row| Some((row.storage.as_ref()?, row)));
+    let own = |(storage, row): &(&crate::row::Storage, &Arc<Resource>)| {
+        row.versions.iter().any(|v| v.storage && row.group_version(v).to_string() == storage.api_version)
+    };
+    stored.filter(own).map(|(storage, row)| (storage.prefix.clone(), row.strategy.clone())).collect()
 }

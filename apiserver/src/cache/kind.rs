@@ -1,0 +1,176 @@
+//! The objects of one resource and their recent changes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use store::{Entry, Event, Revision};
+use tokio::sync::watch;
+
+use super::item::Item;
+use crate::row::Strategy;
+
+/// How many changes are kept for watchers; older ones come from the store.
+const MAX_CHANGES: usize = 4096;
+/// How many bytes of objects those may hold; at least [`MIN_CHANGES`] are kept.
+const MAX_CHANGE_BYTES: usize = 16 << 20;
+const MIN_CHANGES: usize = 100;
+
+/// One change of one object.
+#[derive(Debug)]
+pub struct Change {
+    /// When.
+    pub revision: Revision,
+    /// The object after it; `None`: deleted.
+    pub new: Option<Arc<Item>>,
+    /// The object before it; `None`: created.
+    pub old: Option<Arc<Item>>,
+    /// The JSON watch frame of those who see the change as it is, made when first wanted.
+    pub frame: OnceLock<Bytes>,
+}
+
+impl Change {
+    fn weight(&self) -> usize {
+        self.new.as_ref().or(self.old.as_ref()).map_or(0, |item| item.bytes.len())
+    }
+}
+
+/// What a change of the store means here; `None` where the value is no object.
+pub fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Change)> {
+    let read = |entry: &Entry| Item::of(entry, strategy).map(Arc::new);
+    let (key, revision, new, old) = match event {
+        Event::Put { entry, previous } => {
+            (&entry.key, entry.mod_revision, Some(read(entry)?), previous.as_ref().and_then(read))
+        }
+        Event::Delete { key, revision, previous } => (key, *revision, None, Some(read(previous.as_ref()?)?)),
+    };
+    Some((key.clone(), Change { revision, new, old, frame: OnceLock::new() }))
+}
+
+/// One resource's cache.
+pub struct Kind {
+    /// What all its keys begin with.
+    pub prefix: String,
+    strategy: Strategy,
+    state: RwLock<State>,
+    changed: watch::Sender<Revision>,
+}
+
+#[derive(Default)]
+struct State {
+    items: BTreeMap<Bytes, Arc<Item>>,
+    log: VecDeque<Arc<Change>>,
+    log_bytes: usize,
+    /// All changes after this revision are in the log.
+    complete_after: Revision,
+    /// The state is that of this revision or a later one without changes here.
+    applied: Revision,
+}
+
+/// The changes a watcher asks for are no longer in memory.
+#[derive(Debug)]
+pub struct Gone;
+
+impl Kind {
+    /// A cache of what `entries` hold, read at `revision`.
+    pub fn new(prefix: String, strategy: Strategy, entries: &[Entry], revision: Revision) -> Self {
+        let read = |entry: &Entry| Some((entry.key.clone(), Arc::new(Item::of(entry, &strategy)?)));
+        let items = entries.iter().filter_map(read).collect();
+        let state = State { items, complete_after: revision, applied: revision, ..State::default() };
+        Self { prefix, strategy, state: RwLock::new(state), changed: watch::Sender::new(revision) }
+    }
+
+    /// Takes over the events of a batch that are this resource's, all at once.
+    pub fn apply(&self, events: &[Event], revision: Revision) {
+        let mut state = self.state.write();
+        for event in events {
+            state.apply(event, &self.strategy);
+        }
+        state.applied = revision;
+        state.trim();
+        drop(state);
+        self.changed.send_replace(revision);
+    }
+
+    /// Replaces everything after a gap: watchers must start again from the store.
+    pub fn replace(&self, entries: &[Entry], revision: Revision) {
+        let fresh = Self::new(self.prefix.clone(), self.strategy.clone(), entries, revision);
+        *self.state.write() = fresh.state.into_inner();
+        self.changed.send_replace(revision);
+    }
+
+    /// One object.
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Item>> {
+        self.state.read().items.get(key).cloned()
+    }
+
+    /// The objects whose keys begin with `prefix`, in order, and the revision of that state.
+    pub fn list(&self, prefix: &str) -> (Vec<Arc<Item>>, Revision) {
+        let state = self.state.read();
+        let from = Bytes::copy_from_slice(prefix.as_bytes());
+        let range = state.items.range(from..).take_while(|(key, _)| key.starts_with(prefix.as_bytes()));
+        (range.map(|(_, item)| Arc::clone(item)).collect(), state.applied)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().items.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The changes after a revision, and the revision up to which these are all.
+    pub fn since(&self, revision: Revision) -> Result<(Vec<Arc<Change>>, Revision), Gone> {
+        let state = self.state.read();
+        if revision < state.complete_after {
+            return Err(Gone);
+        }
+        let first = state.log.partition_point(|change| change.revision <= revision);
+        Ok((state.log.range(first..).cloned().collect(), state.applied.max(revision)))
+    }
+
+    /// Whether all changes after a revision are in memory.
+    pub fn remembers(&self, revision: Revision) -> bool {
+        revision >= self.state.read().complete_after
+    }
+
+    /// Tells the revision of the last change.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.changed.subscribe()
+    }
+
+    /// The revision of the last change.
+    pub fn revision(&self) -> Revision {
+        *self.changed.borrow()
+    }
+
+    /// What the kind's own rules are.
+    pub fn strategy(&self) -> &Strategy {
+        &self.strategy
+    }
+}
+
+impl State {
+    fn apply(&mut self, event: &Event, strategy: &Strategy) {
+        let Some((key, mut change)) = change(event, strategy) else { return };
+        let before = match &change.new {
+            Some(item) => self.items.insert(key, Arc::clone(item)),
+            None => self.items.remove(&key),
+        };
+        change.old = before.or(change.old);
+        self.log_bytes += change.weight();
+        self.log.push_back(Arc::new(change));
+    }
+
+    fn trim(&mut self) {
+        while self.log.len() > MAX_CHANGES || (self.log_bytes > MAX_CHANGE_BYTES && self.log.len() > MIN_CHANGES) {
+            let Some(gone) = self.log.pop_front() else { break };
+            self.log_bytes -= gone.weight();
+            self.complete_after = gone.revision;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! One request for a resource, with the row it is for.
+
+use std::sync::Arc;
+
+use api::{GroupResource, Timestamp};
+use http::{HeaderMap, header};
+
+use crate::attributes::{Attributes, ResourceAttributes};
+use crate::request::Query;
+use crate::respond;
+use crate::row::{Resource, Subresource, Version};
+
+/// The request.
+#[derive(Clone)]
+pub struct Call {
+    /// Who wants what.
+    pub attributes: Attributes,
+    /// The resource of `attributes`.
+    pub target: ResourceAttributes,
+    /// Its row.
+    pub row: Arc<Resource>,
+    version: usize,
+    /// The query.
+    pub query: Query,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The request's time.
+    pub now: Timestamp,
+}
+
+impl Call {
+    /// For a row in a version it serves; `None` where it does not.
+    pub fn new(
+        attributes: Attributes,
+        row: Arc<Resource>,
+        query: Query,
+        headers: HeaderMap,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let target = attributes.resource.clone()?;
+        let version = row.versions.iter().position(|v| v.served && v.name == target.group_version.version)?;
+        Some(Self { attributes, target, row, version, query, headers, now })
+    }
+
+    /// The version asked for.
+    pub fn version(&self) -> &Version {
+        &self.row.versions[self.version]
+    }
+
+    /// The resource asked for.
+    pub fn target(&self) -> &ResourceAttributes {
+        &self.target
+    }
+
+    /// Group and plural.
+    pub fn resource(&self) -> GroupResource {
+        self.row.group_resource()
+    }
+
+    /// The subresource asked for.
+    pub fn subresource(&self) -> Option<&Subresource> {
+        self.row.subresource(&self.target.subresource)
+    }
+
+    /// The `Accept` header.
+    pub fn accept(&self) -> Option<&str> {
+        self.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok())
+    }
+
+    /// The `User-Agent` header.
+    pub fn user_agent(&self) -> &str {
+        respond::text(&self.headers, header::USER_AGENT)
+    }
+}

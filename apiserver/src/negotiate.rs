@@ -1,0 +1,154 @@
+//! Which form of an answer a client gets, by its `Accept` header (`k8s.io/apiserver/pkg/endpoints/handlers/negotiation`).
+
+use api::{Status, StatusResult};
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Encoding {
+    Json,
+    Yaml,
+}
+
+/// What is shown of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The object itself.
+    Native,
+    /// `as=Table`, in `v1` or `v1beta1`.
+    Table(&'static str),
+    /// `as=PartialObjectMetadata`.
+    Partial(&'static str),
+    /// `as=PartialObjectMetadataList`.
+    PartialList(&'static str),
+}
+
+/// The outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Accepted {
+    pub encoding: Encoding,
+    pub form: Form,
+    pub pretty: bool,
+    /// `stream=watch` was asked for.
+    pub stream: bool,
+}
+
+/// What an endpoint can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Plain objects: writes, discovery.
+    Objects,
+    /// Tables and metadata too: get, list.
+    Forms,
+    /// A watch.
+    Stream,
+}
+
+const SUPPORTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const STREAMS: [&str; 2] = ["application/json", "application/vnd.kubernetes.protobuf;stream=watch"];
+
+struct Clause<'a> {
+    main: &'a str,
+    sub: &'a str,
+    quality: f64,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+/// Chooses. 406 where nothing fits.
+pub fn accept(header: Option<&str>, offer: Offer) -> StatusResult<Accepted> {
+    let plain = Accepted { encoding: Encoding::Json, form: Form::Native, pretty: false, stream: false };
+    let header = header.unwrap_or_default();
+    if header.is_empty() {
+        return Ok(plain);
+    }
+    let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wildness(a).cmp(&wildness(b))));
+    let found = clauses.iter().find_map(|clause| fit(clause, offer));
+    found.ok_or_else(|| refuse(&clauses, offer))
+}
+
+/// Two layers refuse upstream: the router by media type alone, the handler by form.
+fn refuse(clauses: &[Clause<'_>], offer: Offer) -> Box<Status> {
+    let known = |c: &Clause<'_>| {
+        matches!((c.main, c.sub), ("*", "*") | ("application", "*" | "json" | "yaml" | "vnd.kubernetes.protobuf"))
+    };
+    if clauses.iter().any(known) {
+        return Status::not_acceptable(if offer == Offer::Stream { &STREAMS } else { &SUPPORTED });
+    }
+    let list = SUPPORTED.join(", ");
+    Status::failure(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {list}"))
+}
+
+fn wildness(clause: &Clause<'_>) -> u8 {
+    u8::from(clause.main == "*") + u8::from(clause.sub == "*")
+}
+
+fn clause(text: &str) -> Option<Clause<'_>> {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next()?;
+    let (main, sub) = match media.split_once('/') {
+        Some((main, sub)) => (main.trim(), sub.trim()),
+        None if media == "*" => ("*", "*"),
+        None => return None,
+    };
+    let parameters: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
+    let quality = parameters.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok()).unwrap_or(1.0);
+    Some(Clause { main, sub, quality, parameters })
+}
+
+fn fit(clause: &Clause<'_>, offer: Offer) -> Option<Accepted> {
+    let encoding = match (clause.main, clause.sub) {
+        ("*", "*") | ("application", "*" | "json") => Encoding::Json,
+        ("application", "yaml") if offer != Offer::Stream => Encoding::Yaml,
+        _ => return None,
+    };
+    let get = |key: &str| clause.parameters.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| v.trim());
+    let stream = get("stream");
+    if !stream.is_empty() && (stream != "watch" || offer != Offer::Stream) {
+        return None;
+    }
+    let form = form(get("as"), get("g"), get("v"), offer)?;
+    Some(Accepted { encoding, form, pretty: get("pretty") == "1", stream: !stream.is_empty() })
+}
+
+fn form(kind: &str, group: &str, version: &str, offer: Offer) -> Option<Form> {
+    if kind.is_empty() {
+        return Some(Form::Native);
+    }
+    let version = match version {
+        "v1" => "v1",
+        "v1beta1" => "v1beta1",
+        _ => return None,
+    };
+    match kind {
+        _ if offer == Offer::Objects || group != "meta.k8s.io" => None,
+        "Table" => Some(Form::Table(version)),
+        "PartialObjectMetadata" => Some(Form::Partial(version)),
+        "PartialObjectMetadataList" => Some(Form::PartialList(version)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Encoding, Form, Offer, accept};
+
+    #[test]
+    fn the_best_clause_that_can_be_met_wins() {
+        let cases: &[(&str, Option<(Encoding, Form)>)] = &[
+            ("", Some((Encoding::Json, Form::Native))),
+            ("application/json;q=0.5,application/yaml", Some((Encoding::Yaml, Form::Native))),
+            ("text/html,application/json", Some((Encoding::Json, Form::Native))),
+            ("text/html", None),
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Encoding::Json, Form::Native))),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Encoding::Json, Form::Table("v1")))),
+            ("application/json;as=Table;g=meta.k8s.io;v=v1;q=0.9,*/*;q=0.1", Some((Encoding::Json, Form::Table("v1")))),
+            ("application/json;as=Table", None),
+        ];
+        for (header, want) in cases {
+            let got = accept(Some(header), Offer::Forms).ok().map(|a| (a.encoding, a.form));
+            assert_eq!(got, *want, "{header}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The forms of an object besides itself: table rows and metadata only.
+
+use api::schema::Column;
+use api::{Document, Timestamp, time};
+use serde_json::{Value, json};
+
+use crate::request::Query;
+use crate::row::{Resource, Version};
+
+/// What `?includeObject=` leaves of an object in a table row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Reads the query; the default is metadata.
+    pub fn parse(query: &Query) -> Result<Self, String> {
+        match query.get("includeObject").unwrap_or_default() {
+            "None" => Ok(Self::None),
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            other => Err(format!("unrecognized includeObject value: {other:?}")),
+        }
+    }
+}
+
+/// The metadata-only form.
+pub fn partial(document: &Document, version: &str) -> Value {
+    let metadata = document.at("/metadata").cloned().unwrap_or_else(|| json!({}));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
+}
+
+/// A table of these objects.
+pub fn table(row: &Resource, version: &Version, shown: &Shown, documents: &[Document], metadata: Value) -> Value {
+    let rows: Vec<Value> = documents.iter().map(|document| table_row(row, version, shown, document)).collect();
+    let mut table = json!({
+        "kind": "Table",
+        "apiVersion": format!("meta.k8s.io/{}", shown.version),
+        "metadata": metadata,
+        "columnDefinitions": if shown.headers { definitions(row, version) } else { Value::Null },
+        "rows": rows,
+    });
+    if !shown.headers
+        && let Some(table) = table.as_object_mut()
+    {
+        table.insert("columnDefinitions".into(), Value::Null);
+    }
+    table
+}
+
+/// How a table is shown.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Shown {
+    /// `v1` or `v1beta1` of meta.k8s.io.
+    pub version: &'static str,
+    pub include: Include,
+    pub now: Timestamp,
+    /// With column definitions: all but later events of a watch.
+    pub headers: bool,
+}
+
+fn table_row(row: &Resource, version: &Version, shown: &Shown, document: &Document) -> Value {
+    let cells = row.strategy.cells(document, shown.now).unwrap_or_else(|| plain_cells(version, document, shown.now));
+    let object = match shown.include {
+        Include::None => return json!({ "cells": cells }),
+        Include::Metadata => partial(document, shown.version),
+        Include::Object => document.value().clone(),
+    };
+    json!({ "cells": cells, "object": object })
+}
+
+/// A kind without cells of its own shows its name and its age.
+fn plain_cells(version: &Version, document: &Document, now: Timestamp) -> Vec<Value> {
+    let cell = |column: &&Column| match column.name.as_str() {
+        "Name" => json!(document.name()),
+        "Created At" => document.at("/metadata/creationTimestamp").cloned().unwrap_or_default(),
+        _ => json!(time::age(document, now)),
+    };
+    plain_columns(version).iter().map(cell).collect()
+}
+
+fn plain_columns(version: &Version) -> Vec<&Column> {
+    version.columns.iter().filter(|c| matches!(c.name.as_str(), "Name" | "Age" | "Created At")).collect()
+}
+
+fn definitions(row: &Resource, version: &Version) -> Value {
+    let own = row.strategy.cells(&Document::default(), Timestamp::UNIX_EPOCH).is_some();
+    let columns = if own { version.columns.iter().collect() } else { plain_columns(version) };
+    columns.into_iter().map(definition).collect()
+}
+
+fn definition(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.type_name,
+        "format": column.format,
+        "description": "",
+        "priority": column.priority,
+    })
+}

@@ -1,0 +1,118 @@
+//! Get, list and watch, from the caches.
+
+use std::time::Duration;
+
+use api::{Document, Status, StatusResult};
+use bytes::Bytes;
+use http::Response;
+use serde_json::json;
+use store::Revision;
+
+pub mod form;
+pub mod list;
+pub mod options;
+pub mod token;
+pub mod watch;
+
+use crate::cache::{Item, Kind, encode};
+use crate::call::Call;
+use crate::core::Core;
+use crate::negotiate::{self, Form, Offer};
+use crate::parts::Body;
+use crate::respond::{self, Style};
+use form::{Include, Shown};
+
+/// How long a read waits for a revision it was promised.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Reads one object.
+pub async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
+    if call.query.get("export").is_some_and(|v| !matches!(v, "" | "false" | "0")) {
+        return Err(Status::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
+    }
+    let accepted = negotiate::accept(call.accept(), Offer::Forms)?;
+    let text = call.query.get("resourceVersion").unwrap_or_default();
+    let wanted = options::revision(text).map_err(options::untranslated)?;
+    fresh_enough(core, text, wanted).await?;
+    let object = &call.target().object;
+    let found = call.row.key(object).and_then(|key| kind_of(core, call).ok()?.get(key.as_bytes()));
+    let item = found.ok_or_else(|| Status::not_found(&call.row.group_resource(), &object.name))?;
+    let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
+    shown(call, &item, accepted.form, style)
+}
+
+fn shown(call: &Call, item: &Item, form: Form, style: Style) -> StatusResult<Response<Body>> {
+    Ok(match form {
+        Form::Native => respond::bytes(200, bytes_in(call, item), style),
+        _ => respond::value(200, &formed(call, &document_in(call, item), form)?, style),
+    })
+}
+
+/// A single object in a form other than its own.
+pub fn formed(call: &Call, document: &Document, form: Form) -> StatusResult<serde_json::Value> {
+    match form {
+        Form::Native => Ok(document.value().clone()),
+        Form::Partial(version) => Ok(form::partial(document, version)),
+        Form::PartialList(_) => {
+            Err(Status::not_acceptable(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]))
+        }
+        Form::Table(version) => {
+            let metadata = json!({"resourceVersion": document.resource_version()});
+            let shown = table_shape(call, version)?;
+            Ok(form::table(&call.row, call.version(), &shown, std::slice::from_ref(document), metadata))
+        }
+    }
+}
+
+/// How tables are shown to this call.
+pub fn table_shape(call: &Call, version: &'static str) -> StatusResult<Shown> {
+    let include = Include::parse(&call.query).map_err(Status::bad_request)?;
+    Ok(Shown { version, include, now: call.now, headers: true })
+}
+
+/// The cache of the call's resource.
+pub fn kind_of(core: &Core, call: &Call) -> StatusResult<std::sync::Arc<Kind>> {
+    let storage = call.row.storage.as_ref().ok_or_else(Status::page_not_found)?;
+    core.cache.kind(&storage.prefix).ok_or_else(Status::page_not_found)
+}
+
+/// The bytes of an object in the call's version.
+pub fn bytes_in(call: &Call, item: &Item) -> Bytes {
+    match call.row.shows_stored(call.version()) {
+        true => item.bytes.clone(),
+        false => encode(&document_in(call, item)),
+    }
+}
+
+/// The tree of an object in the call's version.
+pub fn document_in(call: &Call, item: &Item) -> Document {
+    let mut document = item.document();
+    call.row.from_storage(call.version(), &mut document);
+    document
+}
+
+/// Waits until the cache is as new as a read with this resourceVersion may expect: empty is the store's own revision.
+pub async fn fresh_enough(core: &Core, text: &str, wanted: Revision) -> StatusResult<()> {
+    match text {
+        "0" => Ok(()),
+        "" => {
+            let in_time = core.cache.catch_up(PATIENCE).await.map_err(|e| crate::write::store_status(&e))?;
+            if in_time { Ok(()) } else { Err(too_large(core.cache.seen() + 1, core.cache.seen(), true)) }
+        }
+        _ if core.cache.wait(wanted, PATIENCE).await => Ok(()),
+        _ => Err(too_large(wanted, core.cache.seen(), true)),
+    }
+}
+
+/// 504: the revision is not there yet.
+pub fn too_large(wanted: Revision, current: Revision, retry: bool) -> Box<Status> {
+    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+    let cause = api::status::Cause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        ..api::status::Cause::default()
+    };
+    let retry_after_seconds = retry.then_some(1);
+    let details = api::status::Details { causes: vec![cause], retry_after_seconds, ..api::status::Details::default() };
+    Status::failure(504, "Timeout", message).with(details)
+}

@@ -1,0 +1,200 @@
+//! What a list or watch asks for, read from the query and checked as upstream checks it.
+
+use std::borrow::Cow;
+
+use api::field::{Error, Errors, Path};
+use api::{Document, FieldSelector, GroupKind, LabelSelector, Status, StatusResult};
+use store::Revision;
+
+use crate::cache::Item;
+use crate::request::Query;
+use crate::row::Resource;
+
+/// `?resourceVersionMatch=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Match {
+    Unset,
+    Exact,
+    NotOlderThan,
+}
+
+/// The options of a list or watch.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct ListOptions {
+    pub selection: Selection,
+    /// 0: no limit.
+    pub limit: usize,
+    pub continue_token: String,
+    pub resource_version: String,
+    pub version_match: Match,
+    pub timeout_seconds: Option<u64>,
+    pub bookmarks: bool,
+    pub send_initial_events: Option<bool>,
+}
+
+/// Which objects.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Selection {
+    pub labels: LabelSelector,
+    pub fields: FieldSelector,
+}
+
+impl Selection {
+    /// Whether an object is selected.
+    pub fn selects(&self, item: &Item) -> bool {
+        let field = |name: &str| Cow::Borrowed(item.field(name).unwrap_or_default());
+        self.labels.matches(|key| item.label(key)) && self.fields.matches(field)
+    }
+
+    /// Whether everything is.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Reads both selectors of a query.
+    pub fn parse(query: &Query, row: &Resource) -> StatusResult<Self> {
+        let text = |key: &str| query.get(key).unwrap_or_default();
+        let labels = LabelSelector::parse(text("labelSelector")).map_err(Status::bad_request)?;
+        let fields = FieldSelector::parse(text("fieldSelector")).map_err(Status::bad_request)?;
+        known_fields(&fields, row)?;
+        Ok(Self { labels, fields })
+    }
+}
+
+/// Refuses fields that the kind does not offer.
+fn known_fields(fields: &FieldSelector, row: &Resource) -> StatusResult<()> {
+    let offered = row.strategy.selectable(&Document::default());
+    for requirement in fields.requirements() {
+        let field = requirement.field.as_str();
+        let known = matches!(field, "metadata.name" | "metadata.namespace") || offered.iter().any(|(f, _)| *f == field);
+        if !known {
+            return Err(Status::bad_request(unknown_field(row, field, !offered.is_empty())));
+        }
+    }
+    Ok(())
+}
+
+/// Kinds with fields of their own have a conversion function, with its own words; the others share one.
+fn unknown_field(row: &Resource, field: &str, has_own: bool) -> String {
+    match (row.group.as_str(), row.kind.as_str()) {
+        ("batch", "Job") => format!("field label {field:?} not supported for Job"),
+        ("", "ConfigMap") => unknown_to_all(field),
+        ("" | "apiextensions.k8s.io", _) | ("certificates.k8s.io", _) => format!("field label not supported: {field}"),
+        _ if row.custom || has_own => format!("field label not supported: {field}"),
+        _ => unknown_to_all(field),
+    }
+}
+
+fn unknown_to_all(field: &str) -> String {
+    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+}
+
+impl ListOptions {
+    /// Reads a query for a list, or for a watch.
+    pub fn parse(query: &Query, row: &Resource, watch: bool) -> StatusResult<Self> {
+        let options = Self {
+            selection: Selection::parse(query, row)?,
+            limit: number(query, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or_default(),
+            continue_token: query.get("continue").unwrap_or_default().into(),
+            resource_version: query.get("resourceVersion").unwrap_or_default().into(),
+            version_match: match query.get("resourceVersionMatch") {
+                Some("Exact") => Match::Exact,
+                Some("NotOlderThan") => Match::NotOlderThan,
+                _ => Match::Unset,
+            },
+            timeout_seconds: number(query, "timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()),
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events: query.optional_flag("sendInitialEvents"),
+        };
+        let asked = query.get("resourceVersionMatch").unwrap_or_default();
+        let errors = if watch { options.watch_errors(asked) } else { options.list_errors(asked) };
+        match errors.is_empty() {
+            true => Ok(options),
+            false => {
+                let kind = GroupKind { group: "meta.k8s.io".into(), kind: "ListOptions".into() };
+                Err(Status::invalid(&kind, "", &errors))
+            }
+        }
+    }
+
+    fn list_errors(&self, asked: &str) -> Errors {
+        let at = || Path::new("resourceVersionMatch");
+        let mut errors = Errors::new();
+        if !asked.is_empty() {
+            if self.resource_version.is_empty() {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                errors.push(Error::forbidden(at(), why));
+            }
+            if !self.continue_token.is_empty() {
+                errors.push(Error::forbidden(at(), "resourceVersionMatch is forbidden when continue is provided"));
+            }
+            if self.version_match == Match::Unset {
+                errors.push(unsupported_match(asked, "\"Exact\", \"NotOlderThan\", \"\""));
+            }
+            if self.version_match == Match::Exact && self.resource_version == "0" {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.push(Error::forbidden(at(), why));
+            }
+        }
+        if self.send_initial_events.is_some() {
+            let at = Path::new("sendInitialEvents");
+            errors.push(Error::forbidden(at, "sendInitialEvents is forbidden for list"));
+        }
+        errors
+    }
+
+    fn watch_errors(&self, asked: &str) -> Errors {
+        let at = || Path::new("resourceVersionMatch");
+        let mut errors = Errors::new();
+        if self.send_initial_events.is_some() && asked != "NotOlderThan" {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(Error::forbidden(at(), why));
+        }
+        if !asked.is_empty() {
+            if self.send_initial_events.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.push(Error::forbidden(at(), why));
+            }
+            if asked != "NotOlderThan" {
+                errors.push(unsupported_match(asked, "\"NotOlderThan\""));
+            }
+            if !self.continue_token.is_empty() {
+                errors.push(Error::forbidden(at(), "resourceVersionMatch is forbidden when continue is provided"));
+            }
+        }
+        errors
+    }
+}
+
+/// Upstream gives the values in an order of its own here.
+fn unsupported_match(asked: &str, values: &str) -> Error {
+    let mut error = Error::not_supported(Path::new("resourceVersionMatch"), asked, &[]);
+    error.detail = format!("supported values: {values}");
+    error
+}
+
+fn number(query: &Query, key: &str) -> StatusResult<Option<i64>> {
+    let Some(text) = query.get(key).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let bad = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
+    text.parse().map(Some).map_err(|_| bad())
+}
+
+/// Reads a resourceVersion; the empty one is 0. The error is upstream's text.
+pub fn revision(text: &str) -> Result<Revision, String> {
+    let why = || {
+        format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
+    };
+    match text {
+        "" => Ok(0),
+        _ if !text.bytes().all(|b| b.is_ascii_digit()) => Err(why()),
+        _ => text.parse().map_err(|_| why()),
+    }
+}
+
+/// 500 without a reason: what upstream answers where a storage error is not translated.
+pub fn untranslated(why: String) -> Box<Status> {
+    Status::failure(500, "", why)
+}

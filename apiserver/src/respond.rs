@@ -1,0 +1,127 @@
+//! From a result to HTTP: JSON, YAML, pretty forms, gzip, Warning headers.
+
+use std::io::Write;
+
+use api::{Document, Status};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response};
+use serde_json::Value;
+
+use crate::cache::encode;
+use crate::negotiate::Encoding;
+use crate::parts::{Body, full};
+
+/// Answers larger than that are compressed for those who accept it (upstream's threshold).
+const GZIP_ABOVE: usize = 128 * 1024;
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Style {
+    pub encoding: Encoding,
+    pub pretty: bool,
+    pub gzip: bool,
+}
+
+impl Style {
+    /// Compact JSON.
+    pub const JSON: Self = Self { encoding: Encoding::Json, pretty: false, gzip: false };
+
+    /// What the client's headers and query say besides Accept: browsers and curl get pretty JSON.
+    pub fn of(encoding: Encoding, pretty: bool, headers: &HeaderMap, query: &crate::request::Query) -> Self {
+        let agent = text(headers, header::USER_AGENT);
+        let by_agent = ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));
+        let pretty = pretty || query.optional_flag("pretty").unwrap_or(by_agent);
+        let gzip = text(headers, header::ACCEPT_ENCODING).split(',').any(|e| e.trim().starts_with("gzip"));
+        Self { encoding, pretty, gzip }
+    }
+}
+
+/// A header as text, empty where there is none.
+pub fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+/// An object's answer.
+pub fn object(code: u16, document: &Document, style: Style) -> Response<Body> {
+    bytes(code, encode(document), style)
+}
+
+/// An answer of any JSON value.
+pub fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
+    match Document::new(value.clone()) {
+        Some(document) => object(code, &document, style),
+        None => bytes(code, value.to_string().into(), style),
+    }
+}
+
+/// An answer whose compact JSON is at hand.
+pub fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
+    let (media, body) = match (style.encoding, style.pretty) {
+        (Encoding::Json, false) => ("application/json", [json.as_ref(), b"\n"].concat()),
+        (Encoding::Json, true) => ("application/json", pretty(&json)),
+        (Encoding::Yaml, _) => ("application/yaml", yaml(&json)),
+    };
+    let zip = style.gzip && body.len() > GZIP_ABOVE;
+    let body = if zip { gzip(&body) } else { body };
+    let mut response = whole(code, media, body);
+    if zip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+/// A whole answer of some media type.
+pub fn whole(code: u16, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A failure's answer.
+pub fn status(status: &Status, style: Style) -> Response<Body> {
+    let mut response = bytes(status.code, status.to_bytes().into(), style);
+    let seconds = status.details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Adds `Warning` headers, each text once.
+pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for (index, warning) in warnings.iter().enumerate() {
+        let first = warnings.iter().position(|w| w == warning) == Some(index);
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let clean: String = quoted.chars().filter(|c| !c.is_control()).collect();
+        if let (true, Ok(value)) = (first, HeaderValue::from_str(&format!("299 - \"{clean}\""))) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// Indented by two blanks, keys as they are.
+fn pretty(json: &[u8]) -> Vec<u8> {
+    let value: Value = serde_json::from_slice(json).unwrap_or_default();
+    let mut text = serde_json::to_vec_pretty(&value).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+fn yaml(json: &[u8]) -> Vec<u8> {
+    let value: Value = serde_json::from_slice(json).unwrap_or_default();
+    serde_yaml::to_string(&value).unwrap_or_default().into_bytes()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::new(1));
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
+}

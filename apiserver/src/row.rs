@@ -1,0 +1,214 @@
+//! A resource is a row: a value at run time, for built-in and custom resources alike.
+//!
+//! Routes, discovery, OpenAPI, table columns and RBAC names derive from rows.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use api::kinds::Rules;
+use api::schema::{Column, Scope};
+use api::{Document, GroupKind, GroupResource, GroupVersion, GroupVersionKind, ObjectName, Schema};
+
+use crate::rows::Behaviour;
+
+/// One resource.
+pub struct Resource {
+    /// The group, empty for the core group.
+    pub group: String,
+    /// The plural, as paths and RBAC name it.
+    pub plural: String,
+    /// The singular.
+    pub singular: String,
+    /// The kind.
+    pub kind: String,
+    /// The kind of its lists.
+    pub list_kind: String,
+    /// Short names.
+    pub short: Vec<String>,
+    /// Categories such as `all`.
+    pub categories: Vec<String>,
+    /// Where objects stand.
+    pub scope: Scope,
+    /// The verbs it has.
+    pub verbs: Vec<String>,
+    /// Its subresources.
+    pub subresources: Vec<Subresource>,
+    /// Its versions, the preferred one first.
+    pub versions: Vec<Version>,
+    /// Its kind's own rules.
+    pub strategy: Strategy,
+    /// Where objects are kept; `None` where nothing is stored (reviews).
+    pub storage: Option<Storage>,
+    /// How it differs from a plain resource.
+    pub behaviour: Behaviour,
+    /// Whether it was added by a CustomResourceDefinition.
+    pub custom: bool,
+}
+
+/// A subresource.
+#[derive(Clone, Debug)]
+pub struct Subresource {
+    /// `status`, `scale`, ...
+    pub name: String,
+    /// The kind it takes and gives, with its group and version.
+    pub kind: GroupVersionKind,
+    /// The verbs it has.
+    pub verbs: Vec<String>,
+    /// For a custom resource's scale: where the numbers stand.
+    pub scale: Option<ScalePaths>,
+}
+
+/// JSON paths (with a leading dot) of a custom resource's scale.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct ScalePaths {
+    pub spec_replicas: String,
+    pub status_replicas: String,
+    pub selector: Option<String>,
+}
+
+/// One version.
+pub struct Version {
+    /// Its name.
+    pub name: String,
+    /// Whether requests may use it.
+    pub served: bool,
+    /// Whether objects are stored in it (exactly one version of the stored rows is).
+    pub storage: bool,
+    /// Its schema.
+    pub schema: Schema,
+    /// The columns of its table form.
+    pub columns: Vec<Column>,
+    /// How an object gets to and from the storage version; `None`: only the apiVersion differs.
+    pub convert: Option<&'static dyn Convert>,
+    /// `Warning` for those who use it.
+    pub deprecation: Option<String>,
+}
+
+/// A conversion between a version and the one that is stored.
+pub trait Convert: Send + Sync {
+    /// From the version to the stored one.
+    fn to_storage(&self, document: &mut Document);
+    /// From the stored one.
+    fn from_storage(&self, document: &mut Document);
+}
+
+/// Where objects of a row are kept. Two rows may share one storage (events in two groups).
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// The prefix of all keys, with a slash at the end.
+    pub prefix: String,
+    /// The `apiVersion` of stored values.
+    pub api_version: String,
+}
+
+/// A kind's own rules, built-in or made at run time.
+#[derive(Clone)]
+pub enum Strategy {
+    /// Of the table in `api`.
+    BuiltIn(&'static dyn Rules),
+    /// Of a CustomResourceDefinition.
+    Made(Arc<dyn Rules>),
+}
+
+impl Deref for Strategy {
+    type Target = dyn Rules;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::BuiltIn(rules) => *rules,
+            Self::Made(rules) => rules.as_ref(),
+        }
+    }
+}
+
+impl Resource {
+    /// Group and plural, as errors name it.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&self.group, &self.plural)
+    }
+
+    /// Group and kind, as errors name it.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+
+    /// Group and version of one of its versions.
+    pub fn group_version(&self, version: &Version) -> GroupVersion {
+        GroupVersion { group: self.group.clone(), version: version.name.clone() }
+    }
+
+    /// Group, version and kind of one of its versions.
+    pub fn kind_in(&self, version: &Version) -> GroupVersionKind {
+        self.group_version(version).kind(&self.kind)
+    }
+
+    /// Whether objects stand in a namespace.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// A served version.
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        self.versions.iter().find(|v| v.served && v.name == name)
+    }
+
+    /// A subresource.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether the resource itself has a verb.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+
+    /// The store's key of one object.
+    pub fn key(&self, object: &ObjectName) -> Option<String> {
+        let prefix = &self.storage.as_ref()?.prefix;
+        Some(match (self.scope, object.namespace.as_str()) {
+            (Scope::Namespaced, namespace) if !namespace.is_empty() => format!("{prefix}{namespace}/{}", object.name),
+            _ => format!("{prefix}{}", object.name),
+        })
+    }
+
+    /// The prefix of the keys of one namespace, or of all.
+    pub fn key_prefix(&self, namespace: &str) -> Option<String> {
+        let prefix = &self.storage.as_ref()?.prefix;
+        Some(match (self.scope, namespace) {
+            (Scope::Cluster, _) | (_, "") => prefix.clone(),
+            (Scope::Namespaced, namespace) => format!("{prefix}{namespace}/"),
+        })
+    }
+
+    /// Turns an object of `version` into the stored form.
+    pub fn to_storage(&self, version: &Version, document: &mut Document) {
+        if let Some(convert) = version.convert {
+            convert.to_storage(document);
+        }
+        if let Some(storage) = &self.storage {
+            document.set("/apiVersion", storage.api_version.as_str());
+        }
+    }
+
+    /// Turns a stored object into `version`.
+    pub fn from_storage(&self, version: &Version, document: &mut Document) {
+        if let Some(convert) = version.convert {
+            convert.from_storage(document);
+        }
+        document.set("/apiVersion", self.group_version(version).to_string());
+    }
+
+    /// Whether `version` shows the stored bytes as they are.
+    pub fn shows_stored(&self, version: &Version) -> bool {
+        let same = |s: &Storage| s.api_version == self.group_version(version).to_string();
+        version.convert.is_none() && self.storage.as_ref().is_some_and(same)
+    }
+}
+
+impl Subresource {
+    /// Whether it has a verb.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+}

@@ -1,0 +1,114 @@
+//! Resources that are another one in other words: events in two groups, autoscaling v1 and v2.
+
+use api::Document;
+use api::schema::Resource as Facts;
+use serde_json::{Map, Value, json};
+
+use crate::row::Convert;
+
+/// What an alias is stored as.
+pub(super) struct Alias {
+    pub(super) api_version: &'static str,
+    pub(super) convert: &'static dyn Convert,
+}
+
+/// The alias that a resource of the table is, if it is one.
+pub(super) fn of(facts: &Facts) -> Option<Alias> {
+    match (facts.group.as_str(), facts.version.as_str(), facts.plural.as_str()) {
+        ("events.k8s.io", "v1", "events") => Some(Alias { api_version: "v1", convert: &Events }),
+        ("autoscaling", "v1", "horizontalpodautoscalers") => {
+            Some(Alias { api_version: "autoscaling/v2", convert: &Autoscaling })
+        }
+        _ => None,
+    }
+}
+
+/// Core events are the stored form (`k8s.io/kubernetes/pkg/apis/events/v1/conversion.go`).
+struct Events;
+
+/// Fields by their names in events.k8s.io/v1 and in v1.
+const EVENT_FIELDS: &[(&str, &str)] = &[
+    ("note", "message"),
+    ("regarding", "involvedObject"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+impl Convert for Events {
+    fn to_storage(&self, document: &mut Document) {
+        for (new, core) in EVENT_FIELDS {
+            rename(document.value_mut(), new, core);
+        }
+        document.set_default("/involvedObject", json!({}));
+        document.set_default("/source", json!({}));
+        for key in ["/firstTimestamp", "/lastTimestamp"] {
+            document.set_default(key, Value::Null);
+        }
+        for key in ["/reportingComponent", "/reportingInstance"] {
+            document.set_default(key, "");
+        }
+    }
+
+    fn from_storage(&self, document: &mut Document) {
+        for (new, core) in EVENT_FIELDS {
+            rename(document.value_mut(), core, new);
+        }
+        if document.str_at("/reportingController").is_empty() {
+            document.remove("/reportingController");
+        }
+        if document.str_at("/reportingInstance").is_empty() {
+            document.remove("/reportingInstance");
+        }
+    }
+}
+
+/// autoscaling/v1 keeps what it cannot say in annotations upstream; here only the CPU metric is carried over
+/// (`k8s.io/kubernetes/pkg/apis/autoscaling/v1/conversion.go`).
+struct Autoscaling;
+
+impl Convert for Autoscaling {
+    fn to_storage(&self, document: &mut Document) {
+        if let Some(percent) = document.remove("/spec/targetCPUUtilizationPercentage").filter(|v| !v.is_null()) {
+            let target = json!({"type": "Utilization", "averageUtilization": percent});
+            document.set("/spec/metrics", json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
+        }
+        if let Some(percent) = document.remove("/status/currentCPUUtilizationPercentage").filter(|v| !v.is_null()) {
+            let current = json!({"averageUtilization": percent, "averageValue": "0"});
+            document.set(
+                "/status/currentMetrics",
+                json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}]),
+            );
+        }
+        document.set_default("/status/currentMetrics", Value::Null);
+    }
+
+    fn from_storage(&self, document: &mut Document) {
+        let target = cpu(document.list_at("/spec/metrics"), "/resource/target/averageUtilization");
+        let current = cpu(document.list_at("/status/currentMetrics"), "/resource/current/averageUtilization");
+        for gone in ["/spec/metrics", "/spec/behavior", "/status/currentMetrics", "/status/conditions"] {
+            document.remove(gone);
+        }
+        if let Some(target) = target {
+            document.set("/spec/targetCPUUtilizationPercentage", target);
+        }
+        if let Some(current) = current {
+            document.set("/status/currentCPUUtilizationPercentage", current);
+        }
+        document.set_default("/status/currentReplicas", 0);
+    }
+}
+
+fn cpu(metrics: &[Value], pointer: &str) -> Option<Value> {
+    let metric = metrics.iter().find(|m| m.pointer("/resource/name").and_then(Value::as_str) == Some("cpu"))?;
+    metric.pointer(pointer).cloned()
+}
+
+fn rename(value: &mut Value, from: &str, to: &str) {
+    let Some(map): Option<&mut Map<String, Value>> = value.as_object_mut() else { return };
+    if let Some(moved) = map.remove(from) {
+        map.insert(to.into(), moved);
+    }
+}

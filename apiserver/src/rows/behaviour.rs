@@ -1,0 +1,53 @@
+//! What the API server does differently for a few resources, as data: `(group, plural)` -> behaviour.
+
+/// How a resource differs from the plain one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Behaviour {
+    /// A delete answers with the object instead of a Status (upstream's `ReturnDeletedObject`).
+    pub returns_deleted: bool,
+    /// Objects are given time to end (pods).
+    pub graceful: bool,
+    /// `spec.finalizers` must be empty before an object goes (namespaces).
+    pub spec_finalizers: bool,
+    /// Objects hold cluster addresses and node ports (services).
+    pub allocates: bool,
+    /// Objects end by themselves after the configured time (events).
+    pub expires: bool,
+}
+
+const PLAIN: Behaviour = Behaviour {
+    returns_deleted: false,
+    graceful: false,
+    spec_finalizers: false,
+    allocates: false,
+    expires: false,
+};
+const RETURNS: Behaviour = Behaviour { returns_deleted: true, ..PLAIN };
+
+const TABLE: &[(&str, &str, Behaviour)] = &[
+    ("", "events", Behaviour { expires: true, ..PLAIN }),
+    ("", "namespaces", Behaviour { returns_deleted: true, spec_finalizers: true, ..PLAIN }),
+    ("", "persistentvolumeclaims", RETURNS),
+    ("", "persistentvolumes", RETURNS),
+    ("", "pods", Behaviour { returns_deleted: true, graceful: true, ..PLAIN }),
+    ("", "podtemplates", RETURNS),
+    ("", "resourcequotas", RETURNS),
+    ("", "serviceaccounts", RETURNS),
+    ("", "services", Behaviour { returns_deleted: true, allocates: true, ..PLAIN }),
+    ("events.k8s.io", "events", Behaviour { expires: true, ..PLAIN }),
+    ("resource.k8s.io", "deviceclasses", RETURNS),
+    ("resource.k8s.io", "devicetaintrules", RETURNS),
+    ("resource.k8s.io", "resourceclaims", RETURNS),
+    ("resource.k8s.io", "resourceclaimtemplates", RETURNS),
+    ("resource.k8s.io", "resourceslices", RETURNS),
+    ("storage.k8s.io", "csidrivers", RETURNS),
+    ("storage.k8s.io", "csinodes", RETURNS),
+    ("storage.k8s.io", "storageclasses", RETURNS),
+    ("storage.k8s.io", "volumeattachments", RETURNS),
+    ("storage.k8s.io", "volumeattributesclasses", RETURNS),
+];
+
+/// The behaviour of a built-in resource.
+pub fn behaviour(group: &str, plural: &str) -> Behaviour {
+    TABLE.iter().find(|(g, p, _)| (*g, *p) == (group, plural)).map_or(PLAIN, |(_, _, behaviour)| *behaviour)
+}

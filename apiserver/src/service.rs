@@ -1,0 +1,261 @@
+//! One request through the stages: audit -> authenticate -> impersonate -> flow control -> authorize -> the resource.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use api::{Status, StatusResult, Timestamp};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::sync::SemaphorePermit;
+
+use crate::attributes::{Attributes, User};
+use crate::call::Call;
+use crate::core::Core;
+use crate::identify::{authenticate, authorize, impersonate};
+use crate::negotiate::{self, Encoding, Offer};
+use crate::parts::{Audited, Body};
+use crate::request::{Info, Query, info};
+use crate::respond::{self, Style};
+use crate::serve::Peer;
+use crate::{plain, read, write};
+
+/// The largest body, in bytes (upstream's `--max-request-body-bytes` default).
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// What audit will want to know, filled in on the way.
+#[derive(Default)]
+struct Trail {
+    attributes: Option<Attributes>,
+    impersonator: Option<User>,
+}
+
+/// Answers one request, whatever happens.
+pub async fn handle(core: Core, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+    let received = core.now();
+    let id = audit_id(&core, request.headers());
+    let style = error_style(request.headers(), request.uri().query().unwrap_or_default());
+    let seen = Seen::of(&request);
+    let mut trail = Trail::default();
+    let stages = stages(&core, &peer, &mut trail, request, received);
+    let answer = AssertUnwindSafe(stages).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| Err(Status::internal("this request caused a panic in the server")));
+    let mut response = answer.unwrap_or_else(|status| respond::status(&status, style));
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(AUDIT_ID, value);
+    }
+    record(&core, &peer, trail, seen, &response, received, id);
+    response
+}
+
+struct Seen {
+    method: String,
+    uri: String,
+    user_agent: String,
+}
+
+impl Seen {
+    fn of(request: &Request<Incoming>) -> Self {
+        Self {
+            method: request.method().to_string(),
+            uri: request.uri().to_string(),
+            user_agent: respond::text(request.headers(), header::USER_AGENT).to_owned(),
+        }
+    }
+}
+
+fn audit_id(core: &Core, headers: &HeaderMap) -> String {
+    match respond::text(headers, AUDIT_ID) {
+        "" => core.entropy().uuid(),
+        given => given.chars().take(64).collect(),
+    }
+}
+
+fn record(
+    core: &Core,
+    peer: &Peer,
+    trail: Trail,
+    seen: Seen,
+    response: &Response<Body>,
+    received: Timestamp,
+    id: String,
+) {
+    let code = response.status().as_u16();
+    let Some(attributes) = trail.attributes else { return };
+    core.metrics.request(&attributes.verb, code);
+    let Some(audit) = &core.parts.audit else { return };
+    audit.record(Audited {
+        id,
+        attributes,
+        impersonator: trail.impersonator,
+        method: seen.method,
+        uri: seen.uri,
+        user_agent: seen.user_agent,
+        peer: peer.address,
+        code,
+        received,
+        answered: core.now(),
+    });
+}
+
+/// How failures are written: as the client accepts, JSON where that is impossible.
+fn error_style(headers: &HeaderMap, query: &str) -> Style {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+    let accepted = negotiate::accept(accept, Offer::Objects).or_else(|_| negotiate::accept(accept, Offer::Forms));
+    let encoding = accepted.map_or(Encoding::Json, |a| a.encoding);
+    Style::of(encoding, false, headers, &Query::parse(query))
+}
+
+async fn stages(
+    core: &Core,
+    peer: &Peer,
+    trail: &mut Trail,
+    request: Request<Incoming>,
+    now: Timestamp,
+) -> StatusResult<Response<Body>> {
+    if broken_escape(request.uri().path()) {
+        return Ok(respond::whole(400, "text/plain; charset=utf-8", "400 Bad Request"));
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let info = info(request.method(), request.uri().path(), &query);
+    let user = authenticate(core, peer, request.headers())?;
+    let impersonated = impersonate(core, &user, request.headers());
+    trail.attributes = Some(info.attributes(user.clone()));
+    if let Some(other) = impersonated? {
+        trail.attributes = Some(info.attributes(other));
+        trail.impersonator = Some(user);
+    }
+    let Some(attributes) = trail.attributes.clone() else { return Err(Status::internal("no attributes")) };
+    let _room = room(core, &info, request.method())?;
+    authorize(core, &attributes)?;
+    match info.resource {
+        None => {
+            let (head, _) = request.into_parts();
+            plain::answer(core, &head, &query).await
+        }
+        Some(_) => resource(core, info, attributes, query, request, now).await,
+    }
+}
+
+/// Flow control, in its first form: so many requests at once and no more. Watches and long connections do not count.
+fn room<'a>(core: &'a Core, info: &Info, method: &Method) -> StatusResult<Option<SemaphorePermit<'a>>> {
+    let target = info.resource.as_ref();
+    let long = info.verb == "watch"
+        || target.is_some_and(|t| matches!(t.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy"));
+    if long || target.is_none() {
+        return Ok(None);
+    }
+    let reading = matches!(*method, Method::GET | Method::HEAD);
+    let slots = if reading { &core.reads } else { &core.writes };
+    let full = || Status::retry(429, "TooManyRequests", "Too many requests, please try again later.", 1);
+    slots.try_acquire().map(Some).map_err(|_| full())
+}
+
+fn broken_escape(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    (0..bytes.len()).any(|at| bytes.get(at) == Some(&b'%') && !(hex(at + 1) && hex(at + 2)))
+}
+
+/// 405 for a path that exists without that method.
+pub fn not_allowed() -> Box<Status> {
+    Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+}
+
+async fn resource(
+    core: &Core,
+    info: Info,
+    attributes: Attributes,
+    query: Query,
+    request: Request<Incoming>,
+    now: Timestamp,
+) -> StatusResult<Response<Body>> {
+    let call = route(core, &info, attributes, &query, request.headers(), now)?;
+    let mut response = match info.verb.as_str() {
+        _ if connects(core, &call).is_some() => return connect(core, &call, request).await,
+        "get" => write::scale::get_or_read(core, &call).await?,
+        "list" => read::list::list(core, &call).await?,
+        "watch" => read::watch::watch(core, call.clone()).await?,
+        _ => {
+            let body = body(request).await?;
+            write::perform::write(core, &call, body).await?
+        }
+    };
+    if let Some(deprecation) = &call.version().deprecation {
+        respond::warn(&mut response, std::slice::from_ref(deprecation));
+    }
+    Ok(response)
+}
+
+/// The row, subresource and verb that a path asks for: 404 or 405 where there is none.
+fn route(
+    core: &Core,
+    info: &Info,
+    attributes: Attributes,
+    query: &Query,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> StatusResult<Call> {
+    let rows = core.registry.current();
+    let target = info.resource.clone().unwrap_or_default();
+    let found = attributes.resource.as_ref().and_then(|t| rows.get(&t.group_resource())).cloned();
+    let row = found.filter(|_| !info.too_deep).ok_or_else(Status::page_not_found)?;
+    let call = Call::new(attributes, row, query.clone(), headers.clone(), now).ok_or_else(Status::page_not_found)?;
+    let is_namespace = call.row.plural == "namespaces" && call.row.group.is_empty();
+    if !call.row.namespaced() && !is_namespace && !target.namespace.is_empty() {
+        return Err(Status::page_not_found());
+    }
+    let everywhere = call.row.namespaced() && target.namespace.is_empty();
+    if everywhere && target.named {
+        return Err(Status::page_not_found());
+    }
+    if matches!(target.name.as_str(), "." | "..") && target.named {
+        let name = &target.name;
+        return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
+    }
+    let allowed = match target.subresource.as_str() {
+        "" if everywhere => matches!(info.verb.as_str(), "list" | "watch") && call.row.has_verb(&info.verb),
+        "" if target.named != named_verb(&info.verb) && info.verb != "watch" => false,
+        "" => call.row.has_verb(&info.verb),
+        _ => call.subresource().ok_or_else(Status::page_not_found)?.has_verb(&info.verb),
+    };
+    if allowed { Ok(call) } else { Err(not_allowed()) }
+}
+
+fn named_verb(verb: &str) -> bool {
+    matches!(verb, "get" | "update" | "patch" | "delete")
+}
+
+type Connector = Arc<dyn crate::parts::Connect>;
+
+fn connects(core: &Core, call: &Call) -> Option<Connector> {
+    let sub = call.target.subresource.as_str();
+    if !matches!(sub, "log" | "exec" | "attach" | "portforward" | "proxy") {
+        return None;
+    }
+    let name = format!("{}/{sub}", call.row.plural);
+    let found = core.parts.connects.iter().find(|(group, n, _)| *group == call.row.group && *n == name);
+    found.map(|(_, _, connector)| Arc::clone(connector))
+}
+
+async fn connect(core: &Core, call: &Call, request: Request<Incoming>) -> StatusResult<Response<Body>> {
+    let connector = connects(core, call).ok_or_else(Status::page_not_found)?;
+    write::admit::connect(core, call)?;
+    connector.connect(request, &call.attributes, core).await
+}
+
+/// The whole body, up to the limit.
+async fn body(request: Request<Incoming>) -> StatusResult<Bytes> {
+    let collected = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")),
+            None => Status::bad_request(format!("the body could not be read: {error}")),
+        }
+    })
+}

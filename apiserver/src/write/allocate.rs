@@ -1,0 +1,334 @@
+//! Cluster addresses and node ports of services, taken and released in the transaction that writes the service: an
+//! address or port is a key of its own, so that it can neither leak nor be given twice.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use api::field::{Error, Path};
+use api::{Document, Status};
+use bytes::Bytes;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use store::{Op, Txn};
+
+use super::machine::{Machine, Stepped, Stop, free, remove};
+use super::{Ask, Known};
+
+/// So many guesses before the whole range is asked for.
+const GUESSES: usize = 8;
+
+/// Gives `new` what its type needs, releases what it no longer does.
+pub fn allocate(
+    machine: &mut Machine<'_>,
+    new: &mut Document,
+    old: Option<&Document>,
+    txn: &mut Txn,
+) -> Stepped<()> {
+    let prefix = machine.request.settings.own_prefix.clone();
+    let held: BTreeSet<String> = old.map(|old| keys(&prefix, old)).unwrap_or_default();
+    addresses(machine, new, &held)?;
+    node_ports(machine, new, &held)?;
+    let wanted = keys(&prefix, new);
+    for key in wanted.difference(&held) {
+        txn.compare.push(free(key));
+        let owner = format!("{}/{}", new.namespace(), new.name());
+        txn.ops.push(Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: owner.into(), lease: 0 });
+    }
+    txn.ops.extend(held.difference(&wanted).map(|key| remove(key)));
+    Ok(())
+}
+
+/// Releases all that a service holds.
+pub fn release(machine: &Machine<'_>, service: &Document, txn: &mut Txn) {
+    let held = keys(&machine.request.settings.own_prefix, service);
+    let known: BTreeSet<&Bytes> = txn.ops.iter().map(Op::key).collect();
+    let ops: Vec<Op> = held.iter().map(|key| remove(key)).filter(|op| !known.contains(op.key())).collect();
+    txn.ops.extend(ops);
+}
+
+/// The keys of everything a service holds.
+fn keys(prefix: &str, service: &Document) -> BTreeSet<String> {
+    let mut keys: BTreeSet<String> = cluster_ips(service).iter().map(|ip| address_key(prefix, ip)).collect();
+    let ports = service.list_at("/spec/ports").iter();
+    for port in ports {
+        if let Some(number) = port.get("nodePort").and_then(Value::as_u64).filter(|n| *n > 0) {
+            keys.insert(port_key(prefix, protocol(port), number));
+        }
+    }
+    if let Some(number) = service.i64_at("/spec/healthCheckNodePort").filter(|n| *n > 0) {
+        keys.insert(port_key(prefix, "TCP", number.unsigned_abs()));
+    }
+    keys
+}
+
+fn protocol(port: &Value) -> &str {
+    port.get("protocol").and_then(Value::as_str).unwrap_or("TCP")
+}
+
+fn address_key(prefix: &str, address: &IpAddr) -> String {
+    format!("{prefix}addresses/{address}")
+}
+
+fn port_key(prefix: &str, protocol: &str, number: u64) -> String {
+    format!("{prefix}nodeports/{number}/{protocol}")
+}
+
+/// The addresses a service has; headless ones and names have none.
+fn cluster_ips(service: &Document) -> Vec<IpAddr> {
+    let listed = service.list_at("/spec/clusterIPs").iter().filter_map(|v| v.as_str()?.parse().ok());
+    let listed: Vec<IpAddr> = listed.collect();
+    match listed.is_empty() {
+        true => service.str_at("/spec/clusterIP").parse().ok().into_iter().collect(),
+        false => listed,
+    }
+}
+
+fn addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
+    if service.str_at("/spec/type") == "ExternalName" {
+        for gone in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            service.remove(&format!("/spec/{gone}"));
+        }
+        return Ok(());
+    }
+    families(machine, service)?;
+    if service.str_at("/spec/clusterIP") == "None" {
+        service.set("/spec/clusterIPs", json!(["None"]));
+        return Ok(());
+    }
+    let mut given = cluster_ips(service);
+    let families: Vec<String> =
+        service.list_at("/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+    for (index, family) in families.iter().enumerate() {
+        match given.get(index) {
+            Some(address) => wanted_address(machine, service, *address, index, held)?,
+            None => {
+                let address = pick_address(machine, service, family)?;
+                given.push(address);
+            }
+        }
+    }
+    given.truncate(families.len());
+    if let Some(first) = given.first() {
+        service.set("/spec/clusterIP", first.to_string());
+        service.set("/spec/clusterIPs", given.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+fn family(address: &IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// `ipFamilies` and `ipFamilyPolicy` follow the addresses given, the policy, and what the cluster has.
+fn families(machine: &Machine<'_>, service: &mut Document) -> Stepped<()> {
+    let cidrs = &machine.request.settings.service_cidrs;
+    let available: Vec<&str> = cidrs.iter().map(|cidr| family(&cidr.addr())).collect();
+    let mut wanted: Vec<String> =
+        service.list_at("/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+    for address in cluster_ips(service) {
+        let of_address = family(&address).to_owned();
+        if !wanted.contains(&of_address) {
+            wanted.push(of_address);
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(available.first().map(|f| (*f).to_owned()));
+    }
+    let policy = service.str_at("/spec/ipFamilyPolicy").to_owned();
+    let dual = matches!(policy.as_str(), "PreferDualStack" | "RequireDualStack");
+    if policy == "RequireDualStack" && available.len() < 2 {
+        let path = Path::new("spec.ipFamilyPolicy");
+        let why = "this cluster is not configured for dual-stack services";
+        return Err(refuse(service, Error::invalid(path, policy, why)));
+    }
+    for (index, family) in wanted.iter().enumerate() {
+        if !available.contains(&family.as_str()) {
+            let path = Path::new("spec.ipFamilies").index(index);
+            return Err(refuse(service, Error::invalid(path, family.as_str(), "not configured on this cluster")));
+        }
+    }
+    if dual {
+        let missing = available.iter().find(|f| !wanted.iter().any(|w| w == *f));
+        wanted.extend(missing.map(|f| (*f).to_owned()));
+    }
+    service.set_default("/spec/ipFamilyPolicy", if wanted.len() > 1 { "RequireDualStack" } else { "SingleStack" });
+    service.set("/spec/ipFamilies", wanted);
+    Ok(())
+}
+
+/// An address that the client asked for must be in range and free.
+fn wanted_address(
+    machine: &Machine<'_>,
+    service: &Document,
+    address: IpAddr,
+    index: usize,
+    held: &BTreeSet<String>,
+) -> Stepped<()> {
+    let settings = &machine.request.settings;
+    let key = address_key(&settings.own_prefix, &address);
+    if held.contains(&key) {
+        return Ok(());
+    }
+    let path = Path::new("spec.clusterIPs").index(index);
+    let listed: Vec<String> = cluster_ips(service).iter().map(ToString::to_string).collect();
+    let refused = |why: String| {
+        let why = format!("failed to allocate IP {address}: {why}");
+        refuse(service, Error::invalid(path, json!(listed), why))
+    };
+    let Some(range) = settings.service_cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == address.is_ipv4()) else {
+        return Err(refused("the provided IP is not in the valid range".into()));
+    };
+    if !usable(range, &address) {
+        let why = format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+        return Err(refused(why));
+    }
+    match machine.snapshot.key(&key) {
+        Known::Taken => Err(refused("provided IP is already allocated".into())),
+        Known::Unknown => Err(Stop::Ask(Ask::Read(key))),
+        Known::Free => Ok(()),
+    }
+}
+
+/// Not the network's own address, nor the broadcast one.
+fn usable(range: &IpNet, address: &IpAddr) -> bool {
+    range.contains(address) && *address != range.network() && (address.is_ipv6() || *address != range.broadcast())
+}
+
+fn nth(range: &IpNet, index: u64) -> IpAddr {
+    match range {
+        IpNet::V4(net) => {
+            let index = u32::try_from(index).unwrap_or_default();
+            IpAddr::V4(u32::from(net.network()).wrapping_add(index).into())
+        }
+        IpNet::V6(net) => IpAddr::V6((u128::from(net.network()).wrapping_add(u128::from(index))).into()),
+    }
+}
+
+/// How many addresses of a range are given out at random; of large ones the first 64 Ki.
+fn size(range: &IpNet) -> u64 {
+    let bits = u32::from(range.max_prefix_len() - range.prefix_len()).min(16);
+    1 << bits
+}
+
+fn pick_address(machine: &mut Machine<'_>, service: &Document, wanted: &str) -> Stepped<IpAddr> {
+    let settings = &machine.request.settings;
+    let found = settings.service_cidrs.iter().find(|cidr| family(&cidr.addr()) == wanted);
+    let Some(range) = found.copied() else {
+        return Err(Status::internal(format!("failed to allocate a serviceIP: no range for {wanted}")).into());
+    };
+    let size = size(&range);
+    let guess = |n: u64| Some(nth(&range, n)).filter(|address| usable(&range, address));
+    let key = |address: &IpAddr| address_key(&settings.own_prefix, address);
+    // The first sixteenth (16 to 256 addresses) is left to those who ask for an address.
+    let reserved = (size / 16).clamp(16.min(size / 2), 256);
+    for _ in 0..GUESSES {
+        let n = reserved + machine.entropy.below(size - reserved);
+        let Some(address) = guess(n) else { continue };
+        if machine.snapshot.key(&key(&address)) != Known::Taken {
+            return Ok(address);
+        }
+    }
+    let all = format!("{}addresses/", settings.own_prefix);
+    let Some(taken) = machine.snapshot.keys(&all) else { return Err(Stop::Ask(Ask::List(all))) };
+    let later = (reserved..size).chain(1..reserved).filter_map(guess);
+    let is_free = |a: &IpAddr| !taken.contains(&key(a)) && machine.snapshot.key(&key(a)) != Known::Taken;
+    let mut free = later.filter(is_free);
+    free.next().ok_or_else(|| {
+        let why = "failed to allocate a serviceIP: range is full";
+        let _ = service;
+        Status::internal(why).into()
+    })
+}
+
+fn node_ports(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
+    let kind = service.str_at("/spec/type").to_owned();
+    let balancer = kind == "LoadBalancer";
+    let wants = kind == "NodePort"
+        || (balancer && service.at("/spec/allocateLoadBalancerNodePorts").and_then(Value::as_bool) != Some(false));
+    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        return Ok(());
+    }
+    let mut ports = service.list_at("/spec/ports").to_vec();
+    let mut mine: Vec<(u64, String)> = Vec::new();
+    for (index, port) in ports.iter_mut().enumerate() {
+        let given = port.get("nodePort").and_then(Value::as_u64).filter(|n| *n > 0);
+        let of = protocol(port).to_owned();
+        let number = match given {
+            Some(number) => {
+                wanted_port(machine, service, number, &of, index, held)?;
+                number
+            }
+            None if wants => match mine.iter().find(|(_, p)| *p != of).filter(|(n, _)| same_port(port, *n, &mine, &of)) {
+                Some((number, _)) => *number,
+                None => pick_port(machine, &of, &mine)?,
+            },
+            None => continue,
+        };
+        mine.push((number, of));
+        if let Some(port) = port.as_object_mut() {
+            port.insert("nodePort".into(), number.into());
+        }
+    }
+    service.set("/spec/ports", ports);
+    let local = service.str_at("/spec/externalTrafficPolicy") == "Local";
+    if balancer && local && service.i64_at("/spec/healthCheckNodePort").unwrap_or_default() == 0 {
+        let number = pick_port(machine, "TCP", &mine)?;
+        service.set("/spec/healthCheckNodePort", number);
+    }
+    Ok(())
+}
+
+/// Ports of one number in two protocols share a node port; here only where the number is not taken by the same one.
+fn same_port(_port: &Value, number: u64, mine: &[(u64, String)], protocol: &str) -> bool {
+    !mine.iter().any(|(n, p)| *n == number && p == protocol) && mine.len() == 1
+}
+
+fn wanted_port(
+    machine: &Machine<'_>,
+    service: &Document,
+    number: u64,
+    protocol: &str,
+    index: usize,
+    held: &BTreeSet<String>,
+) -> Stepped<()> {
+    let settings = &machine.request.settings;
+    let key = port_key(&settings.own_prefix, protocol, number);
+    if held.contains(&key) {
+        return Ok(());
+    }
+    let path = Path::new("spec.ports").index(index).child("nodePort");
+    let (low, high) = settings.node_ports;
+    if number < u64::from(low) || number > u64::from(high) {
+        let why = format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
+        return Err(refuse(service, Error::invalid(path, number, why)));
+    }
+    match machine.snapshot.key(&key) {
+        Known::Taken => Err(refuse(service, Error::invalid(path, number, "provided port is already allocated"))),
+        Known::Unknown => Err(Stop::Ask(Ask::Read(key))),
+        Known::Free => Ok(()),
+    }
+}
+
+fn pick_port(machine: &mut Machine<'_>, protocol: &str, mine: &[(u64, String)]) -> Stepped<u64> {
+    let settings = &machine.request.settings;
+    let (low, high) = settings.node_ports;
+    let (low, size) = (u64::from(low), u64::from(high.saturating_sub(low)) + 1);
+    let key = |number: u64| port_key(&settings.own_prefix, protocol, number);
+    let unused = |number: &u64| !mine.iter().any(|(n, _)| n == number);
+    for _ in 0..GUESSES {
+        let number = low + machine.entropy.below(size);
+        if unused(&number) && machine.snapshot.key(&key(number)) != Known::Taken {
+            return Ok(number);
+        }
+    }
+    let all = format!("{}nodeports/", settings.own_prefix);
+    let Some(taken) = machine.snapshot.keys(&all) else { return Err(Stop::Ask(Ask::List(all))) };
+    let is_free = |n: &u64| unused(n) && !taken.contains(&key(*n)) && machine.snapshot.key(&key(*n)) != Known::Taken;
+    let found = (low..low + size).find(is_free);
+    found.ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full").into())
+}
+
+fn refuse(service: &Document, error: Error) -> Stop {
+    let kind = api::GroupKind { group: String::new(), kind: "Service".into() };
+    Status::invalid(&kind, service.name(), &[error]).into()
+}

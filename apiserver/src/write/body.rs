@@ -1,0 +1,89 @@
+//! Bodies: media types, kinds, namespaces and names against the path.
+
+use api::decode::Format;
+use api::{Document, GroupVersionKind, Schema, Status, StatusResult};
+use http::{HeaderMap, header};
+
+use super::machine::{Machine, Stepped};
+use crate::respond::text;
+
+const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+/// The media type of a request's body, without parameters.
+pub fn media_type(headers: &HeaderMap) -> String {
+    text(headers, header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+/// The format of an object's body; 415 for others.
+pub fn format(headers: &HeaderMap) -> StatusResult<Format> {
+    match media_type(headers).as_str() {
+        "" | "*/*" | "application/json" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+    }
+}
+
+/// 415 for a patch.
+pub fn unknown_patch() -> Box<Status> {
+    Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+}
+
+/// Reads the request's object by a schema, and sees to it that its kind is the one wanted.
+pub fn decode(machine: &mut Machine<'_>, schema: &Schema, wanted: &GroupVersionKind) -> Stepped<Document> {
+    let request = machine.request;
+    let decoded = schema.decode(&request.body, request.format, request.options.validation)?;
+    machine.warnings.extend(decoded.warnings);
+    let mut document = decoded.document;
+    right_kind(&mut document, wanted)?;
+    Ok(document)
+}
+
+fn right_kind(document: &mut Document, wanted: &GroupVersionKind) -> StatusResult<()> {
+    let expected = wanted.group_version().to_string();
+    if document.api_version().is_empty() {
+        document.set("/apiVersion", expected.as_str());
+    }
+    if document.kind().is_empty() {
+        document.set("/kind", wanted.kind.as_str());
+    }
+    let (given, kind) = (document.api_version().to_owned(), document.kind().to_owned());
+    if given != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({given}) does not match the expected API version ({expected})"
+        )));
+    }
+    match kind == wanted.kind {
+        true => Ok(()),
+        false => Err(Status::bad_request(format!("the kind in the data ({kind}) does not match the expected kind ({})", wanted.kind))),
+    }
+}
+
+/// The namespace must be the path's, or none; then it becomes the path's.
+pub fn namespace(machine: &Machine<'_>, document: &mut Document) -> StatusResult<()> {
+    let row = &machine.request.call.row;
+    let expected = if row.namespaced() { machine.object_name().namespace.as_str() } else { "" };
+    let given = document.namespace();
+    if given == expected {
+        return Ok(());
+    }
+    if !given.is_empty() {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    document.set("/metadata/namespace", expected);
+    Ok(())
+}
+
+/// The name must be the path's.
+pub fn name(machine: &Machine<'_>, document: &Document) -> StatusResult<()> {
+    let expected = &machine.object_name().name;
+    match document.name() {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({expected} based on URL) was undeterminable: name must be provided"
+        ))),
+        given if given != expected => Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({expected})"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! Update, patch and apply of an object or one of its parts.
+
+use api::kinds::Operation;
+use api::validation::object_meta_update;
+use api::{Document, Status};
+use serde_json::Value;
+use store::Txn;
+
+use super::machine::{Machine, Stepped, put, remove, unchanged};
+use super::{Answer, Verb, allocate, body, create, meta};
+
+/// Decides a PUT or PATCH.
+pub fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+    let key = machine.key(machine.object_name())?;
+    let stored = machine.snapshot.object(&key);
+    let live = stored.clone().map(|stored| machine.shown(stored));
+    let mut wanted = wanted(machine, live.as_ref())?;
+    machine.version().schema.default(&mut wanted);
+    match stored {
+        None => create::object_of(machine, wanted),
+        Some(stored) => {
+            if !matches!(machine.request.verb, Verb::Apply) {
+                let schema = machine.version().schema.clone();
+                api::apply::update(&schema, live.as_ref(), &mut wanted, &create::writer(machine));
+            }
+            replace(machine, &key, &stored, wanted)
+        }
+    }
+}
+
+/// The object as the client wants it, in the request's version.
+fn wanted(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Document> {
+    match machine.request.verb {
+        Verb::Update => updated(machine, live),
+        Verb::Patch(kind) => {
+            let live = live.ok_or_else(|| machine.not_found())?;
+            let request = machine.request;
+            let schema = &machine.version().schema;
+            let decoded = api::patch::request(schema, kind, live, &request.body, request.options.validation)?;
+            machine.warnings.extend(decoded.warnings);
+            let document = decoded.document;
+            body::name(machine, &document)?;
+            Ok(document)
+        }
+        _ => applied(machine, live),
+    }
+}
+
+fn updated(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Document> {
+    let kind = machine.request.call.row.kind_in(machine.version());
+    let mut object = body::decode(machine, &machine.version().schema, &kind)?;
+    body::name(machine, &object)?;
+    body::namespace(machine, &mut object)?;
+    meta::dedup_owners(&mut object, &mut machine.warnings);
+    let may_create = machine.request.call.row.strategy.create_on_update() && machine.request.subresource().is_empty();
+    if live.is_none() && !may_create {
+        return Err(machine.not_found().into());
+    }
+    Ok(object)
+}
+
+/// Server-side apply; it creates what is not there.
+fn applied(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Document> {
+    let request = machine.request;
+    if live.is_none() && !request.subresource().is_empty() {
+        return Err(machine.not_found().into());
+    }
+    let tree = api::decode::plain(&request.body, api::decode::Format::Yaml)
+        .map_err(|why| Status::bad_request(format!("error decoding YAML: {why}")))?;
+    let mut config = Document::new(tree).ok_or_else(|| Status::bad_request("error decoding YAML: not an object"))?;
+    if request.options.validation != api::decode::FieldValidation::Ignore {
+        strictly_read(machine)?;
+    }
+    if config.name().is_empty() {
+        config.set("/metadata/name", machine.object_name().name.as_str());
+    }
+    body::name(machine, &config)?;
+    body::namespace(machine, &mut config)?;
+    let schema = &machine.version().schema;
+    Ok(api::apply::apply(schema, live, &config, &create::writer(machine))?)
+}
+
+/// Duplicate keys of an applied body; unknown fields are found by apply itself.
+fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
+    let request = machine.request;
+    let schema = &machine.version().schema;
+    let Ok(decoded) = schema.decode(&request.body, api::decode::Format::Yaml, api::decode::FieldValidation::Warn) else {
+        return Ok(());
+    };
+    let duplicates: Vec<String> = decoded.warnings.into_iter().filter(|w| w.contains("already set")).collect();
+    if duplicates.is_empty() {
+        return Ok(());
+    }
+    if request.options.validation == api::decode::FieldValidation::Strict {
+        let why = format!("error strict decoding patch: {}", duplicates.join(", "));
+        return Err(Status::bad_request(why).into());
+    }
+    machine.warnings.extend(duplicates);
+    Ok(())
+}
+
+/// From the stored object and the wanted one (in the request's version) to the transaction.
+pub fn replace(
+    machine: &mut Machine<'_>,
+    key: &str,
+    old: &Document,
+    mut new: Document,
+) -> Stepped<(Txn, Answer)> {
+    let row = std::sync::Arc::clone(&machine.request.call.row);
+    row.to_storage(machine.version(), &mut new);
+    row.strategy.default(&mut new);
+    machine.mutate("update", &mut new, Some(old))?;
+    preconditions(machine, old, &mut new)?;
+    meta::carry_over(machine, &mut new, old);
+    row.strategy.prepare(&mut new, &machine.rules_change(Operation::Update, Some(old)));
+    machine.default(&mut new);
+    valid(machine, &new, old)?;
+    machine.validate("update", &new, Some(old))?;
+    if same(&mut new, old) {
+        return Ok((Txn::default(), machine.answer(200, old.clone())));
+    }
+    let mut txn = Txn { compare: vec![unchanged(key, old)], ops: Vec::new() };
+    if row.behaviour.allocates {
+        allocate::allocate(machine, &mut new, Some(old), &mut txn)?;
+    }
+    match finished(&row.behaviour, &new, old) {
+        true => txn.ops.push(remove(key)),
+        false => txn.ops.push(put(key, &new, machine.lease())),
+    }
+    if finished(&row.behaviour, &new, old) && row.behaviour.allocates {
+        allocate::release(machine, &new, &mut txn);
+    }
+    Ok((txn, machine.answer(200, new)))
+}
+
+/// The uid and resourceVersion that the client gave must be the current ones.
+fn preconditions(machine: &Machine<'_>, old: &Document, new: &mut Document) -> Stepped<()> {
+    let row = &machine.request.call.row;
+    let resource = row.group_resource();
+    if !new.uid().is_empty() && new.uid() != old.uid() {
+        let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", new.uid(), old.uid());
+        return Err(Status::conflict(&resource, old.name(), &why).into());
+    }
+    let given = new.resource_version().to_owned();
+    let none = given.is_empty() || given == "0";
+    if none && !row.strategy.unconditional_update() {
+        let path = api::field::Path::new("metadata").child("resourceVersion");
+        let error = api::field::Error::invalid(path, 0, "must be specified for an update");
+        return Err(Status::invalid(&row.group_kind(), old.name(), &[error]).into());
+    }
+    if !none && given != old.resource_version() {
+        return Err(Status::modified(&resource, old.name()).into());
+    }
+    new.set("/metadata/resourceVersion", old.resource_version());
+    Ok(())
+}
+
+fn valid(machine: &mut Machine<'_>, new: &Document, old: &Document) -> Stepped<()> {
+    let row = &machine.request.call.row;
+    let mut errors = object_meta_update(new, old, row.namespaced());
+    let change = machine.rules_change(Operation::Update, Some(old));
+    errors.extend(row.strategy.validate(new, &change));
+    if !errors.is_empty() {
+        return Err(Status::invalid(&row.group_kind(), new.name(), &errors).into());
+    }
+    let warnings = row.strategy.warnings(new, &change);
+    machine.warnings.extend(warnings);
+    Ok(())
+}
+
+/// Whether nothing changed, times in managedFields apart; those then stay as they were.
+fn same(new: &mut Document, old: &Document) -> bool {
+    if timeless(new) == timeless(old) {
+        if let Some(managed) = old.at("/metadata/managedFields") {
+            new.set("/metadata/managedFields", managed.clone());
+        }
+        return true;
+    }
+    false
+}
+
+fn timeless(document: &Document) -> Value {
+    let mut value = document.clone();
+    if let Some(Value::Array(entries)) = value.at_mut("/metadata/managedFields") {
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+    }
+    value.into_value()
+}
+
+/// Whether a deleted object's last hindrance is gone.
+pub fn finished(behaviour: &crate::rows::Behaviour, new: &Document, old: &Document) -> bool {
+    let spec_done = !behaviour.spec_finalizers || new.list_at("/spec/finalizers").is_empty();
+    let grace = old.i64_at("/metadata/deletionGracePeriodSeconds");
+    let no_grace = grace == Some(0) || (behaviour.spec_finalizers && grace.is_none());
+    new.deleting() && new.finalizers().next().is_none() && no_grace && spec_done
+}

@@ -1,0 +1,71 @@
+//! Deletecollection: every selected object is deleted as if alone; the answer is the list of what was selected.
+
+use api::decode::Format;
+use api::{Document, StatusResult};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream};
+use http::Response;
+use serde_json::json;
+
+use super::options::{DeleteOptions, WriteOptions};
+use super::perform::{perform, settings};
+use super::{Request, Verb, body};
+use crate::call::Call;
+use crate::core::Core;
+use crate::parts::Body;
+use crate::read::list::find;
+use crate::read::options::ListOptions;
+use crate::respond::{self, Style};
+
+/// So many objects are deleted at a time.
+const AT_ONCE: usize = 16;
+
+/// Answers a DELETE of a collection.
+pub async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style) -> StatusResult<Response<Body>> {
+    let list = ListOptions::parse(&call.query, &call.row, false)?;
+    let format = if bytes.is_empty() { Format::Json } else { body::format(&call.headers)? };
+    let options = DeleteOptions::parse(&call.query, &bytes, format)?;
+    let found = find(core, call, &list).await?;
+    let settings = settings(core, call).await?;
+    let documents: Vec<Document> = found.items().iter().map(|item| crate::read::document_in(call, item)).collect();
+    let requests = documents.iter().map(|document| {
+        let mut call = call.clone();
+        call.target.object = api::ObjectName { namespace: document.namespace().into(), name: document.name().into() };
+        call.attributes.resource = Some(call.target.clone());
+        let verb = Verb::Delete(options.clone());
+        Request {
+            call,
+            verb,
+            options: WriteOptions::default(),
+            body: Bytes::new(),
+            format: Format::Json,
+            settings: settings.clone(),
+        }
+    });
+    let requests: Vec<Request> = requests.collect();
+    let delete_one = |request: Request| {
+        let core = core.clone();
+        async move { perform(&core, &request).await }.boxed()
+    };
+    let mut deletions = stream::iter(requests).map(delete_one).buffer_unordered(AT_ONCE);
+    while let Some(done) = deletions.next().await {
+        match done.answer {
+            Err(status) if status.code != 404 => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(respond::value(200, &answer(call, documents, found.metadata()), style))
+}
+
+fn answer(call: &Call, mut documents: Vec<Document>, metadata: serde_json::Value) -> serde_json::Value {
+    for document in documents.iter_mut().filter(|_| !call.row.custom) {
+        document.remove("/kind");
+        document.remove("/apiVersion");
+    }
+    json!({
+        "kind": call.row.list_kind,
+        "apiVersion": call.row.group_version(call.version()).to_string(),
+        "metadata": metadata,
+        "items": documents,
+    })
+}

@@ -1,0 +1,98 @@
+//! Create: decode -> default -> managed fields -> mutate -> prepare -> validate -> validating admission -> allocate.
+
+use api::apply::{Writer, default_manager};
+use api::kinds::Operation;
+use api::validation::object_meta;
+use api::{Document, Status};
+use store::Txn;
+
+use super::machine::{Machine, Stepped, free, put};
+use super::{Answer, Verb, allocate, body, meta};
+
+/// A POST to the collection.
+pub fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+    let call = &machine.request.call;
+    let kind = call.row.kind_in(machine.version());
+    let mut object = body::decode(machine, &machine.version().schema, &kind)?;
+    body::namespace(machine, &mut object)?;
+    meta::dedup_owners(&mut object, &mut machine.warnings);
+    machine.version().schema.default(&mut object);
+    object_of(machine, object)
+}
+
+/// Creates a decoded object (in the request's version), whatever verb led here.
+pub fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Stepped<(Txn, Answer)> {
+    let row = std::sync::Arc::clone(&machine.request.call.row);
+    if !matches!(machine.request.verb, Verb::Apply) {
+        api::apply::update(&machine.version().schema, None, &mut object, &writer(machine));
+    }
+    row.to_storage(machine.version(), &mut object);
+    row.strategy.default(&mut object);
+    machine.mutate("create", &mut object, None)?;
+    meta::new_object(machine, &mut object)?;
+    row.strategy.prepare(&mut object, &machine.rules_change(Operation::Create, None));
+    machine.default(&mut object);
+    valid(machine, &object)?;
+    machine.validate("create", &object, None)?;
+    if !object.resource_version().is_empty() {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(Status::failure(500, "", why).into());
+    }
+    let name = api::ObjectName { namespace: object.namespace().into(), name: object.name().into() };
+    let key = machine.key(&name)?;
+    if machine.snapshot.object(&key).is_some() {
+        return Err(exists(machine, &object).into());
+    }
+    let mut txn = Txn { compare: vec![free(&key)], ops: Vec::new() };
+    if row.behaviour.allocates {
+        allocate::allocate(machine, &mut object, None, &mut txn)?;
+    }
+    txn.ops.push(put(&key, &object, machine.lease()));
+    Ok((txn, machine.answer(201, object)))
+}
+
+/// A generated name that is taken is another failure than a given one.
+fn exists(machine: &Machine<'_>, object: &Document) -> Box<Status> {
+    let resource = machine.request.call.resource();
+    let mut status = Status::already_exists(&resource, object.name());
+    if !object.str_at("/metadata/generateName").is_empty() && machine.object_name().name.is_empty() {
+        status.details.get_or_insert_default().retry_after_seconds = Some(1);
+    }
+    status
+}
+
+fn valid(machine: &mut Machine<'_>, object: &Document) -> Stepped<()> {
+    let row = &machine.request.call.row;
+    let mut errors = object_meta(object, row.namespaced(), row.strategy.name_format());
+    let change = machine.rules_change(Operation::Create, None);
+    errors.extend(row.strategy.validate(object, &change));
+    let warnings = if errors.is_empty() { row.strategy.warnings(object, &change) } else { Vec::new() };
+    if !errors.is_empty() {
+        return Err(Status::invalid(&row.group_kind(), object.name(), &errors).into());
+    }
+    machine.warnings.extend(warnings);
+    Ok(())
+}
+
+/// Who writes, for managed fields.
+pub fn writer<'b>(machine: &'b Machine<'_>) -> Writer<'b> {
+    let request = machine.request;
+    let manager = match request.options.manager.as_str() {
+        "" => agent(request.call.user_agent()),
+        manager => manager,
+    };
+    let has_status = request.call.row.subresource("status").is_some();
+    let resets: &[&str] = match request.subresource() {
+        "" if has_status => &["status"],
+        "status" => &["spec"],
+        _ => &[],
+    };
+    let force = request.options.force.unwrap_or_default();
+    Writer { manager, subresource: request.subresource(), now: machine.now(), force, resets }
+}
+
+/// The part of a User-Agent that names the manager; the whole rule is `api`'s.
+fn agent(user_agent: &str) -> &str {
+    let named = default_manager(user_agent);
+    user_agent.get(..named.len()).filter(|head| *head == named).unwrap_or("unknown")
+}

@@ -1,0 +1,178 @@
+//! The machine's state and the words its steps share.
+
+use api::kinds::{Change, Operation};
+use api::{Document, GroupVersion, ObjectName, Schema, Status, Timestamp};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use store::{Compare, Op, Txn};
+
+use super::{Answer, Ask, Request, Shown, Snapshot, Verb, binding, change, create, delete, scale};
+use crate::admission::Plugin;
+use crate::cache::encode;
+use crate::entropy::Entropy;
+use crate::row::Version;
+
+/// Why a step stops.
+pub enum Stop {
+    /// For an answer.
+    Ask(Ask),
+    /// For good.
+    Fail(Box<Status>),
+}
+
+impl From<Box<Status>> for Stop {
+    fn from(status: Box<Status>) -> Self {
+        Self::Fail(status)
+    }
+}
+
+/// The result of a step inside the machine.
+pub type Stepped<T> = Result<T, Stop>;
+
+/// One run.
+pub struct Machine<'a> {
+    pub request: &'a Request,
+    pub snapshot: &'a dyn Snapshot,
+    pub plugins: &'a [&'a dyn Plugin],
+    pub entropy: Entropy,
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Machine<'a> {
+    pub fn new(
+        request: &'a Request,
+        snapshot: &'a dyn Snapshot,
+        plugins: &'a [&'a dyn Plugin],
+        entropy: Entropy,
+    ) -> Self {
+        Self { request, snapshot, plugins, entropy, warnings: Vec::new() }
+    }
+
+    /// By verb and subresource.
+    pub fn run(&mut self) -> Stepped<(Txn, Answer)> {
+        let own_kind = self.request.call.subresource().is_none_or(|sub| sub.kind.kind == self.request.call.row.kind);
+        match (&self.request.verb, self.request.subresource()) {
+            (Verb::Create, "binding") => binding::bind(self),
+            (Verb::Create, "eviction") => binding::evict(self),
+            (_, "scale") => scale::write(self),
+            (Verb::Create, "") if self.request.call.row.kind == "Binding" => binding::bind(self),
+            (Verb::Create, "") => create::create(self),
+            (Verb::Delete(options), "") => delete::delete(self, options),
+            (Verb::Update | Verb::Patch(_) | Verb::Apply, _) if own_kind => change::change(self),
+            _ => Err(crate::service::not_allowed().into()),
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.request.call.now
+    }
+
+    pub fn version(&self) -> &'a Version {
+        self.request.call.version()
+    }
+
+    /// The object the path names.
+    pub fn object_name(&self) -> &'a ObjectName {
+        &self.request.call.target.object
+    }
+
+    /// The key of an object of the request's resource.
+    pub fn key(&self, name: &ObjectName) -> Stepped<String> {
+        self.request.call.row.key(name).ok_or_else(|| crate::service::not_allowed().into())
+    }
+
+    /// The stored object that the path names; 404 where it is not.
+    pub fn current(&self) -> Stepped<(String, Document)> {
+        let key = self.key(self.object_name())?;
+        match self.snapshot.object(&key) {
+            Some(document) => Ok((key, document)),
+            None => Err(self.not_found().into()),
+        }
+    }
+
+    pub fn not_found(&self) -> Box<Status> {
+        Status::not_found(&self.request.call.resource(), &self.object_name().name)
+    }
+
+    /// The schema of what is stored.
+    pub fn storage_schema(&self) -> Schema {
+        let call = &self.request.call;
+        let other = || {
+            let storage = call.row.storage.as_ref()?;
+            let version = GroupVersion::parse(&storage.api_version)?;
+            Schema::of_kind(&version.group, &version.version, &call.row.kind)
+        };
+        match self.version().convert {
+            None => self.version().schema.clone(),
+            Some(_) => other().unwrap_or_else(|| self.version().schema.clone()),
+        }
+    }
+
+    /// Both kinds of defaults on a stored form.
+    pub fn default(&self, document: &mut Document) {
+        self.storage_schema().default(document);
+        self.request.call.row.strategy.default(document);
+    }
+
+    /// What the kind's own rules see of this write.
+    pub fn rules_change<'b>(&'b self, operation: Operation, old: Option<&'b Document>) -> Change<'b> {
+        Change {
+            operation,
+            subresource: self.request.subresource(),
+            old,
+            user: &self.request.call.attributes.user.name,
+            now: self.now(),
+        }
+    }
+
+    /// The stored form in the request's version.
+    pub fn shown(&self, mut document: Document) -> Document {
+        self.request.call.row.from_storage(self.version(), &mut document);
+        document
+    }
+
+    /// An answer with an object, given in its stored form.
+    pub fn answer(&self, code: u16, stored: Document) -> Answer {
+        Answer { code, shown: Shown::Object(self.shown(stored)) }
+    }
+
+    pub fn lease(&self) -> i64 {
+        if self.request.call.row.behaviour.expires { self.request.settings.lease } else { 0 }
+    }
+}
+
+/// A success without an object.
+pub fn success(code: u16, details: Value) -> Answer {
+    let mut status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
+    if let (Some(status), false) = (status.as_object_mut(), details.is_null()) {
+        status.insert("details".into(), details);
+    }
+    if let (Some(status), true) = (status.as_object_mut(), code == 0) {
+        status.remove("code");
+    }
+    Answer { code: if code == 0 { 201 } else { code }, shown: Shown::Status(status) }
+}
+
+/// That an object still is as it was read.
+pub fn unchanged(key: &str, document: &Document) -> Compare {
+    let mod_revision = document.resource_version().parse().unwrap_or_default();
+    Compare { key: Bytes::copy_from_slice(key.as_bytes()), mod_revision }
+}
+
+/// That a key is free.
+pub fn free(key: &str) -> Compare {
+    Compare { key: Bytes::copy_from_slice(key.as_bytes()), mod_revision: 0 }
+}
+
+/// Stores an object: the resourceVersion is the store's and not part of the value.
+pub fn put(key: &str, document: &Document, lease: i64) -> Op {
+    let mut stored = document.clone();
+    stored.remove("/metadata/resourceVersion");
+    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: encode(&stored), lease }
+}
+
+/// Removes a key.
+pub fn remove(key: &str) -> Op {
+    Op::Delete { key: Bytes::copy_from_slice(key.as_bytes()) }
+}

@@ -1,0 +1,183 @@
+//! Writes: one pure machine for every verb and kind, re-run from the request when a commit meets a conflict.
+//!
+//! `step(request, snapshot, ..) -> Ask(Read | List) | Done(Txn, answer)`. It holds no async, clock, randomness or I/O:
+//! [`perform`] does what it asks for and commits what it decides.
+
+use std::collections::BTreeSet;
+
+use api::{Document, Status, StatusResult};
+use bytes::Bytes;
+use ipnet::IpNet;
+use store::{Error, Txn};
+
+pub mod admit;
+mod allocate;
+mod binding;
+mod body;
+mod change;
+mod collection;
+mod create;
+mod delete;
+pub mod lease;
+mod machine;
+mod meta;
+pub mod options;
+pub mod perform;
+pub mod scale;
+
+use crate::admission::Plugin;
+use crate::attributes::User;
+use crate::call::Call;
+use crate::entropy::Entropy;
+use crate::view::View;
+use machine::Machine;
+use options::{DeleteOptions, WriteOptions};
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Create,
+    Update,
+    Patch(api::patch::PatchType),
+    Apply,
+    Delete(DeleteOptions),
+}
+
+/// A write, with all that its steps need.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct Request {
+    pub call: Call,
+    pub verb: Verb,
+    pub options: WriteOptions,
+    pub body: Bytes,
+    pub format: api::decode::Format,
+    pub settings: Settings,
+}
+
+/// What of the configuration the machine needs.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Settings {
+    pub service_cidrs: Vec<IpNet>,
+    pub node_ports: (u16, u16),
+    pub own_prefix: String,
+    /// The lease that expiring objects get; 0: none yet.
+    pub lease: i64,
+}
+
+/// What stands at a key that is no object: an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Known {
+    Unknown,
+    Free,
+    Taken,
+}
+
+/// What the machine may look at.
+pub trait Snapshot {
+    /// All objects, as the caches hold them.
+    fn view(&self) -> &dyn View;
+    /// The object at a key in its stored form, with its resourceVersion.
+    fn object(&self, key: &str) -> Option<Document>;
+    /// Whether a key of our own is taken, as far as that was asked.
+    fn key(&self, key: &str) -> Known;
+    /// The keys under a prefix of our own, if that was asked.
+    fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>>;
+}
+
+/// A question to the store that must be answered before the machine goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Whether this key is taken.
+    Read(String),
+    /// Which keys there are under this prefix.
+    List(String),
+}
+
+/// Where the machine stands.
+#[derive(Debug)]
+pub enum Step {
+    /// It needs an answer.
+    Ask(Ask),
+    /// It has decided.
+    Done(Done),
+}
+
+/// A decision.
+#[derive(Debug)]
+pub struct Done {
+    /// What to commit; empty: nothing.
+    pub txn: Txn,
+    /// What to answer once that is committed.
+    pub answer: StatusResult<Answer>,
+    /// `Warning` texts.
+    pub warnings: Vec<String>,
+}
+
+/// A success.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Answer {
+    pub code: u16,
+    pub shown: Shown,
+}
+
+/// What is shown of it.
+#[derive(Debug)]
+pub enum Shown {
+    /// An object in the request's version; a commit's revision becomes its resourceVersion.
+    Object(Document),
+    /// A Status of success.
+    Status(serde_json::Value),
+}
+
+/// Decides, or asks. The same arguments give the same step.
+pub fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin], entropy: Entropy) -> Step {
+    let mut machine = Machine::new(request, snapshot, plugins, entropy);
+    let decided = machine.run();
+    let warnings = std::mem::take(&mut machine.warnings);
+    match decided {
+        Err(machine::Stop::Ask(ask)) => Step::Ask(ask),
+        Err(machine::Stop::Fail(status)) => Step::Done(Done { txn: Txn::default(), answer: Err(status), warnings }),
+        Ok((txn, answer)) => {
+            let txn = if request.dry_run() { Txn::default() } else { txn };
+            Step::Done(Done { txn, answer: Ok(answer), warnings })
+        }
+    }
+}
+
+impl Request {
+    /// Whether nothing is to be stored.
+    pub fn dry_run(&self) -> bool {
+        match &self.verb {
+            Verb::Delete(options) => options.dry_run,
+            _ => self.options.dry_run,
+        }
+    }
+
+    /// Who asks.
+    pub fn user(&self) -> &User {
+        &self.call.attributes.user
+    }
+
+    /// The subresource's name, empty for the resource itself.
+    pub fn subresource(&self) -> &str {
+        &self.call.target.subresource
+    }
+}
+
+/// What a failing store means to a client.
+pub fn store_status(error: &Error) -> Box<Status> {
+    match error {
+        Error::TooLarge(..) => Status::too_large("etcdserver: request is too large"),
+        Error::NoSpace => Status::failure(507, "", "the store has no space left: only deletes are taken"),
+        Error::Compacted(_) => Status::expired("The resourceVersion for the provided list is too old."),
+        Error::Unknown(_) | Error::Unavailable(_) => {
+            Status::retry(500, "ServerTimeout", format!("the store is unavailable: {error}"), 1)
+        }
+        other => Status::internal(other),
+    }
+}

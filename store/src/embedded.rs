@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::served::{Served, check};
-use crate::state::{Applied, Command, State};
-use crate::{Commit, Error, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
+use crate::state::State;
+use crate::{Commit, Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
 
 pub mod disk;
 mod frame;
@@ -31,10 +31,11 @@ mod snapshot;
 mod tail;
 
 pub use log::LogConfig;
-pub use member::{Identity, Settings};
+pub use member::{Identity, Member, Settings, Ticket, Turn};
+
+pub use crate::state::{Applied, Command};
 
 use disk::{Directory, Disk};
-use member::{Member, Ticket};
 use snapshot::Meta;
 
 /// A new group's log begins after this index, so that members that join later are sent the first snapshot.
@@ -112,7 +113,7 @@ impl Embedded {
     }
 
     async fn propose(&self, command: Command) -> Result<Applied, Error> {
-        let grows = grows(&command);
+        let grows = command.grows();
         let data = command.encode().into();
         match self.ask(|reply| Request::Propose { data, grows, reply }).await? {
             Applied::Refused(error) => Err(error),
@@ -129,15 +130,6 @@ impl Embedded {
             Applied::Refused(error) => Err(error),
             _ => Ok(()),
         }
-    }
-}
-
-/// Whether a command needs space that only its successors can give back.
-fn grows(command: &Command) -> bool {
-    match command {
-        Command::Txn(txn) => txn.ops.iter().any(|op| matches!(op, Op::Put { .. })),
-        Command::LeaseGrant { .. } => true,
-        Command::LeaseRevoke { .. } | Command::Compact { .. } => false,
     }
 }
 
@@ -284,7 +276,7 @@ impl<D: Disk> Engine<D> {
                 Request::Close => go_on = false,
             }
         }
-        self.member.propose(proposals);
+        self.member.propose_encoded(proposals);
         Ok(go_on)
     }
 

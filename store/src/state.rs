@@ -22,7 +22,8 @@ const CHANGE_OVERHEAD_BYTES: usize = 320;
 
 /// What can be asked of the state machine; this, encoded, is what the log holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+#[allow(missing_docs)]
+pub enum Command {
     Txn(Txn),
     LeaseGrant { ttl_seconds: i64 },
     LeaseRevoke { lease: LeaseId },
@@ -31,11 +32,26 @@ pub(crate) enum Command {
 
 /// How a command ended.
 #[derive(Debug)]
-pub(crate) enum Applied {
+pub enum Applied {
+    /// A transaction was decided.
     Commit(Commit),
+    /// A lease was granted.
     Granted(LeaseId),
+    /// Anything else was done.
     Done,
+    /// It was not done.
     Refused(Error),
+}
+
+impl Command {
+    /// Whether it needs space that only its successors can give back.
+    pub(crate) fn grows(&self) -> bool {
+        match self {
+            Self::Txn(txn) => txn.ops.iter().any(|op| matches!(op, Op::Put { .. })),
+            Self::LeaseGrant { .. } => true,
+            Self::LeaseRevoke { .. } | Self::Compact { .. } => false,
+        }
+    }
 }
 
 impl Applied {

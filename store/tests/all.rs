@@ -1,7 +1,11 @@
 //! One suite for every home of the store, and what only one of them has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod conformance;
 mod crash;
+mod group;
+mod measure;
 mod server;
 
 /// Runs every case of the suite on a home; `$start` makes a fresh store and something that keeps it alive.

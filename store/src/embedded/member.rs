@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
-use raft::{Config as RaftConfig, RawNode, StateRole};
+use raft::{Config as RaftConfig, RawNode, SnapshotStatus, StateRole};
 
 use super::disk::Disk;
 use super::log::{Log, LogConfig, corrupt};
@@ -17,7 +17,7 @@ use super::tail::Tail;
 use super::{FIRST_INDEX, FIRST_TERM};
 use crate::served::Served;
 use crate::state::{Applied, Command, Lessor, State};
-use crate::{Error, Revision};
+use crate::{Error, Page, Range, Revision};
 
 /// How a member keeps its data.
 #[derive(Clone, Copy, Debug)]
@@ -64,19 +64,19 @@ const SPACE_RETRY: Duration = Duration::from_secs(1);
 const AGE_POINTS: u32 = 96;
 
 /// Names a proposal, so that its answer finds its way back.
-pub(crate) type Ticket = u64;
+pub type Ticket = u64;
 
 /// What a turn brought.
 #[derive(Default)]
-pub(crate) struct Turn {
+pub struct Turn {
     /// Answers to proposals and barriers.
-    pub(crate) answers: Vec<(Ticket, Applied)>,
+    pub answers: Vec<(Ticket, Applied)>,
     /// Messages to other members.
-    pub(crate) messages: Vec<Message>,
+    pub messages: Vec<Message>,
 }
 
 /// A member.
-pub(crate) struct Member<D: Disk> {
+pub struct Member<D: Disk> {
     raft: RawNode<Tail>,
     log: Log<D>,
     disk: D,
@@ -101,7 +101,7 @@ pub(crate) struct Member<D: Disk> {
 
 impl<D: Disk> Member<D> {
     /// Opens what is on the disk; a new one begins as `identity`. `life` is a number never used before.
-    pub(crate) fn open(disk: D, settings: Settings, identity: &Identity, life: u64) -> Result<Self, Error> {
+    pub fn open(disk: D, settings: Settings, identity: &Identity, life: u64) -> Result<Self, Error> {
         let (meta, state, snapshot_size) = match snapshot::open(&disk)? {
             Some(found) => found,
             None => (begin(&disk, identity)?, State::default(), 0),
@@ -156,24 +156,35 @@ impl<D: Disk> Member<D> {
         Ok(())
     }
 
+    /// Reads what is applied here; only after a [`Self::barrier`] is it not older than what others have.
+    pub fn range(&self, range: &Range) -> Result<Page, Error> {
+        self.served.range(range)
+    }
+
     /// What is served for reading.
     pub(crate) fn served(&self) -> &Arc<Served> {
         &self.served
     }
 
     /// Whether this is the only voter.
-    pub(crate) fn alone(&self) -> bool {
+    pub fn alone(&self) -> bool {
         let tail = self.raft.store();
         tail.conf.voters == [tail.member] && tail.conf.voters_outgoing.is_empty()
     }
 
     /// Whether this member leads the group.
-    pub(crate) fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         self.raft.raft.state == StateRole::Leader
     }
 
-    /// Proposes commands, each encoded; all of them share one durable write. The answers come with a later turn.
-    pub(crate) fn propose(&mut self, proposals: Vec<(Ticket, Bytes, bool)>) {
+    /// Proposes commands; all of them share one durable write. The answers come with a later turn.
+    pub fn propose(&mut self, commands: impl IntoIterator<Item = (Ticket, Command)>) {
+        let encoded = commands.into_iter().map(|(ticket, c)| (ticket, c.encode().into(), c.grows()));
+        self.propose_encoded(encoded.collect());
+    }
+
+    /// Proposes commands that are encoded already, and whether each needs space that only its successors give back.
+    pub(crate) fn propose_encoded(&mut self, proposals: Vec<(Ticket, Bytes, bool)>) {
         let spacious = self.find_space();
         let mut entries = Vec::with_capacity(proposals.len());
         let mut size = 0;
@@ -241,13 +252,13 @@ impl<D: Disk> Member<D> {
     }
 
     /// Asks for an answer as soon as everything committed before now can be read here.
-    pub(crate) fn barrier(&mut self, ticket: Ticket) {
+    pub fn barrier(&mut self, ticket: Ticket) {
         self.waiting.insert(ticket, ());
         self.raft.read_index(self.context(ticket).to_vec());
     }
 
     /// Keeps a lease alive.
-    pub(crate) fn renew(&mut self, lease: i64) -> Result<(), Error> {
+    pub fn renew(&mut self, lease: i64) -> Result<(), Error> {
         if !self.leads() {
             return Err(Error::Unavailable("this member does not lead".to_owned()));
         }
@@ -257,14 +268,14 @@ impl<D: Disk> Member<D> {
     }
 
     /// Takes in a message from another member.
-    pub(crate) fn receive(&mut self, message: Message) {
+    pub fn receive(&mut self, message: Message) {
         if let Err(error) = self.raft.step(message) {
             tracing::debug!(%error, "message ignored");
         }
     }
 
     /// Lets time pass to `now` (on any monotonic clock) and does what is due.
-    pub(crate) fn advance(&mut self, now: Duration) {
+    pub fn advance(&mut self, now: Duration) {
         self.now = now;
         while !self.alone() && self.ticked + TICK <= now {
             self.ticked += TICK;
@@ -274,17 +285,14 @@ impl<D: Disk> Member<D> {
             let mut due: Vec<Command> =
                 self.lessor.expired(now).into_iter().map(|lease| Command::LeaseRevoke { lease }).collect();
             due.extend(self.outdated().map(|revision| Command::Compact { revision }));
-            let proposals = due.into_iter().map(|c| {
-                self.maintenance -= 1;
-                (self.maintenance, c.encode().into(), false)
-            });
-            let proposals = proposals.collect();
-            self.propose(proposals);
+            let first = self.maintenance - due.len() as Ticket;
+            self.propose((first..self.maintenance).zip(due));
+            self.maintenance = first;
         }
     }
 
     /// When time must pass again even if nothing happens.
-    pub(crate) fn next_wake(&self) -> Option<Duration> {
+    pub fn next_wake(&self) -> Option<Duration> {
         let tick = (!self.alone()).then(|| self.ticked + TICK);
         let lease = self.lessor.next();
         let age = self.ages.front().filter(|_| !self.snapshotting).map(|(at, _)| *at + self.settings.history);
@@ -312,11 +320,21 @@ impl<D: Disk> Member<D> {
     }
 
     /// Writes, sends and applies until raft has nothing more to do, and hands out what came of it.
-    pub(crate) fn settle(&mut self) -> Result<Turn, Error> {
+    pub fn settle(&mut self) -> Result<Turn, Error> {
         while self.raft.has_ready() {
             self.ready()?;
+            self.vouch_for_snapshots();
         }
         Ok(std::mem::take(&mut self.turn))
+    }
+
+    /// Raft sends nothing more to a member until its snapshot is said to have arrived. Saying so at once is safe: raft
+    /// then probes, and sends it again if it did not.
+    fn vouch_for_snapshots(&mut self) {
+        let sent = self.turn.messages.iter().filter(|m| m.get_msg_type() == MessageType::MsgSnapshot);
+        for to in sent.map(|m| m.to).collect::<Vec<_>>() {
+            self.raft.report_snapshot(to, SnapshotStatus::Finish);
+        }
     }
 
     fn ready(&mut self) -> Result<(), Error> {
@@ -455,6 +473,14 @@ impl<D: Disk> Member<D> {
         self.raft.mut_store().reset(&meta);
         self.served.replace(state);
         Ok(())
+    }
+
+    /// Makes a snapshot if one is due, at once. Who has a thread to spare lets that do it instead.
+    pub fn snapshot_now(&mut self) -> Result<(), Error> {
+        match self.snapshot_due() {
+            Some((writer, disk)) => self.snapshot_taken(writer.save(&disk)),
+            None => Ok(()),
+        }
     }
 
     /// Begins a snapshot if one is due; its maker hands the result to [`Self::snapshot_taken`].

@@ -48,7 +48,7 @@ fn expected(transactions: usize) -> (Content, Revision) {
         let mut changed = false;
         for op in ops {
             changed |= match op {
-                Op::Put { key, value, .. } => content.insert(key, value).map_or(true, |_| true),
+                Op::Put { key, value, .. } => content.insert(key, value).is_none_or(|_| true),
                 Op::Delete { key } => content.remove(&key).is_some(),
             };
         }

@@ -1,12 +1,18 @@
 //! One file per controller, each one pure decider, and the list of them.
 
 pub mod accounts;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod gc;
+pub mod job;
 pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
 mod percent;
+mod placement;
+pub mod podgc;
 mod podset;
 pub mod replicaset;
 
@@ -51,7 +57,17 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(namespace::Namespaces),
         Box::new(gc::GarbageCollector),
         Box::new(accounts::ServiceAccounts),
+        Box::new(daemonset::DaemonSets),
+        Box::new(job::Jobs),
+        Box::new(node_lifecycle::NodeLifecycle { grace: options.node_grace }),
+        Box::new(podgc::PodGc { terminated: options.terminated_pods }),
     ];
+    let (v4, v6) = options.node_cidr_mask_sizes;
+    let part = |cidr: &String| if cidr.contains(':') { v6 } else { v4 };
+    let pools: Vec<_> = options.cluster_cidrs.iter().filter_map(|c| node_ipam::Pool::new(c, part(c))).collect();
+    if !pools.is_empty() {
+        all.push(Box::new(node_ipam::NodeIpam { pools }));
+    }
     if !options.root_ca.is_empty() {
         all.push(Box::new(accounts::RootCa { certificates: options.root_ca.clone() }));
     }

@@ -1,2 +1,25 @@
-//! x
-fn main() {}
+//! `trimtab`: one program, several roles.
+
+mod arguments;
+mod image;
+mod instance;
+mod manifests;
+mod node;
+mod part;
+mod plane;
+mod progress;
+mod server;
+mod token;
+mod up;
+mod verbs;
+mod web;
+
+use std::process::ExitCode;
+
+/// Small objects of many threads: the system's allocator keeps too much of what was freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    arguments::run()
+}

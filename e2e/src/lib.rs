@@ -1,1 +1,5 @@
-//! The e2e crate.
+//! Proof of the whole: clusters of network namespaces on one machine, and stories told with the real kubectl.
+
+pub mod cluster;
+pub mod leak;
+pub mod story;

@@ -1,0 +1,254 @@
+//! A cluster of real processes: every node is a network namespace of its own, all on one bridge.
+
+use std::env;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// A process has this long to say that it is ready.
+const READY: Duration = Duration::from_secs(120);
+
+/// Namespaces on one bridge, and what runs in them.
+pub struct Cluster {
+    name: String,
+    dir: tempfile::TempDir,
+    /// The first runs `trimtab up`, the others agents.
+    pub nodes: Vec<Node>,
+}
+
+/// One machine of the cluster.
+pub struct Node {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its network namespace.
+    pub namespace: String,
+    /// Its address on the bridge.
+    pub address: String,
+    /// Its instance's data.
+    pub data: PathBuf,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes. `arguments` go to the first one's `trimtab up`.
+    pub fn start(name: &str, subnet: u8, count: usize, arguments: &[&str]) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("tt-e2e-").tempdir()?;
+        let mut cluster = Self { name: format!("tte-{name}-{}", std::process::id()), dir, nodes: Vec::new() };
+        cluster.fabric()?;
+        for at in 1..=count {
+            cluster.add_node(subnet, at)?;
+        }
+        cluster.start_first(arguments)?;
+        for at in 1..count {
+            cluster.start_agent(at)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts the first node's whole cluster (again).
+    pub fn start_first(&mut self, arguments: &[&str]) -> Result<()> {
+        let node = self.nodes.first_mut().context("no node")?;
+        let mut command = node.trimtab("up");
+        command.args(["--no-quickstart", "--node-monitor-grace-period", "10", "--node-ip", &node.address]);
+        command.args(["--node-name", &node.name]).args(arguments);
+        node.process = Some(Process::start(command, &node.data.with_extension("log"))?);
+        Ok(())
+    }
+
+    /// Starts the agent of a node (again).
+    pub fn start_agent(&mut self, at: usize) -> Result<()> {
+        let token = self.output("trimtab token create --data-dir $DATA")?;
+        let server = format!("https://{}:6443", self.nodes.first().context("no node")?.address);
+        let node = self.nodes.get_mut(at).context("no such node")?;
+        let mut command = node.trimtab("agent");
+        command.args(["--server", &server, "--token", token.trim(), "--node-name", &node.name]);
+        command.args(["--node-ip", &node.address]);
+        node.process = Some(Process::start(command, &node.data.with_extension("log"))?);
+        Ok(())
+    }
+
+    /// Runs a shell line on the first node, with kubectl and trimtab at hand.
+    pub fn shell(&self, line: &str) -> Result<Output> {
+        let node = self.nodes.first().context("no node")?;
+        let mut command = node.within();
+        command.args(["bash", "-c", line]);
+        command.env("KUBECONFIG", node.data.join("admin.kubeconfig")).env("DATA", &node.data);
+        command.env("NODE_IP", &node.address).env("WORK", self.dir.path());
+        let bin = program().parent().map(Path::to_path_buf).unwrap_or_default();
+        let path = env::var_os("PATH").unwrap_or_default();
+        command.env("PATH", env::join_paths([bin].into_iter().chain(env::split_paths(&path)))?);
+        Ok(command.current_dir(stories()).stdin(Stdio::null()).output()?)
+    }
+
+    /// The standard output of a shell line that must succeed.
+    pub fn output(&self, line: &str) -> Result<String> {
+        let output = self.shell(line)?;
+        if !output.status.success() {
+            bail!("{line}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Ends every process and takes away what each instance made.
+    pub fn down(&mut self) -> Result<()> {
+        for node in self.nodes.iter_mut().rev() {
+            node.signal("TERM")?;
+            let output = node.trimtab("down").arg("--purge").output()?;
+            if !output.status.success() {
+                bail!("down on {}: {}", node.name, String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lines that each process wrote to standard error.
+    pub fn logs(&self) -> String {
+        let tail = |node: &Node| {
+            let text = std::fs::read_to_string(node.data.with_extension("log")).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(40);
+            format!("--- {}\n{}\n", node.name, lines.get(from..).unwrap_or_default().join("\n"))
+        };
+        self.nodes.iter().map(tail).collect()
+    }
+
+    fn fabric(&self) -> Result<()> {
+        run(&["ip", "netns", "add", &self.name])?;
+        run(&["ip", "-n", &self.name, "link", "add", "fabric", "type", "bridge"])?;
+        run(&["ip", "-n", &self.name, "link", "set", "fabric", "up"])
+    }
+
+    fn add_node(&mut self, subnet: u8, at: usize) -> Result<()> {
+        let namespace = format!("{}-{at}", self.name);
+        let address = format!("10.89.{subnet}.{at}");
+        let (fabric, port) = (self.name.clone(), format!("port{at}"));
+        run(&["ip", "netns", "add", &namespace])?;
+        let data = self.dir.path().join(format!("n{at}"));
+        let node = Node { name: format!("n{at}"), namespace, address, data, process: None };
+        run(&[
+            "ip",
+            "-n",
+            &fabric,
+            "link",
+            "add",
+            &port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &node.namespace,
+        ])?;
+        run(&["ip", "-n", &fabric, "link", "set", &port, "master", "fabric", "up"])?;
+        run(&["ip", "-n", &node.namespace, "link", "set", "lo", "up"])?;
+        run(&["ip", "-n", &node.namespace, "addr", "add", &format!("{}/24", node.address), "dev", "eth0"])?;
+        run(&["ip", "-n", &node.namespace, "link", "set", "eth0", "up"])?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Cuts a node off from all others, or joins it again.
+    pub fn cut(&self, at: usize, cut: bool) -> Result<()> {
+        let state = if cut { "down" } else { "up" };
+        run(&["ip", "-n", &self.name, "link", "set", &format!("port{}", at + 1), state])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.signal("KILL");
+            let _ = node.trimtab("down").arg("--purge").output();
+            let _ = run(&["ip", "netns", "del", &node.namespace]);
+        }
+        let _ = run(&["ip", "netns", "del", &self.name]);
+    }
+}
+
+impl Node {
+    /// Sends a signal to the node's process and waits for its end.
+    pub fn signal(&mut self, signal: &str) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        run(&["kill", &format!("-{signal}"), &process.child.id().to_string()])?;
+        process.child.wait()?;
+        Ok(())
+    }
+
+    /// A command in the node's network namespace. (`ip netns exec` would hide the cgroups below /sys.)
+    pub fn within(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace));
+        command
+    }
+
+    fn trimtab(&self, verb: &str) -> Command {
+        let mut command = self.within();
+        command.arg(program()).arg(verb).arg("--data-dir").arg(&self.data);
+        command
+    }
+}
+
+impl Process {
+    /// Starts it and waits for its line `ready`.
+    fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let errors = File::options().create(true).append(true).open(log)?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
+        });
+        let process = Self { child, lines };
+        process.ready().with_context(|| std::fs::read_to_string(log).unwrap_or_default())?;
+        Ok(process)
+    }
+
+    fn ready(&self) -> Result<()> {
+        loop {
+            match self.lines.recv_timeout(READY) {
+                Ok(line) if line == "ready" => return Ok(()),
+                Ok(_) => {}
+                Err(_) => bail!("the process did not become ready"),
+            }
+        }
+    }
+}
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    match env::var_os("TRIMTAB") {
+        Some(path) => path.into(),
+        None => env::current_exe().ok().and_then(beside).unwrap_or_else(|| "trimtab".into()),
+    }
+}
+
+/// `target/<triple>/debug/deps/test` -> `target/<triple>/debug/trimtab`.
+fn beside(test: PathBuf) -> Option<PathBuf> {
+    Some(test.parent()?.parent()?.join("trimtab"))
+}
+
+/// The folder of stories.
+pub fn stories() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("no command")?;
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("start {program}"))?;
+    if !output.status.success() {
+        bail!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::tree::{list, map, text, texts};
-use crate::{Document, Timestamp, time};
+use crate::tree::{map, text};
+use crate::{Document, LabelSelector, Timestamp, time};
 
 /// `<none>`.
 pub(crate) const NONE: &str = "<none>";
@@ -45,31 +45,15 @@ pub(crate) fn labels(labels: Option<&Value>) -> String {
 
 /// A label selector in the form that `-l` takes, empty where it selects all or nothing.
 pub(crate) fn selector(selector: Option<&Value>) -> String {
-    let Some(selector) = selector else { return String::new() };
-    let equals =
-        map(selector.get("matchLabels")).map(|(k, v)| (k.as_str(), format!("{k}={}", v.as_str().unwrap_or_default())));
-    let others = list(selector, "matchExpressions").iter().map(|r| (text(r, "key"), requirement(r)));
-    let mut all: Vec<(&str, String)> = equals.chain(others).collect();
-    all.sort_by(|a, b| a.0.cmp(b.0));
-    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+    match LabelSelector::from_object(selector) {
+        Ok(selector) => selector.to_string(),
+        Err(_) => "<invalid>".into(),
+    }
 }
 
 /// The same with `<none>` for nothing.
 pub(crate) fn selector_or_none(value: Option<&Value>) -> String {
     or(&selector(value), NONE).into()
-}
-
-fn requirement(requirement: &Value) -> String {
-    let key = text(requirement, "key");
-    let mut values = texts(requirement, "values");
-    values.sort_unstable();
-    let values = values.join(",");
-    match text(requirement, "operator") {
-        "In" => format!("{key} in ({values})"),
-        "NotIn" => format!("{key} notin ({values})"),
-        "DoesNotExist" => format!("!{key}"),
-        _ => key.into(),
-    }
 }
 
 /// `25%` or `3`; `instead` where there is none.
@@ -98,4 +82,13 @@ pub(crate) fn condition<'a>(object: &'a Document, kind: &str) -> Option<&'a Valu
 /// Whether the condition of a type is true.
 pub(crate) fn is_true(object: &Document, kind: &str) -> bool {
     condition(object, kind).is_some_and(|c| text(c, "status") == "True")
+}
+
+/// Up to three texts, and how many more there are.
+pub(crate) fn first_three(all: &[String], instead: &str) -> String {
+    let shown = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(",");
+    match all.len().saturating_sub(3) {
+        0 => or(&shown, instead).into(),
+        more => format!("{shown} + {more} more..."),
+    }
 }

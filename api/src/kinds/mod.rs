@@ -3,14 +3,35 @@
 //! To add a kind's rules: one file with a type that implements [`Rules`], one line in [`RULES`].
 
 mod cell;
+mod certificate_signing_request;
 mod config_map;
+mod cron_job;
+mod custom_resource_definition;
+mod daemon_set;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod horizontal_pod_autoscaler;
+mod job;
+mod lease;
 mod namespace;
+mod node;
+mod persistent_volume;
 mod pod;
+mod pod_disruption_budget;
 mod pod_spec;
+mod priority_class;
+mod rbac;
 mod replica_set;
 mod secret;
 mod service;
+mod service_account;
+mod stateful_set;
+#[cfg(test)]
+mod tests;
+mod thin;
+mod workload;
 
 use serde_json::Value;
 
@@ -122,13 +143,70 @@ impl Rules for Plain {}
 
 /// The rules of every built-in kind that has some: group, kind, rules.
 pub const RULES: &[(&str, &str, &dyn Rules)] = &[
+    ("", "ComponentStatus", &thin::COMPONENT_STATUS),
     ("", "ConfigMap", &config_map::ConfigMap),
+    ("", "Endpoints", &endpoints::Endpoints),
+    ("", "Event", &event::Event { new_group: false }),
+    ("", "LimitRange", &thin::LIMIT_RANGE),
     ("", "Namespace", &namespace::Namespace),
+    ("", "Node", &node::Node),
+    ("", "PersistentVolume", &persistent_volume::PersistentVolume),
+    ("", "PersistentVolumeClaim", &persistent_volume::PersistentVolumeClaim),
     ("", "Pod", &pod::Pod),
+    ("", "PodTemplate", &thin::POD_TEMPLATE),
+    ("", "ReplicationController", &thin::REPLICATION_CONTROLLER),
+    ("", "ResourceQuota", &thin::RESOURCE_QUOTA),
     ("", "Secret", &secret::Secret),
     ("", "Service", &service::Service),
+    ("", "ServiceAccount", &service_account::ServiceAccount),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", &thin::MUTATING_POLICY),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", &thin::MUTATING_WEBHOOKS),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", &thin::VALIDATING_POLICY),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &thin::VALIDATING_WEBHOOKS),
+    ("apiextensions.k8s.io", "CustomResourceDefinition", &custom_resource_definition::CustomResourceDefinition),
+    ("apiregistration.k8s.io", "APIService", &thin::API_SERVICE),
+    ("apps", "ControllerRevision", &thin::CONTROLLER_REVISION),
+    ("apps", "DaemonSet", &daemon_set::DaemonSet),
     ("apps", "Deployment", &deployment::Deployment),
     ("apps", "ReplicaSet", &replica_set::ReplicaSet),
+    ("apps", "StatefulSet", &stateful_set::StatefulSet),
+    ("autoscaling", "HorizontalPodAutoscaler", &horizontal_pod_autoscaler::HorizontalPodAutoscaler),
+    ("batch", "CronJob", &cron_job::CronJob),
+    ("batch", "Job", &job::Job),
+    ("certificates.k8s.io", "CertificateSigningRequest", &certificate_signing_request::CertificateSigningRequest),
+    ("certificates.k8s.io", "ClusterTrustBundle", &thin::CLUSTER_TRUST_BUNDLE),
+    ("certificates.k8s.io", "PodCertificateRequest", &thin::POD_CERTIFICATE_REQUEST),
+    ("coordination.k8s.io", "Lease", &lease::Lease),
+    ("discovery.k8s.io", "EndpointSlice", &endpoint_slice::EndpointSlice),
+    ("events.k8s.io", "Event", &event::Event { new_group: true }),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema", &thin::FLOW_SCHEMA),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", &thin::PRIORITY_LEVEL),
+    ("networking.k8s.io", "IPAddress", &thin::IP_ADDRESS),
+    ("networking.k8s.io", "Ingress", &thin::INGRESS),
+    ("networking.k8s.io", "IngressClass", &thin::INGRESS_CLASS),
+    ("networking.k8s.io", "NetworkPolicy", &thin::NETWORK_POLICY),
+    ("networking.k8s.io", "ServiceCIDR", &thin::SERVICE_CIDR),
+    ("node.k8s.io", "RuntimeClass", &thin::RUNTIME_CLASS),
+    ("policy", "PodDisruptionBudget", &pod_disruption_budget::PodDisruptionBudget),
+    ("rbac.authorization.k8s.io", "ClusterRole", &rbac::Role { namespaced: false }),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", &rbac::Binding { namespaced: false }),
+    ("rbac.authorization.k8s.io", "Role", &rbac::Role { namespaced: true }),
+    ("rbac.authorization.k8s.io", "RoleBinding", &rbac::Binding { namespaced: true }),
+    ("resource.k8s.io", "DeviceClass", &thin::DEVICE_CLASS),
+    ("resource.k8s.io", "DeviceTaintRule", &thin::DEVICE_TAINT_RULE),
+    ("resource.k8s.io", "ResourceClaim", &thin::RESOURCE_CLAIM),
+    ("resource.k8s.io", "ResourceClaimTemplate", &thin::RESOURCE_CLAIM_TEMPLATE),
+    ("resource.k8s.io", "ResourceSlice", &thin::RESOURCE_SLICE),
+    ("scheduling.k8s.io", "PriorityClass", &priority_class::PriorityClass),
+    ("storage.k8s.io", "CSIDriver", &thin::CSI_DRIVER),
+    ("storage.k8s.io", "CSINode", &thin::CSI_NODE),
+    ("storage.k8s.io", "CSIStorageCapacity", &thin::CSI_STORAGE_CAPACITY),
+    ("storage.k8s.io", "StorageClass", &thin::STORAGE_CLASS),
+    ("storage.k8s.io", "VolumeAttachment", &thin::VOLUME_ATTACHMENT),
+    ("storage.k8s.io", "VolumeAttributesClass", &thin::VOLUME_ATTRIBUTES_CLASS),
+    ("storagemigration.k8s.io", "StorageVersionMigration", &thin::STORAGE_VERSION_MIGRATION),
 ];
 
 /// The rules of a built-in kind.

@@ -3,8 +3,11 @@
 use serde_json::Value;
 
 use super::cell::{self, containers, count, row};
-use super::{Rules, pod_spec};
+use super::workload::{at_most, counts, lasting_template, selected, selector};
+use super::{Change, Rules, pod_spec};
+use crate::field::{Errors, Path};
 use crate::tree::{fill, object};
+use crate::validation::immutable;
 use crate::{Document, Timestamp};
 
 /// Rules of `apps/v1 ReplicaSet`.
@@ -15,6 +18,23 @@ impl Rules for ReplicaSet {
         let spec = object(set.value_mut(), "spec");
         fill(spec, "replicas", 1);
         pod_spec::template(object(spec, "template"));
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        let nothing = Value::Null;
+        if change.subresource == "status" {
+            return validate_status(new.at("/status").unwrap_or(&nothing));
+        }
+        let (spec, path) = (new.at("/spec").unwrap_or(&nothing), Path::new("spec"));
+        let mut errors = counts(spec, &["replicas", "minReadySeconds"], &path);
+        errors.extend(selector(spec, &path, true, "deployment"));
+        errors.extend(selected(spec, &path, false));
+        errors.extend(lasting_template(spec, &path, "ReplicaSet"));
+        if let Some(old) = change.old {
+            let path = path.child("selector");
+            errors.extend(immutable(new.at("/spec/selector"), old.at("/spec/selector"), &path));
+        }
+        errors
     }
 
     fn has_generation(&self) -> bool {
@@ -38,4 +58,16 @@ impl Rules for ReplicaSet {
             cell::selector_or_none(set.at("/spec/selector")),
         ]
     }
+}
+
+fn validate_status(status: &Value) -> Errors {
+    let path = Path::new("status");
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    let mut errors = counts(status, &["replicas"], &path);
+    errors.extend(counts(status, &parts, &path));
+    errors.extend(counts(status, &["observedGeneration", "terminatingReplicas"], &path));
+    errors.extend(at_most(status, &parts, "replicas", &path, "cannot be greater than status.replicas"));
+    let detail = "cannot be greater than readyReplicas";
+    errors.extend(at_most(status, &["availableReplicas"], "readyReplicas", &path, detail));
+    errors
 }

@@ -4,6 +4,7 @@
 //! The write machine calls [`object_meta`] and [`object_meta_update`] for every object; a kind's own rules call the
 //! others. Error types, field paths and details are upstream's.
 
+pub mod address;
 pub mod labels;
 mod meta;
 pub mod text;
@@ -32,6 +33,81 @@ pub fn immutable(new: Option<&Value>, old: Option<&Value>, path: &Path) -> Error
 pub fn non_negative(value: Option<i64>, path: &Path) -> Errors {
     match value {
         Some(n) if n < 0 => vec![Error::invalid(path.clone(), n, "must be greater than or equal to 0")],
+        _ => Errors::new(),
+    }
+}
+
+/// A whole number that must be above nought.
+pub fn positive(value: Option<i64>, path: &Path) -> Errors {
+    match value.unwrap_or_default() {
+        n if n <= 0 => vec![Error::invalid(path.clone(), n, "must be greater than 0")],
+        _ => Errors::new(),
+    }
+}
+
+/// One of the texts allowed; the empty one is allowed only where it is among them, and required otherwise.
+pub fn one_of(value: &str, path: &Path, allowed: &[&str]) -> Errors {
+    match value {
+        _ if allowed.contains(&value) => Errors::new(),
+        "" => vec![Error::required(path.clone(), "")],
+        _ => supported(value, path, allowed),
+    }
+}
+
+/// One of the texts allowed.
+pub fn supported(value: &str, path: &Path, allowed: &[&str]) -> Errors {
+    if allowed.contains(&value) {
+        return Errors::new();
+    }
+    vec![Error::not_supported(path.clone(), value, allowed)]
+}
+
+/// A DNS label.
+pub fn dns_label(value: &str, path: &Path) -> Errors {
+    invalid_each(path, value, text::label(value))
+}
+
+/// A DNS subdomain.
+pub fn dns_subdomain(value: &str, path: &Path) -> Errors {
+    invalid_each(path, value, text::subdomain(value))
+}
+
+/// A name with an optional domain before it.
+pub fn qualified_name(value: &str, path: &Path) -> Errors {
+    invalid_each(path, value, text::qualified_name(value))
+}
+
+/// A port's number or name.
+pub fn port_or_name(value: Option<&Value>, path: &Path) -> Errors {
+    match value {
+        Some(Value::String(name)) => invalid_each(path, name.as_str(), text::port_name(name)),
+        other => {
+            let number = other.and_then(Value::as_i64).unwrap_or_default();
+            invalid_each(path, number, text::port_number(number))
+        }
+    }
+}
+
+/// A protocol that ports can have.
+pub fn protocol(value: &str, path: &Path) -> Errors {
+    one_of(value, path, &["SCTP", "TCP", "UDP"])
+}
+
+/// A whole number or a percentage, not negative.
+pub fn int_or_percent(value: Option<&Value>, path: &Path) -> Errors {
+    match value {
+        Some(Value::String(percent)) => invalid_each(path, percent.as_str(), text::percent(percent)),
+        other => non_negative(other.and_then(Value::as_i64), path),
+    }
+}
+
+/// A percentage of at most 100.
+pub fn at_most_100_percent(value: Option<&Value>, path: &Path) -> Errors {
+    let percent = value.and_then(Value::as_str).and_then(|text| text.strip_suffix('%')?.parse::<i64>().ok());
+    match percent {
+        Some(n) if n > 100 => {
+            vec![Error::invalid(path.clone(), format!("{n}%"), "must not be greater than 100%")]
+        }
         _ => Errors::new(),
     }
 }

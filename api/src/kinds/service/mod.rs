@@ -2,10 +2,14 @@
 
 mod cells;
 mod prepare;
+mod validate;
+
+pub(super) use cells::load_balancer;
 
 use serde_json::{Value, json};
 
 use super::{Change, NameFormat, Operation, Rules};
+use crate::field::Errors;
 use crate::tree::{fill, get, items_mut, list, number, object, replace, set, text};
 use crate::{Document, Timestamp};
 
@@ -31,6 +35,10 @@ impl Rules for Service {
         if let (Operation::Update, "", Some(old)) = (change.operation, change.subresource, change.old) {
             prepare::drop_type_dependent(new, old);
         }
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        validate::validate(new, change)
     }
 
     fn name_format(&self) -> NameFormat {
@@ -90,5 +98,65 @@ fn externally_accessible(spec: &Value) -> bool {
         "LoadBalancer" | "NodePort" => true,
         "ClusterIP" => !list(spec, "externalIPs").is_empty(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Service;
+    use crate::Document;
+    use crate::kinds::tests::{cells, create, update};
+    use serde_json::{Value, json};
+
+    fn service(spec: Value) -> Document {
+        Document::new(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap_or_default()
+    }
+
+    #[test]
+    fn ports_and_addresses_are_checked() {
+        assert_eq!(create(&Service, service(json!({"ports": [{"port": 80}]}))), Vec::<String>::new());
+        assert_eq!(
+            create(&Service, service(json!({"type": "ExternalName", "externalName": "a.b."}))),
+            Vec::<String>::new()
+        );
+        let cases = [
+            (json!({}), "spec.ports: Required value"),
+            (
+                json!({"ports": [{"port": 0, "targetPort": 1}]}),
+                "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+            ),
+            (json!({"ports": [{"port": 1}, {"port": 2, "name": "b"}]}), "spec.ports[0].name: Required value"),
+            (
+                json!({"ports": [{"port": 1, "nodePort": 30000}]}),
+                "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+            ),
+            (
+                json!({"ports": [{"port": 1}], "externalTrafficPolicy": "Local"}),
+                "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+            ),
+        ];
+        for (spec, want) in cases {
+            assert_eq!(create(&Service, service(spec)), [want]);
+        }
+    }
+
+    #[test]
+    fn the_address_stays_and_node_ports_go_with_the_type() {
+        let with = |ip: &str, kind: &str| {
+            service(
+                json!({"type": kind, "clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 1, "nodePort": 30001}]}),
+            )
+        };
+        let (_, errors) = update(&Service, "", with("10.0.0.2", "NodePort"), with("10.0.0.1", "NodePort"));
+        assert_eq!(errors, ["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"]);
+        let (new, errors) = update(&Service, "", with("10.0.0.1", "ClusterIP"), with("10.0.0.1", "NodePort"));
+        assert_eq!((new.at("/spec/ports/0/nodePort"), errors), (None, Vec::new()));
+    }
+
+    #[test]
+    fn a_row_shows_ports_and_addresses() {
+        let spec = json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]});
+        let row = cells(&Service, json!({"metadata": {"name": "s"}, "spec": spec}));
+        assert_eq!(row.join(" "), "s LoadBalancer <none> <pending> 80:30080/TCP,53/UDP <unknown> <none>");
     }
 }

@@ -1,0 +1,97 @@
+//! CronJob.
+
+use serde_json::Value;
+
+use super::cell::{self, NONE, containers, or, row};
+use super::workload::counts;
+use super::{Change, Operation, Rules, job};
+use crate::field::{Error, Errors, Path};
+use crate::tree::{fill, get, object, text};
+use crate::validation::one_of;
+use crate::{Document, Timestamp, time};
+
+/// Rules of `batch/v1 CronJob`.
+pub(super) struct CronJob;
+
+impl Rules for CronJob {
+    fn default(&self, cron: &mut Document) {
+        let spec = object(cron.value_mut(), "spec");
+        fill(spec, "concurrencyPolicy", "Allow");
+        fill(spec, "suspend", false);
+        fill(spec, "successfulJobsHistoryLimit", 3);
+        fill(spec, "failedJobsHistoryLimit", 1);
+        job::default_template(object(object(spec, "jobTemplate"), "spec"));
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        if change.subresource == "status" {
+            return Errors::new();
+        }
+        let mut errors = validate_spec(new.at("/spec").unwrap_or(&Value::Null), &Path::new("spec"));
+        // A job's name is the cron job's with eleven characters more.
+        if change.operation == Operation::Create && new.name().len() > 52 {
+            let path = Path::new("metadata").child("name");
+            errors.push(Error::invalid(path, new.name(), "must be no more than 52 characters"));
+        }
+        errors
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn cells(&self, cron: &Document, now: Timestamp) -> Option<Vec<Value>> {
+        let last = match cron.str_at("/status/lastScheduleTime") {
+            "" => NONE.to_owned(),
+            last => time::since(last, now),
+        };
+        let (names, images) = containers(cron, "/spec/jobTemplate/spec/template/spec/containers");
+        row![
+            cron.name(),
+            cron.str_at("/spec/schedule"),
+            or(cron.str_at("/spec/timeZone"), NONE),
+            cell::boolean(cron.at("/spec/suspend")),
+            cron.list_at("/status/active").len(),
+            last,
+            cell::age(cron, now),
+            names,
+            images,
+            cell::selector_or_none(cron.at("/spec/jobTemplate/spec/selector")),
+        ]
+    }
+}
+
+fn validate_spec(spec: &Value, path: &Path) -> Errors {
+    let schedule = text(spec, "schedule");
+    let mut errors = match schedule {
+        "" => vec![Error::required(path.child("schedule"), "")],
+        _ if schedule.contains("TZ") => {
+            let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            vec![Error::invalid(path.child("schedule"), schedule, detail)]
+        }
+        _ => field_count(schedule, &path.child("schedule")),
+    };
+    errors.extend(counts(spec, &["startingDeadlineSeconds"], path));
+    let policy = text(spec, "concurrencyPolicy");
+    errors.extend(one_of(policy, &path.child("concurrencyPolicy"), &["Allow", "Forbid", "Replace"]));
+    let template = get(spec, "jobTemplate").and_then(|t| get(t, "spec")).unwrap_or(&Value::Null);
+    errors.extend(job::template_spec(template, &path.child("jobTemplate").child("spec")));
+    errors.extend(counts(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], path));
+    errors
+}
+
+/// A schedule has five fields or is a word such as `@daily`.
+fn field_count(schedule: &str, path: &Path) -> Errors {
+    let words = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    let fields = schedule.split_whitespace().count();
+    if fields == 5 || words.contains(&schedule) || schedule.starts_with("@every ") {
+        return Errors::new();
+    }
+    let detail = if schedule.starts_with('@') {
+        format!("unrecognized descriptor: {schedule}")
+    } else {
+        let shown: Vec<&str> = schedule.split_whitespace().collect();
+        format!("expected exactly 5 fields, found {fields}: [{}]", shown.join(" "))
+    };
+    vec![Error::invalid(path.clone(), schedule, detail)]
+}

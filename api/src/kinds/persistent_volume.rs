@@ -1,0 +1,184 @@
+//! PersistentVolume and PersistentVolumeClaim: thin, since no storage is provisioned here.
+
+use serde_json::{Value, json};
+
+use super::cell::{self, UNSET, or, row};
+use super::{Change, Operation, Rules, pod_spec};
+use crate::field::{Error, Errors, Path};
+use crate::tree::{fill, get, list, map, object, text, texts};
+use crate::validation::{same, supported};
+use crate::{Document, Timestamp, time};
+
+/// Rules of `v1 PersistentVolume`.
+pub(super) struct PersistentVolume;
+/// Rules of `v1 PersistentVolumeClaim`.
+pub(super) struct PersistentVolumeClaim;
+
+const MODES: [(&str, &str); 4] =
+    [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+
+impl Rules for PersistentVolume {
+    fn default(&self, volume: &mut Document) {
+        let spec = object(volume.value_mut(), "spec");
+        fill(spec, "persistentVolumeReclaimPolicy", "Retain");
+        fill(spec, "volumeMode", "Filesystem");
+        if let Some(capacity) = spec.get_mut("capacity") {
+            pod_spec::resource_list(capacity);
+        }
+        if let Some(host_path) = spec.get_mut("hostPath").filter(|h| h.is_object()) {
+            fill(host_path, "type", "");
+        }
+        fill(object(volume.value_mut(), "status"), "phase", "Pending");
+    }
+
+    fn prepare(&self, new: &mut Document, change: &Change<'_>) {
+        if change.operation == Operation::Create {
+            let now = time::rfc3339(change.now);
+            new.set("/status", json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
+        }
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        if change.subresource == "status" {
+            return Errors::new();
+        }
+        let (spec, path) = (new.at("/spec").unwrap_or(&Value::Null), Path::new("spec"));
+        let mut errors = access_modes(spec, &path);
+        let capacity = path.child("capacity");
+        match map(get(spec, "capacity")).map(|(name, _)| name.as_str()).collect::<Vec<_>>().as_slice() {
+            [] => errors.push(Error::required(capacity, "")),
+            ["storage"] => {}
+            _ => {
+                let value = spec.get("capacity").cloned().unwrap_or_default();
+                errors.push(Error::not_supported(capacity, value, &["storage"]));
+            }
+        }
+        let policy = text(spec, "persistentVolumeReclaimPolicy");
+        let allowed = ["Delete", "Recycle", "Retain"];
+        errors.extend(supported(policy, &path.child("persistentVolumeReclaimPolicy"), &allowed));
+        if let Some(old) = change.old {
+            let mode = "/spec/volumeMode";
+            errors.extend(crate::validation::immutable(new.at(mode), old.at(mode), &path.child("volumeMode")));
+        }
+        errors
+    }
+
+    fn selectable(&self, volume: &Document) -> Vec<(&'static str, String)> {
+        vec![("name", volume.name().into())]
+    }
+
+    fn cells(&self, volume: &Document, now: Timestamp) -> Option<Vec<Value>> {
+        let spec = volume.at("/spec").unwrap_or(&Value::Null);
+        let claim = get(spec, "claimRef").map(|c| format!("{}/{}", text(c, "namespace"), text(c, "name")));
+        row![
+            volume.name(),
+            or(volume.str_at("/spec/capacity/storage"), "0"),
+            modes(list(spec, "accessModes")),
+            text(spec, "persistentVolumeReclaimPolicy"),
+            phase(volume),
+            claim.unwrap_or_default(),
+            class(volume),
+            or(text(spec, "volumeAttributesClassName"), UNSET),
+            volume.str_at("/status/reason"),
+            cell::age(volume, now),
+            or(text(spec, "volumeMode"), UNSET),
+        ]
+    }
+}
+
+impl Rules for PersistentVolumeClaim {
+    fn default(&self, claim: &mut Document) {
+        pod_spec::claim_spec(object(claim.value_mut(), "spec"));
+        fill(object(claim.value_mut(), "status"), "phase", "Pending");
+    }
+
+    fn prepare(&self, new: &mut Document, change: &Change<'_>) {
+        if change.operation == Operation::Create {
+            new.set("/status", json!({"phase": "Pending"}));
+        }
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        if change.subresource == "status" {
+            return Errors::new();
+        }
+        let (spec, path) = (new.at("/spec").unwrap_or(&Value::Null), Path::new("spec"));
+        let mut errors = access_modes(spec, &path);
+        if new.at("/spec/resources/requests/storage").is_none() {
+            errors.push(Error::required(path.child("resources").key("storage"), ""));
+        }
+        if let Some(old) = change.old {
+            errors.extend(unchanged(new, old, path));
+        }
+        errors
+    }
+
+    fn selectable(&self, claim: &Document) -> Vec<(&'static str, String)> {
+        vec![("name", claim.name().into())]
+    }
+
+    fn cells(&self, claim: &Document, now: Timestamp) -> Option<Vec<Value>> {
+        let spec = claim.at("/spec").unwrap_or(&Value::Null);
+        let volume = text(spec, "volumeName");
+        let bound = !volume.is_empty();
+        let capacity = or(claim.str_at("/status/capacity/storage"), "0");
+        row![
+            claim.name(),
+            phase(claim),
+            volume,
+            if bound { capacity } else { "" },
+            if bound { modes(claim.list_at("/status/accessModes")) } else { String::new() },
+            class(claim),
+            or(text(spec, "volumeAttributesClassName"), UNSET),
+            cell::age(claim, now),
+            or(text(spec, "volumeMode"), UNSET),
+        ]
+    }
+}
+
+fn access_modes(spec: &Value, path: &Path) -> Errors {
+    let path = path.child("accessModes");
+    let modes = texts(spec, "accessModes");
+    if modes.is_empty() {
+        return vec![Error::required(path, "at least 1 access mode is required")];
+    }
+    let allowed = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    let mut errors: Errors = modes.iter().flat_map(|mode| supported(mode, &path, &allowed)).collect();
+    if modes.len() > 1 && modes.contains(&"ReadWriteOncePod") {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        errors.push(Error::forbidden(path, detail));
+    }
+    errors
+}
+
+/// A claim's spec may only grow in size, or be bound.
+fn unchanged(new: &Document, old: &Document, path: Path) -> Option<Error> {
+    let mut munged = new.at("/spec").cloned().unwrap_or_default();
+    let before = old.at("/spec").unwrap_or(&Value::Null);
+    for field in ["resources", "volumeAttributesClassName"] {
+        crate::tree::replace(&mut munged, field, before.get(field).cloned());
+    }
+    if text(before, "volumeName").is_empty() {
+        crate::tree::replace(&mut munged, "volumeName", before.get("volumeName").cloned());
+    }
+    if get(before, "storageClassName").is_none() {
+        crate::tree::replace(&mut munged, "storageClassName", None);
+    }
+    let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+                  claims";
+    (!same(Some(&munged), Some(before))).then(|| Error::forbidden(path, detail))
+}
+
+fn modes(modes: &[Value]) -> String {
+    let has = |mode: &str| modes.iter().any(|m| m == mode);
+    MODES.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
+}
+
+fn phase(object: &Document) -> &str {
+    if object.deleting() { "Terminating" } else { object.str_at("/status/phase") }
+}
+
+fn class(object: &Document) -> &str {
+    let annotated = object.annotation("volume.beta.kubernetes.io/storage-class");
+    annotated.unwrap_or_else(|| object.str_at("/spec/storageClassName"))
+}

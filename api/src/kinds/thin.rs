@@ -1,0 +1,504 @@
+//! Kinds with nothing but defaults and columns: one row of [`Thin`] each.
+
+use serde_json::{Value, json};
+
+use super::Rules;
+use super::cell::{NONE, UNSET, age, condition, containers, count, labels, or, row, selector_or_none};
+use super::{pod_spec, service::load_balancer};
+use crate::tree::{fill, fill_number, flag, get, items_mut, list, map, object, text, texts};
+use crate::{Document, Timestamp, time};
+
+type Row = fn(&Document, Timestamp) -> Option<Vec<Value>>;
+
+/// Rules that are only these.
+pub(super) struct Thin {
+    /// Defaults that depend on other fields.
+    pub default: fn(&mut Document),
+    /// The table row.
+    pub cells: Row,
+    /// Whether changes of the spec are counted.
+    pub generation: bool,
+    /// Whether an update must name the resourceVersion.
+    pub conditional: bool,
+    /// Whether an update makes what is not there.
+    pub upsert: bool,
+}
+
+impl Rules for Thin {
+    fn default(&self, object: &mut Document) {
+        (self.default)(object);
+    }
+
+    fn has_generation(&self) -> bool {
+        self.generation
+    }
+
+    fn unconditional_update(&self) -> bool {
+        !self.conditional
+    }
+
+    fn create_on_update(&self) -> bool {
+        self.upsert
+    }
+
+    fn cells(&self, object: &Document, now: Timestamp) -> Option<Vec<Value>> {
+        (self.cells)(object, now)
+    }
+}
+
+const fn plain(cells: Row) -> Thin {
+    Thin { default: |_| {}, cells, generation: false, conditional: false, upsert: false }
+}
+
+const fn counted(default: fn(&mut Document), cells: Row) -> Thin {
+    Thin { default, generation: true, ..plain(cells) }
+}
+
+const NO_CELLS: Row = |_, _| None;
+const NAME_AND_AGE: Row = |o, now| row![o.name(), age(o, now)];
+const WEBHOOKS: Row = |o, now| row![o.name(), o.list_at("/webhooks").len(), age(o, now)];
+
+pub(super) const REPLICATION_CONTROLLER: Thin = counted(replication_controller, |o, now| {
+    let (names, images) = containers(o, "/spec/template/spec/containers");
+    row![
+        o.name(),
+        count(o, "/spec/replicas"),
+        count(o, "/status/replicas"),
+        count(o, "/status/readyReplicas"),
+        age(o, now),
+        names,
+        images,
+        labels(o.at("/spec/selector")),
+    ]
+});
+pub(super) const POD_TEMPLATE: Thin = counted(
+    |o| pod_spec::template(object(o.value_mut(), "template")),
+    |o, _| {
+        let (names, images) = containers(o, "/template/spec/containers");
+        row![o.name(), names, images, labels(o.at("/template/metadata/labels"))]
+    },
+);
+pub(super) const RESOURCE_QUOTA: Thin = Thin { default: resource_quota, ..plain(quota_cells) };
+pub(super) const LIMIT_RANGE: Thin = Thin { default: limit_range, upsert: true, ..plain(NO_CELLS) };
+pub(super) const CONTROLLER_REVISION: Thin = plain(|o, now| {
+    let owner = o.list_at("/metadata/ownerReferences").iter().find(|r| flag(r, "controller"));
+    let owner = owner.map_or_else(|| NONE.into(), controller);
+    row![o.name(), owner, count(o, "/revision"), age(o, now)]
+});
+pub(super) const COMPONENT_STATUS: Thin = plain(|o, _| {
+    let healthy = o.list_at("/conditions").iter().find(|c| text(c, "type") == "Healthy");
+    let (state, message, error) = match healthy {
+        Some(c) if text(c, "status") == "True" => ("Healthy", text(c, "message"), text(c, "error")),
+        Some(c) => ("Unhealthy", text(c, "message"), text(c, "error")),
+        None => ("Unknown", "", ""),
+    };
+    row![o.name(), state, message, error]
+});
+
+pub(super) const INGRESS: Thin = counted(
+    |_| {},
+    |o, now| {
+        let ports = if o.list_at("/spec/tls").is_empty() { "80" } else { "80, 443" };
+        let address = load_balancer(o.at("/status/loadBalancer").unwrap_or(&Value::Null));
+        row![o.name(), or(o.str_at("/spec/ingressClassName"), NONE), hosts(o), address, ports, age(o, now)]
+    },
+);
+pub(super) const INGRESS_CLASS: Thin = counted(ingress_class, |o, now| {
+    let default = o.annotation("ingressclass.kubernetes.io/is-default-class") == Some("true");
+    let name = if default { format!("{} (default)", o.name()) } else { o.name().into() };
+    row![name, o.str_at("/spec/controller"), parameters(o), age(o, now)]
+});
+pub(super) const NETWORK_POLICY: Thin =
+    counted(network_policy, |o, now| row![o.name(), selector_or_none(o.at("/spec/podSelector")), age(o, now)]);
+pub(super) const IP_ADDRESS: Thin = counted(|_| {}, |o, now| row![o.name(), parent(o), age(o, now)]);
+pub(super) const SERVICE_CIDR: Thin = counted(
+    |_| {},
+    |o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)],
+);
+
+pub(super) const STORAGE_CLASS: Thin = Thin {
+    default: |o| {
+        fill(o.value_mut(), "reclaimPolicy", "Delete");
+        fill(o.value_mut(), "volumeBindingMode", "Immediate");
+    },
+    ..plain(|o, now| {
+        let default = o.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
+        let name = if default { format!("{} (default)", o.name()) } else { o.name().into() };
+        row![
+            name,
+            o.str_at("/provisioner"),
+            or(o.str_at("/reclaimPolicy"), "Delete"),
+            or(o.str_at("/volumeBindingMode"), "Immediate"),
+            o.bool_at("/allowVolumeExpansion"),
+            age(o, now),
+        ]
+    })
+};
+pub(super) const CSI_DRIVER: Thin = Thin {
+    conditional: true,
+    ..counted(csi_driver, |o, now| {
+        let spec = o.at("/spec").unwrap_or(&Value::Null);
+        let modes = texts(spec, "volumeLifecycleModes").join(",");
+        let audiences: Vec<&str> = list(spec, "tokenRequests").iter().map(|t| text(t, "audience")).collect();
+        let audiences = get(spec, "tokenRequests").map_or_else(|| UNSET.into(), |_| audiences.join(","));
+        row![
+            o.name(),
+            get(spec, "attachRequired").is_none_or(|v| v == true),
+            flag(spec, "podInfoOnMount"),
+            flag(spec, "storageCapacity"),
+            audiences,
+            flag(spec, "requiresRepublish"),
+            or(&modes, NONE),
+            age(o, now),
+        ]
+    })
+};
+pub(super) const CSI_NODE: Thin =
+    Thin { conditional: true, ..plain(|o, now| row![o.name(), o.list_at("/spec/drivers").len(), age(o, now)]) };
+pub(super) const CSI_STORAGE_CAPACITY: Thin = Thin { conditional: true, ..plain(NO_CELLS) };
+pub(super) const VOLUME_ATTACHMENT: Thin = Thin {
+    conditional: true,
+    ..plain(|o, now| {
+        let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
+        let attached = o.bool_at("/status/attached");
+        row![o.name(), spec("attacher"), spec("source/persistentVolumeName"), spec("nodeName"), attached, age(o, now)]
+    })
+};
+pub(super) const VOLUME_ATTRIBUTES_CLASS: Thin = plain(|o, now| row![o.name(), o.str_at("/driverName"), age(o, now)]);
+
+pub(super) const RUNTIME_CLASS: Thin =
+    Thin { conditional: true, upsert: true, ..plain(|o, now| row![o.name(), o.str_at("/handler"), age(o, now)]) };
+
+pub(super) const MUTATING_WEBHOOKS: Thin = Thin { conditional: true, ..counted(webhooks, WEBHOOKS) };
+pub(super) const VALIDATING_WEBHOOKS: Thin = Thin { conditional: true, ..counted(webhooks, WEBHOOKS) };
+pub(super) const VALIDATING_POLICY: Thin = Thin {
+    conditional: true,
+    ..counted(admission_policy, |o, now| {
+        row![o.name(), o.list_at("/spec/validations").len(), param_kind(o), age(o, now)]
+    })
+};
+pub(super) const MUTATING_POLICY: Thin = Thin {
+    conditional: true,
+    ..counted(admission_policy, |o, now| row![o.name(), o.list_at("/spec/mutations").len(), param_kind(o), age(o, now)])
+};
+pub(super) const POLICY_BINDING: Thin = Thin {
+    conditional: true,
+    ..counted(policy_binding, |o, now| row![o.name(), o.str_at("/spec/policyName"), param_ref(o), age(o, now)])
+};
+
+pub(super) const FLOW_SCHEMA: Thin = counted(
+    |o| fill_number(object(o.value_mut(), "spec"), "matchingPrecedence", 1000),
+    |o, now| {
+        let level = o.str_at("/spec/priorityLevelConfiguration/name");
+        let method = or(o.str_at("/spec/distinguisherMethod/type"), NONE);
+        let dangling = condition(o, "Dangling").map_or("?", |c| text(c, "status"));
+        row![o.name(), level, count(o, "/spec/matchingPrecedence"), method, age(o, now), dangling]
+    },
+);
+pub(super) const PRIORITY_LEVEL: Thin = counted(priority_level, |o, now| {
+    let number = |pointer: &str| o.at(pointer).cloned().unwrap_or_else(|| NONE.into());
+    let queuing = |field: &str| number(&format!("/spec/limited/limitResponse/queuing/{field}"));
+    row![
+        o.name(),
+        o.str_at("/spec/type"),
+        number("/spec/limited/nominalConcurrencyShares"),
+        queuing("queues"),
+        queuing("handSize"),
+        queuing("queueLengthLimit"),
+        age(o, now),
+    ]
+});
+
+pub(super) const DEVICE_CLASS: Thin = counted(|_| {}, NAME_AND_AGE);
+pub(super) const RESOURCE_CLAIM: Thin =
+    Thin { default: |o| devices(o, "/spec/devices"), ..plain(|o, now| row![o.name(), claim_state(o), age(o, now)]) };
+pub(super) const RESOURCE_CLAIM_TEMPLATE: Thin =
+    Thin { default: |o| devices(o, "/spec/spec/devices"), ..plain(NAME_AND_AGE) };
+pub(super) const RESOURCE_SLICE: Thin = counted(
+    |_| {},
+    |o, now| {
+        let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
+        row![o.name(), spec("nodeName"), spec("driver"), spec("pool/name"), age(o, now)]
+    },
+);
+pub(super) const DEVICE_TAINT_RULE: Thin = counted(
+    |_| {},
+    |o, now| {
+        let taint = |field: &str| o.str_at(&format!("/spec/taint/{field}")).to_owned();
+        let added = taint("timeAdded");
+        let added = if added.is_empty() { added } else { time::since(&added, now) };
+        row![o.name(), taint("key"), taint("value"), taint("effect"), added, age(o, now)]
+    },
+);
+
+pub(super) const CLUSTER_TRUST_BUNDLE: Thin =
+    Thin { conditional: true, ..plain(|o, _| row![o.name(), or(o.str_at("/spec/signerName"), NONE)]) };
+pub(super) const POD_CERTIFICATE_REQUEST: Thin = Thin {
+    conditional: true,
+    ..plain(|o, _| {
+        let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
+        let known = ["Issued", "Denied", "Failed"];
+        let state = known.into_iter().find(|kind| condition(o, kind).is_some()).unwrap_or("Pending");
+        let annotations = labels(o.at("/spec/unverifiedUserAnnotations"));
+        row![
+            o.name(),
+            spec("podName"),
+            spec("serviceAccountName"),
+            spec("nodeName"),
+            spec("signerName"),
+            state,
+            annotations
+        ]
+    })
+};
+pub(super) const STORAGE_VERSION_MIGRATION: Thin = Thin {
+    conditional: true,
+    ..counted(
+        |_| {},
+        |o, _| {
+            let (group, resource) = (o.str_at("/spec/resource/group"), o.str_at("/spec/resource/resource"));
+            let shown = if group.is_empty() { resource.into() } else { format!("{resource}.{group}") };
+            let known = ["Running", "Failed", "Succeeded"];
+            let state = known.into_iter().rfind(|kind| super::cell::is_true(o, kind)).unwrap_or("Unknown");
+            row![o.name(), shown, state]
+        },
+    )
+};
+pub(super) const API_SERVICE: Thin = plain(|o, now| {
+    let service = match (o.str_at("/spec/service/namespace"), o.str_at("/spec/service/name")) {
+        (_, "") => "Local".into(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    let available = match condition(o, "Available") {
+        Some(c) if text(c, "status") == "True" => "True".into(),
+        Some(c) => format!("{} ({})", text(c, "status"), text(c, "reason")),
+        None => "Unknown".into(),
+    };
+    row![o.name(), service, available, age(o, now)]
+});
+
+fn replication_controller(controller: &mut Document) {
+    if let Some(labels) = controller.at("/spec/template/metadata/labels").cloned() {
+        let empty = |value: Option<&Value>| map(value).next().is_none();
+        if empty(controller.at("/spec/selector")) {
+            controller.set("/spec/selector", labels.clone());
+        }
+        if empty(controller.at("/metadata/labels")) {
+            controller.set("/metadata/labels", labels);
+        }
+    }
+    let spec = object(controller.value_mut(), "spec");
+    fill(spec, "replicas", 1);
+    if let Some(template) = spec.get_mut("template").filter(|t| t.is_object()) {
+        pod_spec::template(template);
+    }
+}
+
+fn resource_quota(quota: &mut Document) {
+    if let Some(hard) = quota.at_mut("/spec/hard") {
+        pod_spec::resource_list(hard);
+    }
+}
+
+fn quota_cells(quota: &Document, now: Timestamp) -> Option<Vec<Value>> {
+    let used = |name: &str| quota.at("/status/used").map_or("0", |used| or(text(used, name), "0"));
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    for (name, hard) in map(quota.at("/status/hard")) {
+        let shown = format!("{name}: {}/{}", used(name), hard.as_str().unwrap_or_default());
+        if name.starts_with("limits.") { limits.push(shown) } else { requests.push(shown) }
+    }
+    row![quota.name(), requests.join(", "), limits.join(", "), age(quota, now)]
+}
+
+/// Defaults follow from the maxima, requests from defaults and minima.
+fn limit_range(range: &mut Document) {
+    let Some(spec) = range.at_mut("/spec") else { return };
+    for item in items_mut(spec, "limits") {
+        for (_, list) in item.as_object_mut().into_iter().flatten().filter(|(_, v)| v.is_object()) {
+            pod_spec::resource_list(list);
+        }
+        if text(item, "type") != "Container" {
+            continue;
+        }
+        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+            let Some(source) = get(item, from).cloned() else { continue };
+            let target = object(item, to);
+            map(Some(&source)).for_each(|(name, value)| fill(target, name, value.clone()));
+        }
+    }
+}
+
+fn controller(owner: &Value) -> String {
+    let group = text(owner, "apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let kind = match group {
+        "" => text(owner, "kind").to_lowercase(),
+        group => format!("{}.{group}", text(owner, "kind").to_lowercase()),
+    };
+    format!("{kind}/{}", text(owner, "name"))
+}
+
+fn hosts(ingress: &Document) -> String {
+    let rules = ingress.list_at("/spec/rules");
+    let mut shown: Vec<&str> = Vec::new();
+    let mut more = false;
+    for rule in rules {
+        more |= shown.len() == 3;
+        if !more && !text(rule, "host").is_empty() {
+            shown.push(text(rule, "host"));
+        }
+    }
+    let shown = or(&shown.join(","), "*").to_owned();
+    if more { format!("{shown} + {} more...", rules.len().saturating_sub(3)) } else { shown }
+}
+
+fn ingress_class(class: &mut Document) {
+    if let Some(parameters) = class.at_mut("/spec/parameters").filter(|p| p.is_object()) {
+        fill(parameters, "scope", "Cluster");
+    }
+}
+
+fn parameters(class: &Document) -> String {
+    let Some(parameters) = class.at("/spec/parameters").filter(|p| !p.is_null()) else { return NONE.into() };
+    let group = get(parameters, "apiGroup").map(|g| format!(".{}", g.as_str().unwrap_or_default()));
+    format!("{}{}/{}", text(parameters, "kind"), group.unwrap_or_default(), text(parameters, "name"))
+}
+
+fn network_policy(policy: &mut Document) {
+    let spec = object(policy.value_mut(), "spec");
+    if list(spec, "policyTypes").is_empty() {
+        let egress = !list(spec, "egress").is_empty();
+        let types = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+        crate::tree::set(spec, "policyTypes", types);
+    }
+    for direction in ["ingress", "egress"] {
+        for rule in items_mut(spec, direction) {
+            items_mut(rule, "ports").for_each(|port| fill(port, "protocol", "TCP"));
+        }
+    }
+}
+
+fn parent(address: &Document) -> String {
+    let Some(parent) = address.at("/spec/parentRef").filter(|p| !p.is_null()) else { return NONE.into() };
+    let group = if text(parent, "group").is_empty() { String::new() } else { format!(".{}", text(parent, "group")) };
+    let mut shown = format!("{}{group}", text(parent, "resource")).to_lowercase();
+    for field in ["namespace", "name"] {
+        if field == "name" || !text(parent, field).is_empty() {
+            shown = format!("{shown}/{}", text(parent, field));
+        }
+    }
+    shown
+}
+
+fn csi_driver(driver: &mut Document) {
+    let spec = object(driver.value_mut(), "spec");
+    fill(spec, "attachRequired", true);
+    let off =
+        ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount", "preventPodSchedulingIfMissing"];
+    off.iter().for_each(|field| fill(spec, field, false));
+    fill(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    if list(spec, "volumeLifecycleModes").is_empty() {
+        crate::tree::set(spec, "volumeLifecycleModes", json!(["Persistent"]));
+    }
+}
+
+fn webhooks(configuration: &mut Document) {
+    let mutating = configuration.kind() == "MutatingWebhookConfiguration";
+    for webhook in items_mut(configuration.value_mut(), "webhooks") {
+        fill(webhook, "failurePolicy", "Fail");
+        match_resources(webhook);
+        fill(webhook, "timeoutSeconds", 10);
+        if mutating {
+            fill(webhook, "reinvocationPolicy", "Never");
+        }
+        items_mut(webhook, "rules").for_each(|rule| fill(rule, "scope", "*"));
+        if let Some(service) = webhook.pointer_mut("/clientConfig/service").filter(|s| s.is_object()) {
+            fill(service, "port", 443);
+        }
+    }
+}
+
+fn match_resources(resources: &mut Value) {
+    fill(resources, "matchPolicy", "Equivalent");
+    fill(resources, "namespaceSelector", json!({}));
+    fill(resources, "objectSelector", json!({}));
+}
+
+fn admission_policy(policy: &mut Document) {
+    let spec = object(policy.value_mut(), "spec");
+    fill(spec, "failurePolicy", "Fail");
+    if let Some(constraints) = spec.get_mut("matchConstraints").filter(|c| c.is_object()) {
+        match_constraints(constraints);
+    }
+}
+
+fn match_constraints(constraints: &mut Value) {
+    match_resources(constraints);
+    for rules in ["resourceRules", "excludeResourceRules"] {
+        items_mut(constraints, rules).for_each(|rule| fill(rule, "scope", "*"));
+    }
+}
+
+fn policy_binding(binding: &mut Document) {
+    if let Some(resources) = binding.at_mut("/spec/matchResources").filter(|r| r.is_object()) {
+        match_constraints(resources);
+    }
+}
+
+fn param_kind(policy: &Document) -> String {
+    match policy.at("/spec/paramKind").filter(|p| !p.is_null()) {
+        Some(kind) => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
+        None => UNSET.into(),
+    }
+}
+
+fn param_ref(binding: &Document) -> String {
+    let Some(reference) = binding.at("/spec/paramRef").filter(|p| !p.is_null()) else { return UNSET.into() };
+    match text(reference, "name") {
+        "" => UNSET.into(),
+        name => format!("{}/{name}", or(text(reference, "namespace"), "*")),
+    }
+}
+
+fn priority_level(level: &mut Document) {
+    let spec = object(level.value_mut(), "spec");
+    if let Some(exempt) = spec.get_mut("exempt").filter(|e| e.is_object()) {
+        fill(exempt, "nominalConcurrencyShares", 0);
+        fill(exempt, "lendablePercent", 0);
+    }
+    let Some(limited) = spec.get_mut("limited").filter(|l| l.is_object()) else { return };
+    fill(limited, "nominalConcurrencyShares", 30);
+    fill(limited, "lendablePercent", 0);
+    if let Some(queuing) = limited.pointer_mut("/limitResponse/queuing").filter(|q| q.is_object()) {
+        fill_number(queuing, "handSize", 8);
+        fill_number(queuing, "queues", 64);
+        fill_number(queuing, "queueLengthLimit", 50);
+    }
+}
+
+fn devices(claim: &mut Document, pointer: &str) {
+    let Some(devices) = claim.at_mut(pointer) else { return };
+    let request = |request: &mut Value| {
+        fill(request, "allocationMode", "ExactCount");
+        if text(request, "allocationMode") == "ExactCount" {
+            fill_number(request, "count", 1);
+        }
+    };
+    for each in items_mut(devices, "requests") {
+        if let Some(exactly) = each.get_mut("exactly").filter(|e| e.is_object()) {
+            request(exactly);
+        }
+        items_mut(each, "firstAvailable").for_each(request);
+    }
+}
+
+fn claim_state(claim: &Document) -> String {
+    let allocated = claim.at("/status/allocation").is_some_and(|a| !a.is_null());
+    let reserved = allocated && !claim.list_at("/status/reservedFor").is_empty();
+    let states = [
+        (claim.deleting(), "deleted"),
+        (!allocated && !claim.deleting(), "pending"),
+        (allocated, "allocated"),
+        (reserved, "reserved"),
+    ];
+    states.iter().filter(|(is, _)| *is).map(|(_, state)| *state).collect::<Vec<_>>().join(",")
+}

@@ -14,7 +14,9 @@ use serde_json::Value;
 use crate::schema::Schema;
 use crate::{Document, Status, StatusResult};
 
+pub(crate) use json::same;
 pub use request::request;
+pub(crate) use shown::{go_type, value as go_value};
 
 /// Which patch a PATCH request carries; server-side apply is [`crate::apply`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::decode::node::{Node, go_float};
 
 /// `map[a:1 b:[x y]]`.
-pub(super) fn value(of: &Value) -> String {
+pub(crate) fn value(of: &Value) -> String {
     match of {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),
@@ -34,7 +34,7 @@ pub(super) fn not_a_map(of: &Value) -> String {
 }
 
 /// The Go type of an untyped value.
-pub(super) fn go_type(of: &Value) -> &'static str {
+pub(crate) fn go_type(of: &Value) -> &'static str {
     match of {
         Value::Null => "%!s(<nil>)",
         Value::Bool(_) => "bool",

@@ -39,3 +39,41 @@ fn element(schema: &Schema, of: &Item, value: &mut Value) {
     }
     item(schema, of, value);
 }
+
+/// An object of the root type without any values, as Go's zero value shows it: nested structs that are no pointers, and
+/// null for lists and maps that are always written.
+pub(super) fn zero(schema: &Schema) -> Document {
+    let mut map = Map::new();
+    zero_structure(schema, schema.root(), &mut map);
+    Document::new(Value::Object(map)).unwrap_or_default()
+}
+
+fn zero_structure(schema: &Schema, of: &Type, map: &mut Map<String, Value>) {
+    for field in &of.fields {
+        match (&field.item.default, &field.item.shape) {
+            (Some(Value::Object(_)), Shape::Struct { of, .. }) if !schema.is_custom() => {
+                let mut nested = Map::new();
+                zero_structure(schema, schema.resolve(*of), &mut nested);
+                map.insert(field.name.clone(), Value::Object(nested));
+            }
+            (Some(default), _) if is_zero(default) && !schema.is_custom() => {
+                map.insert(field.name.clone(), default.clone());
+            }
+            (None, Shape::List { .. } | Shape::Map { .. } | Shape::Struct { .. }) if field.required => {
+                map.insert(field.name.clone(), Value::Null);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}

@@ -82,6 +82,7 @@ struct SourceField {
     pb: Option<SourcePb>,
     #[serde(default)]
     required: bool,
+    #[serde(default, deserialize_with = "present")]
     default: Option<Value>,
     #[serde(default, rename = "enum")]
     allowed: Vec<String>,
@@ -95,6 +96,11 @@ struct SourceField {
     merge_key: String,
     #[serde(default)]
     map: String,
+}
+
+/// A default of null is one, too: some fields are always written.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]

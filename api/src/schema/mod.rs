@@ -115,6 +115,18 @@ impl Schema {
         crate::decode::tree(self, value)
     }
 
+    /// Reads a tree that server-side apply merged; unknown fields are dropped. The error is apimachinery's text.
+    pub(crate) fn read_unstructured(&self, value: Value) -> Result<Document, String> {
+        use crate::decode::{node::Node, read};
+        let outcome = read::read(self, Node::of(&value), read::Words::Unstructured)?;
+        Ok(Document::new(Value::Object(outcome.value)).unwrap_or_default())
+    }
+
+    /// An object without any values, as Go's zero value of the type shows it.
+    pub(crate) fn zero(&self) -> Document {
+        default::zero(self)
+    }
+
     /// Drops fields the schema does not know; returns their paths.
     pub fn prune(&self, document: &mut Document) -> Vec<String> {
         prune::prune(self, document)

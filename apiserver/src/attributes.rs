@@ -43,6 +43,8 @@ pub struct ResourceAttributes {
     pub resource: String,
     pub subresource: String,
     pub object: ObjectName,
+    /// The `field=value` terms of a list's or watch's field selector: what a node may see depends on them.
+    pub fields: Vec<(String, String)>,
 }
 
 impl ResourceAttributes {

@@ -94,6 +94,7 @@ fn may(core: &Core, user: &User, group: &str, resource: &str, sub: &str, object:
         resource: resource.into(),
         subresource: sub.into(),
         object,
+        fields: Vec::new(),
     };
     let attributes =
         Attributes { user: user.clone(), verb: "impersonate".into(), resource: Some(target), path: String::new() };

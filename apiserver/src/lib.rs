@@ -19,6 +19,7 @@ mod metrics;
 mod negotiate;
 pub mod parts;
 mod plain;
+mod protobuf;
 pub mod proxy;
 mod read;
 mod request;
@@ -30,6 +31,7 @@ pub mod server;
 mod service;
 pub mod view;
 mod write;
+mod yaml;
 
 pub use attributes::User;
 pub use parts::Parts;

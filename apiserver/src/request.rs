@@ -88,6 +88,8 @@ pub struct Target {
     pub named: bool,
     /// By the deprecated `/watch/` prefix.
     pub watch_prefix: bool,
+    /// The `field=value` terms of the field selector of a list or watch.
+    pub fields: Vec<(String, String)>,
 }
 
 impl Info {
@@ -98,6 +100,7 @@ impl Info {
             resource: t.resource.clone(),
             subresource: t.subresource.clone(),
             object: ObjectName { namespace: t.namespace.clone(), name: t.name.clone() },
+            fields: t.fields.clone(),
         });
         Attributes { user, verb: self.verb.clone(), resource, path: self.path.clone() }
     }
@@ -170,12 +173,21 @@ fn plural_verb(verb: &'static str, target: &mut Target, query: &Query) -> &'stat
         "delete" => "deletecollection",
         other => other,
     };
-    if matches!(verb, "list" | "watch" | "deletecollection")
-        && let Some(name) = query.get("fieldSelector").and_then(named_by_selector)
-    {
-        target.name = name;
+    if matches!(verb, "list" | "watch" | "deletecollection") {
+        let selector = query.get("fieldSelector").unwrap_or_default();
+        target.fields = equalities(selector);
+        target.name = named_by_selector(selector).unwrap_or_default();
     }
     verb
+}
+
+/// The terms `a=b` and `a==b`.
+fn equalities(selector: &str) -> Vec<(String, String)> {
+    let term = |term: &str| {
+        let (field, value) = term.split_once('=').filter(|(field, _)| !field.ends_with('!'))?;
+        Some((field.to_owned(), value.strip_prefix('=').unwrap_or(value).to_owned()))
+    };
+    selector.split(',').filter_map(term).collect()
 }
 
 fn named_by_selector(selector: &str) -> Option<String> {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::cache::encode;
 use crate::negotiate::Encoding;
 use crate::parts::{Body, full};
+use crate::yaml::to_yaml;
 
 /// Answers larger than that are compressed for those who accept it (upstream's threshold).
 const GZIP_ABOVE: usize = 128 * 1024;
@@ -117,7 +118,7 @@ fn pretty(json: &[u8]) -> Vec<u8> {
 
 fn yaml(json: &[u8]) -> Vec<u8> {
     let value: Value = serde_json::from_slice(json).unwrap_or_default();
-    serde_yaml::to_string(&value).unwrap_or_default().into_bytes()
+    to_yaml(&value).into_bytes()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -65,6 +65,7 @@ pub struct ScalePaths {
     pub spec_replicas: String,
     pub status_replicas: String,
     pub selector: Option<String>,
+    pub custom: bool,
 }
 
 /// One version.

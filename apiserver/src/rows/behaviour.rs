@@ -11,6 +11,8 @@ pub struct Behaviour {
     pub spec_finalizers: bool,
     /// Objects hold cluster addresses and node ports (services).
     pub allocates: bool,
+    /// A delete first removes the objects it defines: the finalizer that stands for that.
+    pub cleans_up: bool,
     /// Objects end by themselves after the configured time (events).
     pub expires: bool,
 }
@@ -21,6 +23,7 @@ const PLAIN: Behaviour = Behaviour {
     spec_finalizers: false,
     allocates: false,
     expires: false,
+    cleans_up: false,
 };
 const RETURNS: Behaviour = Behaviour { returns_deleted: true, ..PLAIN };
 
@@ -34,6 +37,7 @@ const TABLE: &[(&str, &str, Behaviour)] = &[
     ("", "resourcequotas", RETURNS),
     ("", "serviceaccounts", RETURNS),
     ("", "services", Behaviour { returns_deleted: true, allocates: true, ..PLAIN }),
+    ("apiextensions.k8s.io", "customresourcedefinitions", Behaviour { cleans_up: true, ..PLAIN }),
     ("events.k8s.io", "events", Behaviour { expires: true, ..PLAIN }),
     ("resource.k8s.io", "deviceclasses", RETURNS),
     ("resource.k8s.io", "devicetaintrules", RETURNS),

@@ -9,6 +9,17 @@ use crate::respond::text;
 
 const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// A protobuf body as JSON; others as they are.
+pub fn transcoded(call: &crate::call::Call, body: bytes::Bytes) -> StatusResult<bytes::Bytes> {
+    if body.is_empty() || media_type(&call.headers) != PROTOBUF {
+        return Ok(body);
+    }
+    let kind = call.subresource().map_or(call.row.kind.as_str(), |sub| sub.kind.kind.as_str());
+    Ok(crate::protobuf::to_json(&body, kind)?.into())
+}
+
 /// The media type of a request's body, without parameters.
 pub fn media_type(headers: &HeaderMap) -> String {
     text(headers, header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned()
@@ -19,6 +30,8 @@ pub fn format(headers: &HeaderMap) -> StatusResult<Format> {
     match media_type(headers).as_str() {
         "" | "*/*" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
+        // Transcoded before anyone reads it.
+        PROTOBUF => Ok(Format::Json),
         _ => Err(Status::unsupported_media_type(&ACCEPTED)),
     }
 }

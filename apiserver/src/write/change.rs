@@ -193,6 +193,6 @@ fn timeless(document: &Document) -> Value {
 pub fn finished(behaviour: &crate::rows::Behaviour, new: &Document, old: &Document) -> bool {
     let spec_done = !behaviour.spec_finalizers || new.list_at("/spec/finalizers").is_empty();
     let grace = old.i64_at("/metadata/deletionGracePeriodSeconds");
-    let no_grace = grace == Some(0) || (behaviour.spec_finalizers && grace.is_none());
+    let no_grace = grace.is_none_or(|seconds| seconds == 0);
     new.deleting() && new.finalizers().next().is_none() && no_grace && spec_done
 }

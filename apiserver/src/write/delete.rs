@@ -33,6 +33,9 @@ pub fn delete(machine: &mut Machine<'_>, options: &DeleteOptions) -> Stepped<(Tx
     }
     finalizers(&mut new, options);
     let behaviour = machine.request.call.row.behaviour;
+    if behaviour.cleans_up {
+        cleans_up(machine, &mut new);
+    }
     let held = new.finalizers().next().is_some()
         || (behaviour.spec_finalizers && !new.list_at("/spec/finalizers").is_empty());
     if matches!(grace, Grace::None) && held && !new.deleting() {
@@ -70,6 +73,30 @@ fn marked(
 fn terminating(namespace: &mut Document) {
     namespace.set("/status/phase", "Terminating");
     namespace.remove("/metadata/deletionGracePeriodSeconds");
+}
+
+/// A deleted definition waits until its objects are gone
+/// (`k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition/etcd.go`).
+fn cleans_up(machine: &Machine<'_>, definition: &mut Document) {
+    const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+    if definition.deleting() {
+        return;
+    }
+    definition.set("/metadata/deletionTimestamp", time::rfc3339(machine.now()));
+    let mut finalizers: Vec<String> = definition.finalizers().map(str::to_owned).collect();
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+        definition.set("/metadata/finalizers", finalizers);
+    }
+    let mut conditions = definition.list_at("/status/conditions").to_vec();
+    conditions.push(json!({
+        "type": "Terminating",
+        "status": "True",
+        "reason": "InstanceDeletionPending",
+        "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        "lastTransitionTime": time::rfc3339(machine.now()),
+    }));
+    definition.set("/status/conditions", conditions);
 }
 
 /// What a delete that is complete answers.

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use api::{Document, Status, StatusResult};
+use std::sync::Arc;
+
+use api::{Document, ObjectName, Status, StatusResult};
 use bytes::Bytes;
+use http::HeaderMap;
 use ipnet::IpNet;
-use store::{Error, Txn};
+use store::{Compare, Error, Op, Txn};
 
 pub mod admit;
 mod allocate;
@@ -26,9 +29,13 @@ pub mod perform;
 pub mod scale;
 
 use crate::admission::Plugin;
-use crate::attributes::User;
+use crate::attributes::{Attributes, ResourceAttributes, User};
+use crate::cache::Item;
 use crate::call::Call;
+use crate::core::Core;
 use crate::entropy::Entropy;
+use crate::request::Query;
+use crate::row::Resource;
 use crate::view::View;
 use machine::Machine;
 use options::{DeleteOptions, WriteOptions};
@@ -166,6 +173,41 @@ impl Request {
     /// The subresource's name, empty for the resource itself.
     pub fn subresource(&self) -> &str {
         &self.call.target.subresource
+    }
+}
+
+/// A compare and a put that replace what an item holds.
+pub fn stored(item: &Item, document: &Document) -> (Compare, Op) {
+    let key = String::from_utf8_lossy(&item.key).into_owned();
+    let compare = Compare { key: item.key.clone(), mod_revision: item.revision };
+    (compare, machine::put(&key, document, 0))
+}
+
+/// Deletes an object on the server's own behalf, on the one path of every write.
+pub async fn internal_delete(core: &Core, row: &Arc<Resource>, object: ObjectName) {
+    let user = User { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..User::default() };
+    let Some(version) = row.versions.iter().find(|v| v.served) else { return };
+    let target = ResourceAttributes {
+        group_version: row.group_version(version),
+        resource: row.plural.clone(),
+        subresource: String::new(),
+        object,
+        fields: Vec::new(),
+    };
+    let attributes = Attributes { user, verb: "delete".into(), resource: Some(target), path: String::new() };
+    let call = Call::new(attributes, Arc::clone(row), Query::default(), HeaderMap::new(), core.now());
+    let Some(call) = call else { return };
+    let Ok(settings) = perform::settings(core, &call).await else { return };
+    let request = Request {
+        call,
+        verb: Verb::Delete(DeleteOptions::default()),
+        options: WriteOptions::default(),
+        body: Bytes::new(),
+        format: api::decode::Format::Json,
+        settings,
+    };
+    if let Err(status) = perform::perform(core, &request).await.answer {
+        tracing::debug!(%status, "an object of a deleted definition could not be deleted");
     }
 }
 

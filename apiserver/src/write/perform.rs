@@ -29,6 +29,7 @@ const MAX_TRIES: usize = 50;
 pub async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult<Response<Body>> {
     let accepted = negotiate::accept(call.accept(), Offer::Forms)?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
+    let body = body::transcoded(call, body)?;
     if call.attributes.verb == "deletecollection" {
         return collection::delete(core, call, body, style).await;
     }

@@ -36,6 +36,7 @@ fn paths(call: &Call) -> ScalePaths {
         spec_replicas: ".spec.replicas".into(),
         status_replicas: ".status.replicas".into(),
         selector: None,
+        custom: false,
     })
 }
 
@@ -67,6 +68,7 @@ fn of(call: &Call, object: &Document) -> Option<Document> {
     }
     let selector = match &paths.selector {
         Some(path) => object.str_at(&pointer(path)).to_owned(),
+        None if paths.custom => String::new(),
         None => selector_text(object.at("/spec/selector")),
     };
     if !selector.is_empty() {

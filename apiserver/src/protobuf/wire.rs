@@ -1,0 +1,87 @@
+//! The wire format: field numbers and payloads. Never trusts a length.
+
+/// What stands at a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payload<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32(u32),
+    Bytes(&'a [u8]),
+}
+
+/// Reads fields one after another; ends after the first error.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+const TRUNCATED: &str = "unexpected EOF";
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], &'static str> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(TRUNCATED)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u64, &'static str> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?.first().copied().ok_or(TRUNCATED)?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err("integer overflow")
+    }
+
+    fn field(&mut self) -> Result<(u32, Payload<'a>), &'static str> {
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).map_err(|_| "illegal tag")?;
+        let payload = match tag & 7 {
+            0 => Payload::Varint(self.varint()?),
+            1 => Payload::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| TRUNCATED)?)),
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| TRUNCATED)?;
+                Payload::Bytes(self.take(length)?)
+            }
+            5 => Payload::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| TRUNCATED)?)),
+            _ => return Err("illegal wireType"),
+        };
+        Ok((number, payload))
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Result<(u32, Payload<'a>), &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+/// Packed numbers.
+pub(super) fn varints(bytes: &[u8]) -> impl Iterator<Item = Result<u64, &'static str>> {
+    let mut reader = Reader::new(bytes);
+    std::iter::from_fn(move || {
+        if reader.rest.is_empty() {
+            return None;
+        }
+        let number = reader.varint();
+        if number.is_err() {
+            reader.rest = &[];
+        }
+        Some(number)
+    })
+}

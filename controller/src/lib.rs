@@ -1,8 +1,11 @@
 //! One file per controller, each one pure decider, and the list of them.
 
 pub mod accounts;
+pub mod clusterrole;
+pub mod csr;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod gc;
@@ -15,6 +18,7 @@ mod placement;
 pub mod podgc;
 mod podset;
 pub mod replicaset;
+pub mod tokens;
 
 use std::time::Duration;
 
@@ -60,6 +64,12 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(daemonset::DaemonSets),
         Box::new(job::Jobs),
         Box::new(node_lifecycle::NodeLifecycle { grace: options.node_grace }),
+        Box::new(csr::Approver),
+        Box::new(csr::Signer),
+        Box::new(csr::Cleaner),
+        Box::new(clusterrole::ClusterRoles),
+        Box::new(tokens::TokenCleaner),
+        Box::new(disruption::Disruptions),
         Box::new(podgc::PodGc { terminated: options.terminated_pods }),
     ];
     let (v4, v6) = options.node_cidr_mask_sizes;

@@ -43,19 +43,21 @@ pub(crate) async fn watch_all(shared: Arc<Shared>, shutdown: CancellationToken) 
 
 /// Lists and watches one resource until told to stop.
 pub(crate) async fn follow(shared: Arc<Shared>, resource: Resource, stop: CancellationToken) {
-    let source = Source { form: form(&shared.keep(&resource)), reading: shared.keep(&resource), resource, shared };
+    let reading = shared.keep(&resource);
+    let source = Source { form: form(&reading), reading, resource, shared };
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     let mut revision = None;
     while !stop.is_cancelled() {
         let step = source.step(&mut revision, &mut backoff);
         let result = tokio::select! { r = step => r, () = stop.cancelled() => return };
-        let Err(failure) = result else { continue };
-        let expired = failure.code == 410 || matches!(failure.reason.as_str(), "Expired" | "Gone");
-        if expired {
-            revision = None;
+        if let Err(failure) = result {
+            if failure.code == 410 || matches!(failure.reason.as_str(), "Expired" | "Gone") {
+                revision = None;
+            }
+            source.shared.progress();
+            let Failure { code, message, .. } = failure;
+            tracing::debug!(resource = %source.resource, code, message, "watch ended");
         }
-        source.shared.progress();
-        tracing::debug!(resource = %source.resource, code = failure.code, message = failure.message, "watch ended");
         tokio::select! { () = tokio::time::sleep(backoff.step()) => {}, () = stop.cancelled() => return }
     }
 }
@@ -122,12 +124,15 @@ impl Source {
     }
 
     async fn watch(&self, from: u64, revision: &mut Option<u64>, backoff: &mut Backoff) -> Result<(), Failure> {
-        let timeout = rand::rng().random_range(300..600);
+        let timeout = rand::rng().random_range(300..600_u64);
         let query = format!("resourceVersion={from}&timeoutSeconds={timeout}");
         let request = request::watch(&request::collection(&self.resource, ""), &query, self.form)?;
         let body = self.shared.client.request_stream(request).await.map_err(request::failure)?;
         let mut lines = Box::pin(body).lines();
-        while let Some(line) = lines.next().await {
+        // The server ends a watch after its timeout; one that is silent for longer is dead.
+        let patience = Duration::from_secs(timeout + 30);
+        let silent = |_| unreadable(&"nothing was heard for too long");
+        while let Some(line) = tokio::time::timeout(patience, lines.next()).await.map_err(silent)? {
             let line = line.map_err(|e| unreadable(&e))?;
             if line.is_empty() {
                 continue;

@@ -93,7 +93,8 @@ impl Network {
     /// Routes to other nodes' pods: exactly these.
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<()> {
         let mut targets = Vec::new();
-        for (peer, net) in peers.iter().flat_map(|peer| peer.pod_cidrs.iter().map(move |net| (peer, net))) {
+        let pairs: Vec<_> = peers.iter().flat_map(|peer| peer.pod_cidrs.iter().map(move |net| (peer, net))).collect();
+        for (peer, net) in pairs {
             let via = Via::Gateway(peer.node_ip);
             system(format!("route {net} via {}", peer.node_ip), links::route(&self.handle, net, via).await)?;
             targets.push(*net);

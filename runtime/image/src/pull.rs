@@ -103,7 +103,7 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
         let mut seen = BTreeSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let wanted: Vec<_> = all.filter(|d| seen.insert(d.digest.clone()) && !self.store.has_blob(&d.digest)).collect();
-        let fetches = wanted.into_iter().map(|descriptor| self.blob(descriptor, ingest));
+        let fetches: Vec<_> = wanted.into_iter().map(|descriptor| self.blob(descriptor, ingest)).collect();
         stream::iter(fetches).buffer_unordered(parallel).try_collect().await
     }
 

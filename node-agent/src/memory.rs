@@ -1,0 +1,51 @@
+//! The memory of each pod on disk: written whole, by rename, so that a crash leaves the old or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use node_plan::Observed;
+use serde::{Deserialize, Serialize};
+
+/// A pod and what was seen of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    pub(crate) pod: Pod,
+    pub(crate) seen: Observed,
+}
+
+/// Writes a memory. Not synced to the disk: after a crash of the machine nothing of what it tells still runs.
+pub(crate) fn save(path: &Path, memory: &Memory) -> io::Result<()> {
+    let bytes = serde_json::to_vec(memory).map_err(io::Error::other)?;
+    replace(path, &bytes, 0o600)
+}
+
+/// Every memory below `pods`; one that cannot be read is passed over with a warning.
+pub(crate) fn load_all(pods: &Path) -> Vec<Memory> {
+    let entries = fs::read_dir(pods).into_iter().flatten().flatten();
+    entries.filter_map(|entry| load(&entry.path().join("state.json"))).collect()
+}
+
+fn load(path: &Path) -> Option<Memory> {
+    let bytes = fs::read(path).ok()?;
+    let memory = serde_json::from_slice::<Memory>(&bytes);
+    memory.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "a pod's memory is unreadable")).ok()
+}
+
+/// Replaces a file by rename.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let parent = path.parent().ok_or_else(|| io::Error::other("no parent"))?;
+    private_dir(parent)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = parent.join(format!(".{name}.new"));
+    let mut file: File = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    file.write_all(bytes)?;
+    fs::rename(&fresh, path)
+}
+
+/// Makes a directory that only root enters, with its parents.
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}

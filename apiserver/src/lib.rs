@@ -6,7 +6,9 @@
 pub mod admission;
 mod answers;
 pub mod attributes;
+pub mod audit;
 pub mod authz;
+pub mod bootstrap;
 mod cache;
 mod call;
 mod core;
@@ -24,6 +26,7 @@ pub mod proxy;
 mod read;
 mod request;
 mod respond;
+mod reviews;
 mod row;
 mod rows;
 mod serve;

@@ -28,6 +28,8 @@ pub use files::write_secret;
 pub use kubeconfig::{Kubeconfig, User};
 pub use target::{Credentials, Material, Target};
 
+pub use kube;
+
 /// The client that everything takes.
 pub type Client = kube::Client;
 

@@ -1,0 +1,130 @@
+//! The objects of Kubernetes itself: namespaces, roles, priority classes, flow schemas, the `kubernetes` service.
+//!
+//! They are data (`manifests/bootstrap`) and reconciled at every start, as kube-apiserver does: what is missing is made;
+//! rules and subjects that a default role or binding lost are added, unless its `autoupdate` annotation says false;
+//! what somebody added stays.
+
+mod kubernetes;
+mod merge;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+
+use api::Document;
+use api::decode::{Format, plain};
+use client::Client;
+use client::kube::Error as KubeError;
+use futures::{StreamExt, TryStreamExt};
+use http::Request;
+use serde_json::Value;
+
+use crate::authz::rule::{Rule, rules};
+
+/// Why the objects are not there.
+pub type Error = client::Error;
+
+/// Requests in flight at the same time.
+const AT_ONCE: usize = 16;
+
+/// Namespaces first: the rest stands in them.
+const FIRST: &str = include_str!("../../../manifests/bootstrap/namespaces.yaml");
+const FILES: &[&str] = &[
+    include_str!("../../../manifests/bootstrap/cluster-roles.yaml"),
+    include_str!("../../../manifests/bootstrap/roles.yaml"),
+    include_str!("../../../manifests/bootstrap/bindings.yaml"),
+    include_str!("../../../manifests/bootstrap/priority-classes.yaml"),
+    include_str!("../../../manifests/bootstrap/flow-control.yaml"),
+];
+
+/// The path of a kind's objects, before and after the namespace.
+const PATHS: &[(&str, &str, &str)] = &[
+    ("Namespace", "/api/v1", "namespaces"),
+    ("ClusterRole", "/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    ("ClusterRoleBinding", "/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+    ("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
+    ("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    ("PriorityClass", "/apis/scheduling.k8s.io/v1", "priorityclasses"),
+    ("PriorityLevelConfiguration", "/apis/flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations"),
+    ("FlowSchema", "/apis/flowcontrol.apiserver.k8s.io/v1", "flowschemas"),
+    ("Service", "/api/v1", "services"),
+    ("Endpoints", "/api/v1", "endpoints"),
+    ("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices"),
+];
+
+/// Makes and mends all of them. `service_address` is the first address of the service range, which the `kubernetes`
+/// service has; `addresses` are those at which pods reach this server.
+pub async fn reconcile(client: &Client, service_address: IpAddr, addresses: &[SocketAddr]) -> Result<(), Error> {
+    all(client, items(FIRST)).await?;
+    let mut wanted: Vec<Document> = FILES.iter().copied().flat_map(items).collect();
+    merge::aggregate(&mut wanted);
+    wanted.extend(kubernetes::objects(service_address, addresses));
+    all(client, wanted).await
+}
+
+async fn all(client: &Client, wanted: Vec<Document>) -> Result<(), Error> {
+    let each = futures::stream::iter(wanted).map(|wanted| async move { one(client, wanted).await });
+    each.buffer_unordered(AT_ONCE).try_collect().await
+}
+
+async fn one(client: &Client, wanted: Document) -> Result<(), Error> {
+    let path = path(&wanted);
+    let made = send(client, http::Method::POST, &path, &wanted).await;
+    match made {
+        Err(KubeError::Api(status)) if status.code == 409 => {}
+        made => return Ok(made.map(drop)?),
+    }
+    let own = format!("{path}/{}", wanted.name());
+    let request = Request::get(&own).body(Vec::new()).map_err(KubeError::HttpError)?;
+    let live: Value = client.request(request).await?;
+    let live = Document::new(live).unwrap_or_default();
+    let Some(mended) = merge::mend(&live, &wanted) else { return Ok(()) };
+    Ok(send(client, http::Method::PUT, &own, &mended).await.map(drop)?)
+}
+
+async fn send(client: &Client, method: http::Method, path: &str, object: &Document) -> Result<Value, KubeError> {
+    let request = Request::builder().method(method).uri(path).header("Content-Type", "application/json");
+    client.request(request.body(object.to_bytes()).map_err(KubeError::HttpError)?).await
+}
+
+fn path(object: &Document) -> String {
+    let found = PATHS.iter().find(|(kind, _, _)| *kind == object.kind());
+    let (_, prefix, plural) = found.copied().unwrap_or_default();
+    match object.namespace() {
+        "" => format!("{prefix}/{plural}"),
+        namespace => format!("{prefix}/namespaces/{namespace}/{plural}"),
+    }
+}
+
+fn items(file: &str) -> Vec<Document> {
+    let list = plain(file.as_bytes(), Format::Yaml).unwrap_or_default();
+    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    items.into_iter().filter_map(Document::new).collect()
+}
+
+/// The rules of the role `system:node`, which the node authorizer gives to every node.
+pub(crate) fn node_rules() -> &'static [Rule] {
+    static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+        let roles = FILES.first().map(|file| items(file)).unwrap_or_default();
+        roles.iter().find(|role| role.name() == "system:node").map(rules).unwrap_or_default()
+    });
+    &RULES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILES, FIRST, items, merge, node_rules, path};
+    use api::Document;
+
+    #[test]
+    fn every_object_is_read_and_has_a_place() {
+        let mut all: Vec<Document> = FILES.iter().copied().flat_map(items).chain(items(FIRST)).collect();
+        assert_eq!(all.len(), 166);
+        assert!(all.iter().all(|object| path(object).starts_with("/ap")));
+        assert!(node_rules().len() > 5);
+        merge::aggregate(&mut all);
+        let rules = |name: &str| {
+            all.iter().find(|role| role.kind() == "ClusterRole" && role.name() == name).unwrap().list_at("/rules").len()
+        };
+        assert!(rules("admin") > rules("edit") && rules("edit") > rules("view") && rules("view") > 0);
+    }
+}

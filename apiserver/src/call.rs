@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use api::{GroupResource, Timestamp};
+use api::{GroupResource, StatusResult, Timestamp};
 use http::{HeaderMap, header};
 
 use crate::attributes::{Attributes, ResourceAttributes};
+use crate::negotiate::{self, Accepted, Offer};
 use crate::request::Query;
 use crate::respond;
 use crate::row::{Resource, Subresource, Version};
@@ -65,6 +66,11 @@ impl Call {
     /// The `Accept` header.
     pub fn accept(&self) -> Option<&str> {
         self.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok())
+    }
+
+    /// Which form of an answer the client gets; custom resources and their definitions have no protobuf.
+    pub fn negotiate(&self, offer: Offer) -> StatusResult<Accepted> {
+        negotiate::choose(self.accept(), offer, !self.row.custom && self.row.group != "apiextensions.k8s.io")
     }
 
     /// The `User-Agent` header.

@@ -127,7 +127,7 @@ fn resource_entry(row: &Resource) -> Value {
     if !row.categories.is_empty() {
         entry.insert("categories".into(), row.categories.clone().into());
     }
-    if let Some(storage) = &row.storage {
+    if let Some(storage) = row.storage.as_ref().filter(|_| row.has_verb("create")) {
         entry.insert("storageVersionHash".into(), storage_hash(&storage.api_version, &row.kind).into());
     }
     Value::Object(entry)

@@ -11,6 +11,7 @@ pub mod authz;
 pub mod bootstrap;
 mod cache;
 mod call;
+mod canonical;
 mod core;
 mod crd;
 mod discovery;

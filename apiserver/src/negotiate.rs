@@ -8,6 +8,7 @@ use api::{Status, StatusResult};
 pub enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What is shown of an object.
@@ -30,8 +31,6 @@ pub struct Accepted {
     pub encoding: Encoding,
     pub form: Form,
     pub pretty: bool,
-    /// `stream=watch` was asked for.
-    pub stream: bool,
 }
 
 /// What an endpoint can give.
@@ -46,7 +45,7 @@ pub enum Offer {
 }
 
 const SUPPORTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-const STREAMS: [&str; 2] = ["application/json", "application/vnd.kubernetes.protobuf;stream=watch"];
+const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 struct Clause<'a> {
     main: &'a str,
@@ -55,28 +54,34 @@ struct Clause<'a> {
     parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Chooses. 406 where nothing fits.
+/// Chooses among JSON and YAML. 406 where nothing fits.
 pub fn accept(header: Option<&str>, offer: Offer) -> StatusResult<Accepted> {
-    let plain = Accepted { encoding: Encoding::Json, form: Form::Native, pretty: false, stream: false };
+    choose(header, offer, false)
+}
+
+/// Chooses, also protobuf where the resource has it.
+pub fn choose(header: Option<&str>, offer: Offer, protobuf: bool) -> StatusResult<Accepted> {
+    let plain = Accepted { encoding: Encoding::Json, form: Form::Native, pretty: false };
     let header = header.unwrap_or_default();
     if header.is_empty() {
         return Ok(plain);
     }
     let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wildness(a).cmp(&wildness(b))));
-    let found = clauses.iter().find_map(|clause| fit(clause, offer));
+    let found = clauses.iter().find_map(|clause| fit(clause, offer, protobuf));
     found.ok_or_else(|| refuse(&clauses, offer))
 }
 
 /// Two layers refuse upstream: the router by media type alone, the handler by form.
 fn refuse(clauses: &[Clause<'_>], offer: Offer) -> Box<Status> {
     let known = |c: &Clause<'_>| {
-        matches!((c.main, c.sub), ("*", "*") | ("application", "*" | "json" | "yaml" | "vnd.kubernetes.protobuf"))
+        matches!((c.main, c.sub), ("*", "*") | ("application", "json" | "yaml" | "vnd.kubernetes.protobuf"))
     };
     if clauses.iter().any(known) {
         return Status::not_acceptable(if offer == Offer::Stream { &STREAMS } else { &SUPPORTED });
     }
-    let list = SUPPORTED.join(", ");
+    let streams: &[&str] = if offer == Offer::Stream { &STREAMS } else { &[] };
+    let list = [&SUPPORTED, streams].concat().join(", ");
     Status::failure(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {list}"))
 }
 
@@ -97,19 +102,20 @@ fn clause(text: &str) -> Option<Clause<'_>> {
     Some(Clause { main, sub, quality, parameters })
 }
 
-fn fit(clause: &Clause<'_>, offer: Offer) -> Option<Accepted> {
+fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
     let encoding = match (clause.main, clause.sub) {
-        ("*", "*") | ("application", "*" | "json") => Encoding::Json,
+        ("*", "*") | ("application", "json") => Encoding::Json,
+        ("application", "vnd.kubernetes.protobuf") if protobuf && offer != Offer::Stream => Encoding::Protobuf,
         ("application", "yaml") if offer != Offer::Stream => Encoding::Yaml,
         _ => return None,
     };
     let get = |key: &str| clause.parameters.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| v.trim());
     let stream = get("stream");
-    if !stream.is_empty() && (stream != "watch" || offer != Offer::Stream) {
+    if !matches!(stream, "" | "watch") {
         return None;
     }
     let form = form(get("as"), get("g"), get("v"), offer)?;
-    Some(Accepted { encoding, form, pretty: get("pretty") == "1", stream: !stream.is_empty() })
+    Some(Accepted { encoding, form, pretty: get("pretty") == "1" })
 }
 
 fn form(kind: &str, group: &str, version: &str, offer: Offer) -> Option<Form> {

@@ -25,6 +25,9 @@ pub async fn answer(core: &Core, head: &Parts, query: &Query) -> StatusResult<Re
     if path.starts_with("//") {
         return Ok(missing());
     }
+    if head.method == Method::HEAD && matches!(parts.first(), Some(&("api" | "version"))) {
+        return Err(not_allowed());
+    }
     if let Some(health) = health(core, &parts, query).await {
         return Ok(health);
     }

@@ -70,6 +70,8 @@ pub struct Info {
     pub resource: Option<Target>,
     /// More parts than a route has: nothing is there.
     pub too_deep: bool,
+    /// A HEAD, which reads like a GET for authorization, but no resource has it.
+    pub head: bool,
 }
 
 /// The resource of a path.
@@ -110,7 +112,7 @@ impl Info {
 pub fn info(method: &Method, path: &str, query: &Query) -> Info {
     let decoded = unescape(path, false).unwrap_or_else(|| path.to_owned());
     let parts: Vec<&str> = decoded.trim_matches('/').split('/').collect();
-    let plain = Info { verb: method.as_str().to_lowercase(), path: decoded.clone(), ..Info::default() };
+    let plain = Info { verb: method.as_str().to_lowercase(), path: decoded.clone(), head: *method == Method::HEAD, ..Info::default() };
     let (group, version, rest) = match parts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),

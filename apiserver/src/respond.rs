@@ -65,6 +65,10 @@ pub fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
         (Encoding::Json, false) => ("application/json", [json.as_ref(), b"\n"].concat()),
         (Encoding::Json, true) => ("application/json", pretty(&json)),
         (Encoding::Yaml, _) => ("application/yaml", yaml(&json)),
+        (Encoding::Protobuf, _) => match Document::parse(&json).ok().and_then(|d| crate::protobuf::of(&d)) {
+            Some(bytes) => ("application/vnd.kubernetes.protobuf", bytes),
+            None => ("application/json", json.to_vec()),
+        },
     };
     let zip = style.gzip && body.len() > GZIP_ABOVE;
     let body = if zip { gzip(&body) } else { body };

@@ -106,7 +106,7 @@ fn record(
 /// How failures are written: as the client accepts, JSON where that is impossible.
 fn error_style(headers: &HeaderMap, query: &str) -> Style {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    let accepted = negotiate::accept(accept, Offer::Objects).or_else(|_| negotiate::accept(accept, Offer::Forms));
+    let accepted = negotiate::choose(accept, Offer::Objects, true).or_else(|_| negotiate::accept(accept, Offer::Forms));
     let encoding = accepted.map_or(Encoding::Json, |a| a.encoding);
     Style::of(encoding, false, headers, &Query::parse(query))
 }
@@ -219,6 +219,7 @@ fn route(
         return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
     }
     let allowed = match target.subresource.as_str() {
+        _ if info.head => false,
         "" if everywhere => matches!(info.verb.as_str(), "list" | "watch") && call.row.has_verb(&info.verb),
         "" if target.named != named_verb(&info.verb) && info.verb != "watch" => false,
         "" => call.row.has_verb(&info.verb),

@@ -1,11 +1,7 @@
-//! Kubernetes' protobuf (`application/vnd.kubernetes.protobuf`) read into JSON by the schema table's field numbers.
+//! Kubernetes' protobuf (`application/vnd.kubernetes.protobuf`) from and to JSON by the schema table's field numbers.
 //!
 //! A body is `k8s\0` and a `runtime.Unknown { typeMeta 1 { apiVersion 1, kind 2 }, raw 2 }`. Go writes fields that are no
-//! pointers also when they are zero, where JSON omits them: `pointers.txt` names the scalar fields that are pointers, whose
-//! zero is a value.
-
-use std::collections::HashMap;
-use std::sync::LazyLock;
+//! pointers also when they are zero, where JSON omits them.
 
 use api::schema::{Field, Scalar, Shape, Type};
 use api::{GroupVersion, Schema, Status, StatusResult, time};
@@ -13,8 +9,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+mod encode;
 mod wire;
 
+pub use encode::of;
+use crate::canonical::{is_pointer, is_zero};
 use wire::{Payload, Reader};
 
 const PREFIX: &[u8] = b"k8s\0";
@@ -23,15 +22,6 @@ const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions
 const MAX_DEPTH: usize = 64;
 /// Go's zero time, in seconds since 1970.
 const ZERO_TIME: i64 = -62_135_596_800;
-
-static POINTERS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
-    let lines = include_str!("pointers.txt").lines();
-    let split = |line: &'static str| {
-        let mut words = line.split(' ');
-        Some((words.next()?, words.collect()))
-    };
-    lines.filter_map(split).collect()
-});
 
 /// The JSON form of a body; `wanted` is the kind for error texts.
 pub fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
@@ -140,24 +130,13 @@ fn put(
         }
         shape => {
             let value = value(schema, shape, payload, depth)?;
-            let pointer = POINTERS.get(of.name.as_str()).is_some_and(|names| names.contains(&field.name.as_str()));
             let scalar = matches!(shape, Shape::Scalar(_));
-            if !(scalar && !pointer && is_zero(&value)) && !value.is_null() {
+            if !(scalar && !is_pointer(of, &field.name) && is_zero(&value)) && !value.is_null() {
                 object.insert(field.name.clone(), value);
             }
         }
     }
     Ok(())
-}
-
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(b) => !b,
-        Value::Number(n) => n.as_f64() == Some(0.0),
-        Value::String(s) => s.is_empty(),
-        Value::Array(_) | Value::Object(_) => false,
-    }
 }
 
 /// Numbers may come packed.
@@ -276,6 +255,23 @@ fn instant(bytes: &[u8], write: fn(api::Timestamp) -> String) -> Read<Value> {
 mod tests {
     use super::to_json;
     use serde_json::{Value, json};
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "labels": {"a": "b"}, "creationTimestamp": "2024-01-31T12:00:00Z"},
+            "spec": {
+                "containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": "x"}}}],
+                "ephemeralContainers": [{"name": "e", "targetContainerName": "c", "resources": {}}],
+                "terminationGracePeriodSeconds": 0
+            },
+            "status": {}
+        });
+        let bytes = super::of(&api::Document::new(object.clone()).expect("an object")).expect("a kind");
+        let back: Value = serde_json::from_slice(&to_json(&bytes, "Pod").expect("readable")).expect("JSON");
+        assert_eq!(back, object);
+    }
 
     #[test]
     fn zeroes_that_are_no_pointers_are_left_out() {

@@ -85,3 +85,30 @@ pub(super) fn varints(bytes: &[u8]) -> impl Iterator<Item = Result<u64, &'static
         Some(number)
     })
 }
+
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or_default());
+}
+
+/// Writes a number.
+pub(super) fn put_varint(out: &mut Vec<u8>, field: u32, number: u64) {
+    varint(out, u64::from(field) << 3);
+    varint(out, number);
+}
+
+/// Writes eight bytes.
+pub(super) fn put_fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
+    varint(out, u64::from(field) << 3 | 1);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// Writes bytes, a text or a message.
+pub(super) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    varint(out, u64::from(field) << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}

@@ -18,7 +18,7 @@ use super::{document_in, form, fresh_enough, kind_of, table_shape, too_large};
 use crate::cache::{Item, encode};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{self, Encoding, Form, Offer};
+use crate::negotiate::{Encoding, Form, Offer};
 use crate::parts::Body;
 use crate::respond::{self, Style};
 
@@ -38,7 +38,7 @@ pub struct Found {
 
 /// Answers a LIST.
 pub async fn list(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
-    let accepted = negotiate::accept(call.accept(), Offer::Forms)?;
+    let accepted = call.negotiate(Offer::Forms)?;
     let options = ListOptions::parse(&call.query, &call.row, false)?;
     let found = find(core, call, &options).await?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
@@ -59,7 +59,9 @@ pub async fn find(core: &Core, call: &Call, options: &ListOptions) -> StatusResu
         }
         let prefix = prefix(call)?;
         let (start, revision) = Token::parse(&options.continue_token, &prefix)?;
-        return at(core, call, options, start, revision).await;
+        // Upstream answers this from its cache, which knows no limit.
+        let unlimited = ListOptions { limit: 0, ..options.clone() };
+        return at(core, call, if text == "0" { &unlimited } else { options }, start, revision).await;
     }
     let legacy_exact = options.limit > 0 && options.version_match == Match::Unset && wanted > 0;
     if options.version_match == Match::Exact || legacy_exact {

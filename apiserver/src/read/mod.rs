@@ -17,7 +17,7 @@ pub mod watch;
 use crate::cache::{Item, Kind, encode};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{self, Form, Offer};
+use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
 use crate::respond::{self, Style};
 use form::{Include, Shown};
@@ -30,7 +30,7 @@ pub async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
     if call.query.get("export").is_some_and(|v| !matches!(v, "" | "false" | "0")) {
         return Err(Status::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
     }
-    let accepted = negotiate::accept(call.accept(), Offer::Forms)?;
+    let accepted = call.negotiate(Offer::Forms)?;
     let text = call.query.get("resourceVersion").unwrap_or_default();
     let wanted = options::revision(text).map_err(options::untranslated)?;
     fresh_enough(core, text, wanted).await?;

@@ -40,18 +40,21 @@ pub struct ListOptions {
 pub struct Selection {
     pub labels: LabelSelector,
     pub fields: FieldSelector,
+    /// Only the object of this name (the deprecated watch of one object).
+    pub name: Option<String>,
 }
 
 impl Selection {
     /// Whether an object is selected.
     pub fn selects(&self, item: &Item) -> bool {
         let field = |name: &str| Cow::Borrowed(item.field(name).unwrap_or_default());
-        self.labels.matches(|key| item.label(key)) && self.fields.matches(field)
+        let named = self.name.as_deref().is_none_or(|name| name == &*item.name);
+        named && self.labels.matches(|key| item.label(key)) && self.fields.matches(field)
     }
 
     /// Whether everything is.
     pub fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.labels.is_empty() && self.fields.is_empty() && self.name.is_none()
     }
 
     /// Reads both selectors of a query.
@@ -60,7 +63,7 @@ impl Selection {
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(text("fieldSelector")).map_err(Status::bad_request)?;
         known_fields(&fields, row)?;
-        Ok(Self { labels, fields })
+        Ok(Self { labels, fields, name: None })
     }
 }
 
@@ -149,6 +152,11 @@ impl ListOptions {
     fn watch_errors(&self, asked: &str) -> Errors {
         let at = || Path::new("resourceVersionMatch");
         let mut errors = Errors::new();
+        // Upstream turns a watch from "most recent" or "any" into one with initial events first.
+        let implied = self.send_initial_events.is_none() && matches!(self.resource_version.as_str(), "" | "0");
+        if implied && asked.is_empty() && !self.continue_token.is_empty() {
+            errors.push(Error::forbidden(at(), "resourceVersionMatch is forbidden when continue is provided"));
+        }
         if self.send_initial_events.is_some() && asked != "NotOlderThan" {
             let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
             errors.push(Error::forbidden(at(), why));

@@ -3,7 +3,9 @@
 
 use api::{Status, StatusResult};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 use store::Revision;
 
@@ -18,6 +20,9 @@ pub struct Token {
 }
 
 const VERSION: &str = "meta.k8s.io/v1";
+/// Go's decoder does not mind bits left over at the end.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::with_decode_allow_trailing_bits(NO_PAD, true));
 
 impl Token {
     /// A token for the keys after `last` (both with the list's prefix), as of a revision.
@@ -54,7 +59,7 @@ impl Token {
 }
 
 fn read(text: &str) -> StatusResult<Token> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| bad(&e.to_string()))?;
+    let bytes = LENIENT.decode(text).map_err(|e| bad(&e.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|_| {
         let first = bytes.first().copied().map(char::from).unwrap_or_default();
         bad(&format!("invalid character '{first}' looking for beginning of value"))

@@ -25,7 +25,7 @@ use crate::cache::kind::change;
 use crate::cache::{Change, Item, Kind, encode};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{self, Form, Offer};
+use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
 use crate::respond;
 
@@ -40,8 +40,9 @@ const PIECE: usize = 64 * 1024;
 
 /// Answers a WATCH.
 pub async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body>> {
-    let accepted = negotiate::accept(call.accept(), Offer::Stream)?;
-    let options = ListOptions::parse(&call.query, &call.row, true)?;
+    let accepted = call.negotiate(Offer::Stream)?;
+    let mut options = ListOptions::parse(&call.query, &call.row, true)?;
+    options.selection.name = Some(call.target.object.name.clone()).filter(|name| !name.is_empty());
     let wanted = options::revision(&options.resource_version).map_err(options::untranslated)?;
     let kind = kind_of(core, &call)?;
     let mut watcher = Watcher::new(core, call, kind, options, accepted.form)?;
@@ -53,8 +54,7 @@ pub async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body>> {
         let bytes = watcher.next().await?;
         Some((Ok(Frame::data(bytes)), watcher))
     });
-    let media = if accepted.stream { "application/json;stream=watch" } else { "application/json" };
-    let mut response = respond::whole(200, media, Bytes::new());
+    let mut response = respond::whole(200, "application/json", Bytes::new());
     *response.body_mut() = StreamBody::new(frames).boxed_unsync();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)

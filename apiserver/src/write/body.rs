@@ -28,7 +28,7 @@ pub fn media_type(headers: &HeaderMap) -> String {
 /// The format of an object's body; 415 for others.
 pub fn format(headers: &HeaderMap) -> StatusResult<Format> {
     match media_type(headers).as_str() {
-        "" | "*/*" | "application/json" => Ok(Format::Json),
+        "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
         // Transcoded before anyone reads it.
         PROTOBUF => Ok(Format::Json),

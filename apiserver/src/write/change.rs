@@ -15,7 +15,7 @@ pub fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let stored = machine.snapshot.object(&key);
     let live = stored.clone().map(|stored| machine.shown(stored));
     let mut wanted = wanted(machine, live.as_ref())?;
-    machine.version().schema.default(&mut wanted);
+    machine.complete(&mut wanted);
     match stored {
         None => create::object_of(machine, wanted),
         Some(stored) => {
@@ -92,7 +92,8 @@ fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
         return Ok(());
     }
     if request.options.validation == api::decode::FieldValidation::Strict {
-        let why = format!("error strict decoding patch: {}", duplicates.join(", "));
+        let listed = duplicates.join("\n  ");
+        let why = format!("error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}");
         return Err(Status::bad_request(why).into());
     }
     machine.warnings.extend(duplicates);

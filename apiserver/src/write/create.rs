@@ -16,7 +16,7 @@ pub fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let mut object = body::decode(machine, &machine.version().schema, &kind)?;
     body::namespace(machine, &mut object)?;
     meta::dedup_owners(&mut object, &mut machine.warnings);
-    machine.version().schema.default(&mut object);
+    machine.complete(&mut object);
     object_of(machine, object)
 }
 

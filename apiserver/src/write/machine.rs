@@ -9,6 +9,7 @@ use store::{Compare, Op, Txn};
 use super::{Answer, Ask, Request, Shown, Snapshot, Verb, binding, change, create, delete, scale};
 use crate::admission::Plugin;
 use crate::cache::encode;
+use crate::canonical::omit_empty;
 use crate::entropy::Entropy;
 use crate::row::Version;
 
@@ -108,9 +109,17 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// What was read, in the request's version, without what Go omits and with the table's defaults.
+    pub fn complete(&self, document: &mut Document) {
+        omit_empty(&self.version().schema, document);
+        self.version().schema.default(document);
+    }
+
     /// Both kinds of defaults on a stored form.
     pub fn default(&self, document: &mut Document) {
-        self.storage_schema().default(document);
+        let schema = self.storage_schema();
+        omit_empty(&schema, document);
+        schema.default(document);
         self.request.call.row.strategy.default(document);
     }
 

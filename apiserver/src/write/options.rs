@@ -32,7 +32,7 @@ impl WriteOptions {
             errors.push(Error::forbidden(Path::new("force"), "may not be specified for non-apply patch"));
         }
         errors.extend(field_manager(&manager, &Path::new("fieldManager")));
-        let dry: Vec<&str> = query.all("dryRun").filter(|value| !value.is_empty()).collect();
+        let dry: Vec<&str> = query.all("dryRun").collect();
         errors.extend(dry_run_errors(&dry));
         if FieldValidation::parse(validation).is_none() {
             let allowed = ["", "Ignore", "Strict", "Warn"];
@@ -143,7 +143,7 @@ fn of_query(query: &Query) -> StatusResult<Value> {
     if let Some(orphan) = query.optional_flag("orphanDependents") {
         value.insert("orphanDependents".into(), orphan.into());
     }
-    let dry: Vec<Value> = query.all("dryRun").filter(|v| !v.is_empty()).map(Value::from).collect();
+    let dry: Vec<Value> = query.all("dryRun").map(Value::from).collect();
     if !dry.is_empty() {
         value.insert("dryRun".into(), dry.into());
     }

@@ -16,7 +16,7 @@ use super::store_status;
 use crate::cache::Item;
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{self, Form, Offer};
+use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
 use crate::read::{PATIENCE, formed};
 use crate::respond::{self, Style};
@@ -27,7 +27,7 @@ const MAX_TRIES: usize = 50;
 
 /// Answers a writing request.
 pub async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult<Response<Body>> {
-    let accepted = negotiate::accept(call.accept(), Offer::Forms)?;
+    let accepted = call.negotiate(Offer::Forms)?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     let body = body::transcoded(call, body)?;
     if call.attributes.verb == "deletecollection" {

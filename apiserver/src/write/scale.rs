@@ -9,7 +9,7 @@ use super::machine::{Machine, Stepped};
 use super::{Answer, Shown, Verb, body, change, create};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{self, Offer};
+use crate::negotiate::Offer;
 use crate::parts::Body;
 use crate::read;
 use crate::respond::{self, Style};
@@ -20,7 +20,7 @@ pub async fn get_or_read(core: &Core, call: &Call) -> StatusResult<Response<Body
     if call.target.subresource != "scale" {
         return read::get(core, call).await;
     }
-    let accepted = negotiate::accept(call.accept(), Offer::Objects)?;
+    let accepted = call.negotiate(Offer::Objects)?;
     read::fresh_enough(core, "", 0).await?;
     let object = &call.target.object;
     let found = call.row.key(object).and_then(|key| read::kind_of(core, call).ok()?.get(key.as_bytes()));

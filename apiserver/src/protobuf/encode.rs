@@ -1,0 +1,129 @@
+//! From JSON to protobuf by the schema table's field numbers.
+
+use api::schema::{Field, Scalar, Shape, Type};
+use api::{Document, GroupVersion, Schema, time};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::PREFIX;
+use super::wire::{put_bytes, put_fixed64, put_varint};
+
+/// The bytes of an object, envelope and all; `None` where its kind has no schema.
+pub fn of(document: &Document) -> Option<Vec<u8>> {
+    let version = GroupVersion::parse(document.api_version())?;
+    let schema = Schema::of_kind(&version.group, &version.version, document.kind())?;
+    let map = document.value().as_object()?;
+    let raw = message(&schema, schema.root(), map, &[]);
+    let mut meta = Vec::new();
+    put_bytes(&mut meta, 1, document.api_version().as_bytes());
+    put_bytes(&mut meta, 2, document.kind().as_bytes());
+    let mut out = PREFIX.to_vec();
+    put_bytes(&mut out, 1, &meta);
+    put_bytes(&mut out, 2, &raw);
+    put_bytes(&mut out, 3, b"");
+    put_bytes(&mut out, 4, b"");
+    Some(out)
+}
+
+/// A message's fields, in the order of their numbers. `path`: as in reading.
+fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -> Vec<u8> {
+    let mut here: Vec<(u32, &Field)> = of
+        .fields
+        .iter()
+        .filter(|field| field.pb.starts_with(path))
+        .filter_map(|field| Some((*field.pb.get(path.len())?, field)))
+        .collect();
+    here.sort_by_key(|(number, _)| *number);
+    let mut out = Vec::new();
+    let mut embedded = 0;
+    for (number, field) in here {
+        if field.pb.len() == path.len() + 1 {
+            if let Some(value) = map.get(&field.name) {
+                put(schema, &field.item.shape, number, value, &mut out);
+            }
+        } else if embedded != number {
+            embedded = number;
+            let inner = message(schema, of, map, &[path, &[number]].concat());
+            if !inner.is_empty() {
+                put_bytes(&mut out, number, &inner);
+            }
+        }
+    }
+    out
+}
+
+fn put(schema: &Schema, shape: &Shape, number: u32, value: &Value, out: &mut Vec<u8>) {
+    match (shape, value) {
+        (_, Value::Null) => {}
+        (Shape::List { of, .. }, Value::Array(items)) => {
+            items.iter().for_each(|item| put(schema, &of.shape, number, item, out));
+        }
+        (Shape::Map { of, .. }, Value::Object(map)) => {
+            for (key, value) in map {
+                let mut entry = Vec::new();
+                put_bytes(&mut entry, 1, key.as_bytes());
+                put_entry(schema, &of.shape, value, &mut entry);
+                put_bytes(out, number, &entry);
+            }
+        }
+        (Shape::Struct { of, .. }, Value::Object(map)) => {
+            put_bytes(out, number, &message(schema, schema.resolve(*of), map, &[]));
+        }
+        (Shape::Any | Shape::Object, value) => {
+            let mut raw = Vec::new();
+            put_bytes(&mut raw, 1, value.to_string().as_bytes());
+            put_bytes(out, number, &raw);
+        }
+        (Shape::Scalar(scalar), value) => put_scalar(*scalar, number, value, out),
+        _ => {}
+    }
+}
+
+/// A list as a map's value is a message `{ items = 1 }`.
+fn put_entry(schema: &Schema, shape: &Shape, value: &Value, entry: &mut Vec<u8>) {
+    match shape {
+        Shape::List { .. } => {
+            let mut items = Vec::new();
+            put(schema, shape, 1, value, &mut items);
+            put_bytes(entry, 2, &items);
+        }
+        shape => put(schema, shape, 2, value, entry),
+    }
+}
+
+fn put_scalar(scalar: Scalar, number: u32, value: &Value, out: &mut Vec<u8>) {
+    let text = value.as_str().unwrap_or_default();
+    match scalar {
+        Scalar::String => put_bytes(out, number, text.as_bytes()),
+        Scalar::Bytes => put_bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
+        Scalar::Bool => put_varint(out, number, u64::from(value.as_bool().unwrap_or_default())),
+        Scalar::Int32 | Scalar::Int64 => put_varint(out, number, value.as_i64().unwrap_or_default().cast_unsigned()),
+        Scalar::Double => put_fixed64(out, number, value.as_f64().unwrap_or_default().to_bits()),
+        Scalar::Quantity => {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let mut quantity = Vec::new();
+            put_bytes(&mut quantity, 1, text.as_bytes());
+            put_bytes(out, number, &quantity);
+        }
+        Scalar::IntOrString => put_bytes(out, number, &int_or_string(value)),
+        Scalar::Time | Scalar::MicroTime => put_bytes(out, number, &instant(text)),
+    }
+}
+
+fn int_or_string(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, 1, u64::from(value.is_string()));
+    put_varint(&mut out, 2, value.as_i64().unwrap_or_default().cast_unsigned());
+    put_bytes(&mut out, 3, value.as_str().unwrap_or_default().as_bytes());
+    out
+}
+
+fn instant(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(time) = time::parse(text) {
+        put_varint(&mut out, 1, time.as_second().cast_unsigned());
+        put_varint(&mut out, 2, i64::from(time.subsec_nanosecond()).cast_unsigned());
+    }
+    out
+}

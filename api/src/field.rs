@@ -131,10 +131,9 @@ impl Error {
         Self { kind: ErrorType::NotFound, path, value: value.into(), detail: String::new() }
     }
 
-    /// The value is none of those allowed.
+    /// The value is none of those allowed, which are told in the order given.
     pub fn not_supported(path: Path, value: impl Into<Value>, allowed: &[&str]) -> Self {
-        let mut quoted: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        quoted.sort();
+        let quoted: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         Self { kind: ErrorType::NotSupported, path, value: value.into(), detail }
     }
@@ -196,7 +195,7 @@ mod tests {
         );
         assert_eq!(
             text(Error::not_supported(name, "X", &["b", "a"])),
-            r#"spec.containers[0].name: Unsupported value: "X": supported values: "a", "b""#
+            r#"spec.containers[0].name: Unsupported value: "X": supported values: "b", "a""#
         );
     }
 }

@@ -157,7 +157,8 @@ fn whole(new: &Document) -> Errors {
     let request = STANDARD.decode(text(spec, "request")).unwrap_or_default();
     if !request.windows(PEM_START.len()).any(|window| window == PEM_START) {
         let detail = "PEM block type must be CERTIFICATE REQUEST";
-        errors.push(Error::invalid(path.child("request"), text(spec, "request"), detail));
+        let value = spec.get("request").cloned().unwrap_or_default();
+        errors.push(Error::invalid(path.child("request"), value, detail));
     }
     errors.extend(usages(&texts(spec, "usages"), &path.child("usages")));
     errors.extend(signer_name(text(spec, "signerName"), &path.child("signerName")));

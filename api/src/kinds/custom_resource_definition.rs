@@ -32,7 +32,7 @@ impl Rules for CustomResourceDefinition {
 
     fn prepare(&self, new: &mut Document, change: &Change<'_>) {
         if change.operation == Operation::Create {
-            new.set("/status", json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}}));
+            new.set("/status", json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}}));
         }
         if change.subresource.is_empty() {
             store_versions(new);
@@ -124,7 +124,7 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
         "" => vec![Error::required(path.child("scope"), "")],
         scope => supported(scope, &path.child("scope"), &["Cluster", "Namespaced"]),
     });
-    errors.extend(versions(spec, &path.child("versions")));
+    errors.extend(versions(spec, path));
     errors.extend(own_names(get(spec, "names").unwrap_or(&Value::Null), &path.child("names")));
     if flag(spec, "preserveUnknownFields") {
         let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema \
@@ -139,30 +139,42 @@ fn versions(spec: &Value, path: &Path) -> Errors {
     let value = || spec.get("versions").cloned().unwrap_or_default();
     let mut errors = Errors::new();
     for (i, version) in versions.iter().enumerate() {
-        let item = path.index(i);
-        let schema_path = item.child("schema").child("openAPIV3Schema");
-        match version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) {
-            None => errors.push(Error::required(schema_path, "")),
-            Some(schema) => errors.extend(structural(schema, &schema_path)),
-        }
+        let item = path.child("versions").index(i);
         let messages = names::label_1035(text(version, "name"));
         if !messages.is_empty() {
             errors.push(Error::invalid(item.child("name"), text(version, "name"), messages.join(",")));
         }
-        errors.extend(columns(list(version, "additionalPrinterColumns"), &item.child("additionalPrinterColumns")));
+        // What all versions say alike stands above them internally, and errors name it there.
+        let place = |field: &str, above: &str| {
+            let alike = versions.iter().all(|v| v.get(field) == version.get(field));
+            if alike { path.child(above) } else { item.child(field) }
+        };
+        if i == 0 || versions.first().map(|v| v.get("schema")) != Some(version.get("schema")) {
+            errors.extend(schema(version, &item, &place("schema", "validation")));
+        }
+        let columns_path = place("additionalPrinterColumns", "additionalPrinterColumns");
+        errors.extend(columns(list(version, "additionalPrinterColumns"), &columns_path));
         if let Some(scale) = version.pointer("/subresources/scale").filter(|s| !s.is_null()) {
-            errors.extend(scale_paths(scale, &item.child("subresources").child("scale")));
+            errors.extend(scale_paths(scale, &place("subresources", "subresources").child("scale")));
         }
     }
+    let path = path.child("versions");
     let all: Vec<&str> = versions.iter().map(|v| text(v, "name")).collect();
     if all.iter().enumerate().any(|(i, name)| all.iter().take(i).any(|n| n == name)) {
         errors.push(Error::invalid(path.clone(), value(), "must contain unique version names"));
     }
     if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        errors.push(Error::invalid(path.clone(), value(), detail));
+        errors.push(Error::invalid(path, value(), detail));
     }
     errors
+}
+
+fn schema(version: &Value, item: &Path, place: &Path) -> Errors {
+    match version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) {
+        None => vec![Error::required(item.child("schema").child("openAPIV3Schema"), "")],
+        Some(schema) => structural(schema, &place.child("openAPIV3Schema")),
+    }
 }
 
 fn own_names(own: &Value, path: &Path) -> Errors {

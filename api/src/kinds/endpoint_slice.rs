@@ -99,7 +99,7 @@ fn one_endpoint(endpoint: &Value, kind: &str, path: &Path) -> Errors {
     let addresses_path = path.child("addresses");
     let addresses = list(endpoint, "addresses");
     let mut errors = match addresses.len() {
-        0 => vec![Error::required(addresses_path.clone(), "must contain at least 1 address")],
+        0 => vec![Error::required(addresses_path.clone(), "")],
         n if n > 100 => vec![Error::too_many(addresses_path.clone(), n, 100)],
         _ => Errors::new(),
     };

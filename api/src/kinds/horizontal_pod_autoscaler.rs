@@ -41,12 +41,12 @@ impl Rules for HorizontalPodAutoscaler {
             let detail = "must be greater than or equal to 1";
             errors.push(Error::invalid(path.child("minReplicas"), min, detail));
         }
-        if max < 1 {
-            errors.push(Error::invalid(path.child("maxReplicas"), max, "must be greater than 0"));
-        }
         if max < min {
             let detail = "must be greater than or equal to `minReplicas`";
             errors.push(Error::invalid(path.child("maxReplicas"), max, detail));
+        }
+        if max == 0 {
+            errors.push(Error::required(path.child("maxReplicas"), ""));
         }
         let target = get(spec, "scaleTargetRef").unwrap_or(&Value::Null);
         for field in ["kind", "name"] {

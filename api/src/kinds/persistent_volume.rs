@@ -96,6 +96,9 @@ impl Rules for PersistentVolumeClaim {
         if change.operation == Operation::Create {
             new.set("/status", json!({"phase": "Pending"}));
         }
+        if let Some(spec) = new.at_mut("/spec") {
+            sources(spec);
+        }
     }
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
@@ -133,6 +136,17 @@ impl Rules for PersistentVolumeClaim {
             cell::age(claim, now),
             or(text(spec, "volumeMode"), UNSET),
         ]
+    }
+}
+
+/// `dataSource` and `dataSourceRef` say the same, unless the latter is in another namespace.
+fn sources(spec: &mut Value) {
+    match (get(spec, "dataSource").cloned(), get(spec, "dataSourceRef").cloned()) {
+        (Some(source), None) => crate::tree::set(spec, "dataSourceRef", source),
+        (None, Some(reference)) if text(&reference, "namespace").is_empty() => {
+            crate::tree::set(spec, "dataSource", reference);
+        }
+        _ => {}
     }
 }
 

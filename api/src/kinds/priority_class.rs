@@ -19,6 +19,9 @@ const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("sys
 impl Rules for PriorityClass {
     fn default(&self, class: &mut Document) {
         fill(class.value_mut(), "preemptionPolicy", "PreemptLowerPriority");
+        if !class.bool_at("/globalDefault") {
+            class.remove("/globalDefault");
+        }
     }
 
     fn prepare(&self, new: &mut Document, change: &Change<'_>) {

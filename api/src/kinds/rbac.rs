@@ -25,8 +25,13 @@ pub(super) struct Binding {
 impl Rules for Role {
     fn validate(&self, new: &Document, _change: &Change<'_>) -> Errors {
         let rules = new.list_at("/rules").iter().enumerate();
-        let mut errors: Errors =
-            rules.flat_map(|(i, rule)| policy_rule(rule, self.namespaced, &Path::new("rules").index(i))).collect();
+        let mut errors: Errors = rules
+            .clone()
+            .flat_map(|(i, rule)| policy_rule(rule, self.namespaced, &Path::new("rules").index(i)))
+            .collect();
+        for (i, _) in rules.filter(|(_, rule)| list(rule, "verbs").is_empty()) {
+            errors.push(Error::required(Path::new("rules").index(i).child("verbs"), ""));
+        }
         if let Some(aggregation) = new.at("/aggregationRule").filter(|_| !self.namespaced) {
             errors.extend(aggregation_rule(aggregation));
         }
@@ -95,9 +100,6 @@ fn subjects(binding: &Document, kind: &str) -> String {
 
 fn policy_rule(rule: &Value, namespaced: bool, path: &Path) -> Errors {
     let mut errors = Errors::new();
-    if list(rule, "verbs").is_empty() {
-        errors.push(Error::required(path.child("verbs"), "verbs must contain at least one value"));
-    }
     let urls = list(rule, "nonResourceURLs");
     let urls_path = path.child("nonResourceURLs");
     if !urls.is_empty() {

@@ -110,11 +110,9 @@ pub(super) const INGRESS_CLASS: Thin = counted(ingress_class, |o, now| {
 });
 pub(super) const NETWORK_POLICY: Thin =
     counted(network_policy, |o, now| row![o.name(), selector_or_none(o.at("/spec/podSelector")), age(o, now)]);
-pub(super) const IP_ADDRESS: Thin = counted(|_| {}, |o, now| row![o.name(), parent(o), age(o, now)]);
-pub(super) const SERVICE_CIDR: Thin = counted(
-    |_| {},
-    |o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)],
-);
+pub(super) const IP_ADDRESS: Thin = plain(|o, now| row![o.name(), parent(o), age(o, now)]);
+pub(super) const SERVICE_CIDR: Thin =
+    plain(|o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)]);
 
 pub(super) const STORAGE_CLASS: Thin = Thin {
     default: |o| {
@@ -135,8 +133,9 @@ pub(super) const STORAGE_CLASS: Thin = Thin {
     })
 };
 pub(super) const CSI_DRIVER: Thin = Thin {
+    default: csi_driver,
     conditional: true,
-    ..counted(csi_driver, |o, now| {
+    ..plain(|o, now| {
         let spec = o.at("/spec").unwrap_or(&Value::Null);
         let modes = texts(spec, "volumeLifecycleModes").join(",");
         let audiences: Vec<&str> = list(spec, "tokenRequests").iter().map(|t| text(t, "audience")).collect();

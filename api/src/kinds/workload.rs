@@ -28,7 +28,10 @@ pub(super) fn selector(spec: &Value, path: &Path, required: bool, owner: &str) -
 
 /// The template's labels are among those selected. An empty selector is left alone unless `strict`.
 pub(super) fn selected(spec: &Value, path: &Path, strict: bool) -> Option<Error> {
-    let selector = LabelSelector::from_object(get(spec, "selector")).ok()?;
+    let Ok(selector) = LabelSelector::from_object(get(spec, "selector")) else {
+        let value = spec.get("selector").cloned().unwrap_or_default();
+        return (!strict).then(|| Error::invalid(path.child("selector"), value, "invalid label selector"));
+    };
     let labels = spec.pointer("/template/metadata/labels");
     let value = |key: &str| labels.and_then(|l| l.get(key)).and_then(Value::as_str);
     let nothing = get(spec, "selector").is_none();

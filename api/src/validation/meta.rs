@@ -54,6 +54,19 @@ pub fn finalizers(finalizers: &[Value], path: &Path) -> Errors {
     errors
 }
 
+fn is_built_in(object: &Document) -> bool {
+    let version = GroupVersion::parse(object.api_version());
+    version.is_some_and(|v| crate::Schema::of_kind(&v.group, &v.version, object.kind()).is_some())
+}
+
+/// Built-in kinds have finalizers with a domain, and a few standard ones.
+fn standard_finalizers(new: &Document, path: &Path) -> Errors {
+    let standard = [FOREGROUND, ORPHAN, "kubernetes"];
+    let odd = new.finalizers().enumerate().filter(|(_, name)| !name.contains('/') && !standard.contains(name));
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    odd.map(|(i, name)| Error::invalid(path.index(i), name, detail)).collect()
+}
+
 /// The annotations' keys and their size.
 pub fn annotations(annotations: Option<&Value>, path: &Path) -> Errors {
     let mut errors = Errors::new();
@@ -75,6 +88,9 @@ fn metadata(new: &Document, namespaced: bool, name: impl Fn(&str, bool) -> text:
     errors.extend(generation(new, &path));
     errors.extend(common(new, &path));
     errors.extend(finalizers(new.list_at("/metadata/finalizers"), &path.child("finalizers")));
+    if is_built_in(new) {
+        errors.extend(standard_finalizers(new, &path.child("finalizers")));
+    }
     errors.extend(managed_fields(new.list_at("/metadata/managedFields"), &path.child("managedFields")));
     errors
 }

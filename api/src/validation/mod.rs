@@ -40,7 +40,7 @@ pub fn non_negative(value: Option<i64>, path: &Path) -> Errors {
 /// A whole number that must be above nought.
 pub fn positive(value: Option<i64>, path: &Path) -> Errors {
     match value.unwrap_or_default() {
-        n if n <= 0 => vec![Error::invalid(path.clone(), n, "must be greater than 0")],
+        n if n <= 0 => vec![Error::invalid(path.clone(), n, "must be greater than zero")],
         _ => Errors::new(),
     }
 }

@@ -26,7 +26,7 @@ pub fn between(low: i64, high: i64) -> String {
 
 fn pattern(message: &str, regex: &str, examples: &[&str]) -> String {
     let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{message} (e.g. {}regex used for validation is '{regex}')", quoted.join("or "))
+    format!("{message} (e.g. {}regex used for validation is '{regex}')", quoted.join(" or "))
 }
 
 fn too_long(text: &str, max: usize) -> Messages {

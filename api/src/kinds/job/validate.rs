@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::Document;
 use crate::field::{Error, Errors, Path};
 use crate::kinds::workload::{counts, selected};
 use crate::kinds::{Change, Operation, cell, pod_spec};
 use crate::tree::{flag, get, items_mut, list, number, replace, text};
 use crate::validation::labels::label_selector;
 use crate::validation::{immutable, one_of, supported, text as names};
+use crate::{Document, LabelSelector};
 
 /// On create, update and of status.
 pub(super) fn validate(new: &Document, change: &Change<'_>) -> Errors {
@@ -46,8 +46,14 @@ fn generated_selector(job: &Document, spec: &Value) -> Errors {
     for (key, value) in expected {
         let actual = text(labels, key);
         if actual != value {
-            errors.push(Error::invalid(path.key(key), actual, format!("must be '{value}'")));
+            errors.push(Error::invalid(path.key(key), labels.clone(), format!("must be '{value}'")));
         }
+    }
+    let wanted = |key: &str| expected.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+    let selector = get(spec, "selector");
+    if LabelSelector::from_object(selector).is_ok_and(|s| !s.matches(wanted)) {
+        let value = selector.cloned().unwrap_or_default();
+        errors.push(Error::invalid(Path::new("spec.selector"), value, "`selector` not auto-generated"));
     }
     errors
 }

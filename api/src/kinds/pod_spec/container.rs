@@ -128,7 +128,7 @@ fn common(container: &Value, context: &Context<'_>, path: &Path) -> Errors {
     if text(container, "image").is_empty() {
         errors.push(Error::required(path.child("image"), ""));
     }
-    let policies = ["FallbackToLogsOnError", "File"];
+    let policies = ["File", "FallbackToLogsOnError"];
     let policy = text(container, "terminationMessagePolicy");
     errors.extend(one_of(policy, &path.child("terminationMessagePolicy"), &policies));
     errors.extend(ports(list(container, "ports"), &path.child("ports")));

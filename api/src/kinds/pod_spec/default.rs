@@ -110,9 +110,13 @@ fn http_get(handler: &mut Value) {
     }
 }
 
+/// A reference to a field or a resource of the pod.
 fn field_ref(source: &mut Value) {
     if let Some(field) = get_mut(source, "fieldRef") {
         fill(field, "apiVersion", "v1");
+    }
+    if let Some(resource) = get_mut(source, "resourceFieldRef") {
+        fill(resource, "divisor", "0");
     }
 }
 

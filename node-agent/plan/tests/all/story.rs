@@ -1,0 +1,228 @@
+//! A node that does what the plan says, in virtual time, and writes down what happened.
+
+use std::collections::BTreeMap;
+
+use api::Timestamp;
+use api::k8s_openapi::api::core::v1::Pod;
+use jiff::SignedDuration;
+use node_plan::observed::ImageFacts;
+use node_plan::step::{Ended, Process, PullFailure, Pulled, StartFailure};
+use node_plan::{Fact, Lifecycle, NodeFacts, Observed, Step, begin, decide, learn, status};
+
+/// The pod, what was seen of it, and the log.
+pub(crate) struct Story {
+    pub(crate) pod: Pod,
+    pub(crate) seen: Observed,
+    pub(crate) log: String,
+    /// What goes wrong, by container: the image, or the start.
+    pub(crate) no_image: bool,
+    pub(crate) bad_start: BTreeMap<String, StartFailure>,
+    /// Hooks that the story ends itself.
+    pub(crate) slow_hooks: bool,
+    /// Signals that end a container: it exits with 128 + signal at once. SIGKILL always does.
+    pub(crate) deaf: bool,
+    pub(crate) probes: BTreeMap<&'static str, bool>,
+    start: Timestamp,
+    now: Timestamp,
+    quiet: bool,
+}
+
+impl Story {
+    pub(crate) fn new(pod: Pod) -> Self {
+        let start = "2026-01-01T00:00:00Z".parse().unwrap();
+        Self {
+            pod,
+            seen: Observed::new(start),
+            log: String::new(),
+            no_image: false,
+            bad_start: BTreeMap::new(),
+            slow_hooks: false,
+            deaf: false,
+            probes: BTreeMap::new(),
+            start,
+            now: start,
+            quiet: false,
+        }
+    }
+
+    /// Until nothing is left to do at this moment.
+    pub(crate) fn settle(&mut self) -> Option<Timestamp> {
+        for _ in 0..200 {
+            let outcome = decide(&self.pod, &self.seen, self.now);
+            assert_eq!(outcome, decide(&self.pod, &self.seen, self.now), "a decision must not change by itself");
+            if outcome.effects.is_empty() {
+                self.pod.status = Some(self.status());
+                return outcome.wake_at;
+            }
+            for step in outcome.effects {
+                self.perform(step);
+            }
+        }
+        panic!("the plan does not come to rest:\n{}", self.log);
+    }
+
+    /// Lets time pass, with everything that is due in it.
+    pub(crate) fn pass(&mut self, seconds: i64) {
+        let end = self.now + SignedDuration::from_secs(seconds);
+        while let Some(wake) = self.settle().filter(|at| *at <= end) {
+            self.now = wake.max(self.now);
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    /// Set up without a word.
+    pub(crate) fn running(mut self) -> Self {
+        self.quiet = true;
+        self.settle();
+        self.quiet = false;
+        self
+    }
+
+    /// A container ends by itself.
+    pub(crate) fn exit(&mut self, container: &str, code: i32) {
+        self.say(&format!("{container} exits with {code}"));
+        self.ended(container, code, None);
+        self.settle();
+    }
+
+    pub(crate) fn delete(&mut self, grace: i64) {
+        self.say(&format!("deleted, grace {grace}"));
+        self.pod.metadata.deletion_timestamp =
+            Some(api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now));
+        self.pod.metadata.deletion_grace_period_seconds = Some(grace);
+        self.settle();
+    }
+
+    pub(crate) fn fact(&mut self, fact: Fact) {
+        self.learn(fact);
+        self.settle();
+    }
+
+    pub(crate) fn status(&self) -> api::k8s_openapi::api::core::v1::PodStatus {
+        let node = NodeFacts { name: "n1".into(), ips: vec!["10.0.0.1".parse().unwrap()] };
+        status(&self.pod, &self.seen, &node, self.now)
+    }
+
+    /// `phase; container: state ...` in a line, then the conditions that are not true.
+    pub(crate) fn summary(&self) -> String {
+        let status = self.status();
+        let mut text = status.phase.clone().unwrap();
+        if let Some(reason) = &status.reason {
+            text.push_str(&format!(" ({reason})"));
+        }
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        for c in lists.into_iter().flatten().flatten() {
+            let state = c.state.clone().unwrap();
+            let state = if let Some(w) = state.waiting {
+                format!("waiting {}", w.reason.unwrap_or_default())
+            } else if let Some(t) = state.terminated {
+                format!("terminated {} {}", t.reason.unwrap_or_default(), t.exit_code)
+            } else {
+                "running".into()
+            };
+            let ready = if c.ready { " ready" } else { "" };
+            text.push_str(&format!("; {}: {state}{ready} restarts={}", c.name, c.restart_count));
+        }
+        for c in status.conditions.iter().flatten().filter(|c| c.status != "True") {
+            text.push_str(&format!(
+                "\n  not {}: {} {}",
+                c.type_,
+                c.reason.clone().unwrap_or_default(),
+                c.message.clone().unwrap_or_default()
+            ));
+        }
+        text.push('\n');
+        text
+    }
+
+    fn at(&self) -> i64 {
+        self.now.duration_since(self.start).as_secs()
+    }
+
+    fn say(&mut self, text: &str) {
+        if !self.quiet {
+            self.log.push_str(&format!("{:>4}s {text}\n", self.at()));
+        }
+    }
+
+    fn perform(&mut self, step: Step) {
+        self.say(&told(&step));
+        for note in begin(&mut self.seen, &step, self.now) {
+            self.say(&format!("  event {}: {}", note.reason, note.message));
+        }
+        let process = Process { pid: 7, started_at: self.now };
+        let fact = match step {
+            Step::AttachNetwork => Fact::Network(Ok(vec!["10.1.0.2".parse().unwrap()])),
+            Step::MountVolumes => Fact::Volumes(Ok(None)),
+            Step::StartSandbox => Fact::Sandbox(Ok(())),
+            Step::PullImage { container, attempt, .. } => {
+                let image = ImageFacts {
+                    name: "docker.io/library/busybox:latest".into(),
+                    reference: "busybox@sha256:1".into(),
+                    id: "sha256:2".into(),
+                    stop_signal: None,
+                };
+                let result = if self.no_image {
+                    Err(PullFailure::Failed("no such host".into()))
+                } else {
+                    Ok(Pulled { image, fetched: None })
+                };
+                Fact::Image { container, attempt, result }
+            }
+            Step::StartContainer { container, attempt } => {
+                let result = self.bad_start.get(&container).map_or(Ok(process), |f| Err(f.clone()));
+                Fact::Started { container, attempt, result }
+            }
+            Step::RunHook { .. } if self.slow_hooks => return,
+            Step::RunHook { container, run, which, .. } => Fact::Hook { container, run, which, result: Ok(()) },
+            Step::RunProbe { container, run, which } => {
+                let name = format!("{which:?}").to_lowercase();
+                let ok = self.probes.iter().find(|(k, _)| **k == name).is_none_or(|(_, ok)| *ok);
+                Fact::Probe { container, run, which, ok, output: "no".into() }
+            }
+            Step::Signal { container, signal, .. } if !self.deaf || signal == 9 => {
+                return self.ended(&container, 128 + signal, Some(signal));
+            }
+            Step::RemoveRun { container, run } => Fact::Removed { container, run },
+            Step::Teardown => Fact::TornDown(Ok(())),
+            Step::Forget => Fact::Forgotten(Ok(())),
+            _ => return,
+        };
+        self.learn(fact);
+    }
+
+    fn ended(&mut self, container: &str, code: i32, signal: Option<i32>) {
+        let run = self.seen.containers[container].current.clone().unwrap();
+        let process = Process { pid: run.pid, started_at: run.started_at };
+        let ended = Ended { code, signal, oom_killed: false, finished_at: self.now };
+        self.learn(Fact::Process { run: run.id, process, exit: Some(ended), message: String::new() });
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        for note in learn(&self.pod, &mut self.seen, fact, self.now) {
+            self.say(&format!("  event {}: {}", note.reason, note.message));
+        }
+    }
+}
+
+fn told(step: &Step) -> String {
+    match step {
+        Step::Conclude(verdict) => format!("conclude {}", verdict.reason),
+        Step::AttachNetwork => "attach the network".into(),
+        Step::MountVolumes => "mount volumes".into(),
+        Step::StartSandbox => "start the sandbox".into(),
+        Step::PullImage { container, .. } => format!("find the image of {container}"),
+        Step::StartContainer { container, attempt } => format!("start {container}-{attempt}"),
+        Step::RunHook { run, which: Lifecycle::PostStart, .. } => format!("postStart of {run}"),
+        Step::RunHook { run, which: Lifecycle::PreStop, .. } => format!("preStop of {run}"),
+        Step::RunProbe { run, which, .. } => format!("{which:?} probe of {run}"),
+        Step::StopPod { grace_seconds, .. } => format!("stop the pod within {grace_seconds} s"),
+        Step::StopRun { run, .. } => format!("stop {run}"),
+        Step::Signal { run, signal, .. } => format!("signal {signal} to {run}"),
+        Step::RemoveRun { run, .. } => format!("remove {run}"),
+        Step::TellBackoff { container, .. } => format!("tell that {container} waits"),
+        Step::Teardown => "tear down".into(),
+        Step::Forget => "forget".into(),
+    }
+}

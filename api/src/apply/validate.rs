@@ -68,7 +68,7 @@ impl<'s> Walk<'s> {
         let mut seen = BTreeSet::new();
         for (at, item) in items.iter().enumerate() {
             let element = match kind {
-                List::Atomic => Element::Index(at as i64),
+                List::Atomic | List::Unmarked => Element::Index(at as i64),
                 kind => match item_element(self.schema, of, kind, item) {
                     Ok(element) => element,
                     Err(why) => return self.error(&format!("element {at}: {why}")),

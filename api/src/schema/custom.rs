@@ -28,7 +28,7 @@ impl Builder {
         let empty = Map::new();
         let node = node.as_object().unwrap_or(&empty);
         let default = node.get("default").filter(|value| !value.is_null()).cloned();
-        Item { shape: self.shape(node), nullable: flag(node, "nullable"), default }
+        Item { nullable: flag(node, "nullable"), default, ..Item::of(self.shape(node)) }
     }
 
     fn shape(&mut self, node: &Map<String, Value>) -> Shape {

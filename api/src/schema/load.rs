@@ -50,6 +50,13 @@ impl Table {
         shared.then(|| self.type_named(&format!("{META}{kind}"))).flatten()
     }
 
+    /// The group and version that a type's name stands for.
+    pub(crate) fn group_version_of(&self, name: &str) -> Option<(&str, &str)> {
+        let package = name.trim_end_matches(|c: char| c != '.');
+        let found = self.packages.iter().find(|(_, prefix)| *prefix == package)?;
+        Some((&found.0.0, &found.0.1))
+    }
+
     /// Whether some kind of that name is registered in the group and version.
     pub(crate) fn has_kind(&self, group: &str, version: &str, kind: &str) -> bool {
         self.kind(group, version, kind).is_some() || ((group, version, kind) == ("", "v1", "List"))
@@ -164,14 +171,20 @@ impl Names<'_> {
     fn shape(&self, of: &SourceShape, field: Option<&SourceField>) -> Shape {
         match of {
             SourceShape::Name(name) => self.named(name, field),
-            SourceShape::List([of]) => {
-                Shape::List { of: Box::new(Item::of(self.shape(of, None))), kind: list_kind(field) }
-            }
+            SourceShape::List([of]) => Shape::List { of: Box::new(self.item(of, None)), kind: list_kind(field) },
             SourceShape::Map(of) => {
-                let of = of.get("*").map_or(Shape::Any, |of| self.shape(of, None));
-                Shape::Map { of: Box::new(Item::of(of)), atomic: field.is_some_and(|f| f.map == "atomic") }
+                let of = of.get("*").map_or(Item::of(Shape::Any), |of| self.item(of, None));
+                Shape::Map { of: Box::new(of), atomic: field.is_some_and(|f| f.map == "atomic") }
             }
         }
+    }
+
+    fn item(&self, of: &SourceShape, field: Option<&SourceField>) -> Item {
+        let named = match of {
+            SourceShape::Name(name) => self.by_name.get(name).map(|at| TypeRef::BuiltIn(*at)),
+            _ => None,
+        };
+        Item { named, ..Item::of(self.shape(of, field)) }
     }
 
     fn named(&self, name: &str, field: Option<&SourceField>) -> Shape {
@@ -207,7 +220,8 @@ fn list_kind(field: Option<&SourceField>) -> List {
     match field.map(|f| (f.list.as_str(), &f.keys)) {
         Some(("map", keys)) => List::Map(keys.clone()),
         Some(("set", _)) => List::Set,
-        _ => List::Atomic,
+        Some(("atomic", _)) => List::Atomic,
+        _ => List::Unmarked,
     }
 }
 
@@ -217,7 +231,7 @@ fn type_of(name: String, of: SourceType, names: &Names<'_>) -> Type {
 }
 
 fn field_of(name: String, of: SourceField, names: &Names<'_>) -> Field {
-    let shape = names.shape(&of.type_, Some(&of));
+    let item = names.item(&of.type_, Some(&of));
     let pb = match of.pb {
         None => Vec::new(),
         Some(SourcePb::One(number)) => vec![number],
@@ -225,7 +239,7 @@ fn field_of(name: String, of: SourceField, names: &Names<'_>) -> Field {
     };
     Field {
         name,
-        item: Item { default: of.default, ..Item::of(shape) },
+        item: Item { default: of.default, ..item },
         pb,
         required: of.required,
         allowed: of.allowed,

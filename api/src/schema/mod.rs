@@ -46,6 +46,25 @@ pub fn kubernetes_version() -> &'static str {
     &load::table().kubernetes
 }
 
+/// A built-in type by its OpenAPI name.
+pub(crate) fn type_named(name: &str) -> Option<&'static Type> {
+    let table = load::table();
+    table.type_named(name).map(|at| table.at(at))
+}
+
+/// The OpenAPI name of a built-in type.
+pub(crate) fn name_of(of: TypeRef) -> &'static str {
+    match of {
+        TypeRef::BuiltIn(at) => &load::table().at(at).name,
+        TypeRef::Own(_) => "",
+    }
+}
+
+/// The group and version of a built-in type.
+pub(crate) fn group_version_of(name: &str) -> Option<(&'static str, &'static str)> {
+    load::table().group_version_of(name)
+}
+
 /// Whether the table has a kind.
 pub(crate) fn is_registered(kind: &GroupVersionKind) -> bool {
     load::table().has_kind(&kind.group, &kind.version, &kind.kind)

@@ -33,6 +33,8 @@ pub enum Scalar {
 /// How a list is merged by server-side apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum List {
+    /// The schema does not say: as atomic.
+    Unmarked,
     /// Owned as a whole.
     Atomic,
     /// Distinct scalars.
@@ -74,6 +76,8 @@ pub struct Item {
     pub nullable: bool,
     /// The value where there is none.
     pub default: Option<Value>,
+    /// The type that it refers to by name, of those the built-in table has (a time and a quantity have one, too).
+    pub named: Option<TypeRef>,
 }
 
 /// One field of a struct.
@@ -119,7 +123,7 @@ pub(super) const ANYTHING: &Type =
 impl Item {
     /// A shape without anything besides.
     pub fn of(shape: Shape) -> Self {
-        Self { shape, nullable: false, default: None }
+        Self { shape, nullable: false, default: None, named: None }
     }
 }
 

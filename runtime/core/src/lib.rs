@@ -4,9 +4,24 @@
 //! Front ends: the OCI command line ([`oci`]), and the pod shim ([`shim`]) with the client that the node agent uses
 //! ([`pod`]).
 
+mod capabilities;
+mod cgroup;
+mod channel;
+mod destroy;
+mod devices;
+mod files;
+mod launch;
+mod mount_options;
 pub mod oci;
 pub mod pod;
+mod process;
+mod protect;
+mod protocol;
+mod resolve;
+mod rootfs;
+pub mod seccomp;
 pub mod shim;
+mod sys;
 
 /// Why the runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,3 +42,8 @@ pub enum Error {
 
 /// The result of a runtime operation.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Turns the error of a step into ours: `.map_err(failed(|| "what was being done".to_owned()))`.
+fn failed<E: Into<std::io::Error>>(what: impl FnOnce() -> String) -> impl FnOnce(E) -> Error {
+    move |e| Error::System(what(), e.into())
+}

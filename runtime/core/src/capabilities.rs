@@ -1,0 +1,120 @@
+//! Capabilities: the five sets of a process, as masks.
+
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::{Result, failed};
+
+/// By number (linux/capability.h).
+const NUMBERS: [Capability; 41] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];
+
+/// The sets a process shall have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    ambient: u64,
+}
+
+impl Sets {
+    /// The sets of a spec, as far as we have them ourselves: nobody can give what he has not. The inheritable set is
+    /// what ambient needs and no more (CVE-2022-29162), whatever the spec says.
+    pub(crate) fn of(capabilities: Option<&LinuxCapabilities>) -> Result<Self> {
+        let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
+        let Some(capabilities) = capabilities else { return Ok(Self::default()) };
+        let bounding = mask(capabilities.bounding().as_ref()) & own.permitted.bits();
+        let permitted = mask(capabilities.permitted().as_ref()) & bounding;
+        Ok(Self {
+            bounding,
+            permitted,
+            effective: mask(capabilities.effective().as_ref()) & permitted,
+            ambient: mask(capabilities.ambient().as_ref()) & permitted,
+        })
+    }
+
+    /// Cuts the bounding set; needs CAP_SETPCAP, so it comes first.
+    pub(crate) fn bound(&self) -> Result<()> {
+        for bit in bits(!self.bounding) {
+            match rustix::thread::remove_capability_from_bounding_set(bit) {
+                // A number this kernel does not know.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(e) => return Err(failed(|| "drop bounding capabilities".to_owned())(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the other sets, after the user has changed with capabilities kept.
+    pub(crate) fn apply(&self) -> Result<()> {
+        let what = || "set capabilities".to_owned();
+        let set = CapabilitySet::from_bits_retain;
+        let sets = CapabilitySets {
+            effective: set(self.effective),
+            permitted: set(self.permitted),
+            inheritable: set(self.ambient),
+        };
+        rustix::thread::set_capabilities(None, sets).map_err(failed(what))?;
+        rustix::thread::clear_ambient_capability_set().map_err(failed(what))?;
+        for bit in bits(self.ambient) {
+            rustix::thread::configure_capability_in_ambient_set(bit, true).map_err(failed(what))?;
+        }
+        Ok(())
+    }
+}
+
+fn bits(mask: u64) -> impl Iterator<Item = CapabilitySet> {
+    (0..NUMBERS.len() as u32).map(|n| CapabilitySet::from_bits_retain(1 << n)).filter(move |bit| mask & bit.bits() != 0)
+}
+
+fn mask(capabilities: Option<&Capabilities>) -> u64 {
+    let Some(capabilities) = capabilities else { return 0 };
+    NUMBERS.iter().enumerate().filter(|(_, c)| capabilities.contains(c)).fold(0, |mask, (n, _)| mask | 1 << n)
+}
+
+/// The names of all capabilities, for `features`.
+pub(crate) fn names() -> Vec<String> {
+    NUMBERS.iter().map(|c| format!("CAP_{c}")).collect()
+}

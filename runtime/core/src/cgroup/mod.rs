@@ -1,0 +1,494 @@
+//! Control groups by directory descriptor: v1, v2, and hybrid hosts with both. A cgroup here is one path below the root
+//! of every hierarchy.
+
+mod device_program;
+mod limits;
+mod stats;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::LinuxResources;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::{Error, Result, failed};
+
+pub(crate) use stats::Stats;
+
+/// How long to wait for killed processes to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to look: v1 has nothing to wait on.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// One mounted hierarchy.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    /// `cpu,cpuacct`, `systemd`, or empty for v2: the name of its directory in a container.
+    pub(crate) name: String,
+    controllers: Vec<String>,
+    v2: bool,
+    root: OwnedFd,
+}
+
+/// All hierarchies of this host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// A cgroup that exists: its directory in every hierarchy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    path: PathBuf,
+    dirs: Vec<(usize, OwnedFd)>,
+}
+
+impl Host {
+    /// Reads the mounts of this process.
+    pub(crate) fn discover() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|e| Error::System("read /proc/self/mountinfo".to_owned(), e))?;
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        for mount in mounts.lines().filter_map(parse_mount) {
+            let known = hierarchies.iter().any(|h| h.v2 == mount.v2 && h.name == mount.name);
+            // A second mount, or a mount of something that is not the hierarchy's root.
+            if known || mount.root != "/" {
+                continue;
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let Ok(root) = rustix::fs::open(&mount.place, flags, Mode::empty()) else { continue };
+            let controllers = if mount.v2 { words(root.as_fd(), "cgroup.controllers") } else { mount.controllers };
+            hierarchies.push(Hierarchy { name: mount.name, controllers, v2: mount.v2, root });
+        }
+        Ok(Self { hierarchies })
+    }
+
+    /// Whether there is nothing but v2.
+    fn is_unified(&self) -> bool {
+        self.hierarchies.iter().all(|h| h.v2)
+    }
+
+    /// Makes a cgroup with its parents and gives it limits. Limits for which the host has no controller are an error
+    /// that names them.
+    pub(crate) fn create(&self, path: &Path, resources: Option<&LinuxResources>) -> Result<Group> {
+        let path = clean(path)?;
+        let mut dirs = Vec::new();
+        for (index, hierarchy) in self.hierarchies.iter().enumerate() {
+            match hierarchy.make(&path) {
+                Ok(dir) => dirs.push((index, dir)),
+                // A hierarchy we may not write to takes no part.
+                Err(Error::System(_, e)) if matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let group = Group { path, dirs };
+        if let Some(resources) = resources {
+            self.apply(&group, resources)?;
+        }
+        Ok(group)
+    }
+
+    /// An existing cgroup, as far as it exists.
+    pub(crate) fn open(&self, path: &Path) -> Result<Group> {
+        let path = clean(path)?;
+        let open = |(index, h): (usize, &Hierarchy)| h.open(&path).ok().map(|dir| (index, dir));
+        let dirs = self.hierarchies.iter().enumerate().filter_map(open).collect();
+        Ok(Group { path, dirs })
+    }
+
+    /// Changes limits.
+    pub(crate) fn apply(&self, group: &Group, resources: &LinuxResources) -> Result<()> {
+        limits::apply(resources, &|controller| self.controller(group, controller))
+    }
+
+    /// The directory of a group where a controller is in charge, and whether that is v2.
+    fn controller<'a>(&self, group: &'a Group, controller: &str) -> Option<(BorrowedFd<'a>, bool)> {
+        group.dirs.iter().find_map(|(index, dir)| {
+            let hierarchy = self.hierarchies.get(*index)?;
+            // Device rules are a program on v2, the freezer is part of every v2 cgroup.
+            let core = hierarchy.v2 && self.is_unified() && matches!(controller, "devices" | "freezer");
+            let found = core || hierarchy.controllers.iter().any(|c| c == controller);
+            found.then_some((dir.as_fd(), hierarchy.v2))
+        })
+    }
+
+    /// Puts a process into the group, in every hierarchy.
+    pub(crate) fn place(&self, group: &Group, pid: i32) -> Result<()> {
+        for (index, dir) in &group.dirs {
+            let what = || format!("put process {pid} into cgroup {} ({})", group.path.display(), self.name(*index));
+            match write(dir.as_fd(), "cgroup.procs", &pid.to_string()) {
+                Ok(()) => {}
+                // It has ended already: its own error says more.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+                Err(e) => return Err(Error::System(what(), e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The v2 directory of a group where processes can be born, on a pure v2 host.
+    pub(crate) fn birthplace<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
+        let unified = self.is_unified();
+        group.dirs.first().filter(|_| unified).map(|(_, dir)| dir.as_fd())
+    }
+
+    /// Detached mounts of a group's directories, for a container's /sys/fs/cgroup.
+    pub(crate) fn mounts(&self, group: &Group) -> Result<Vec<(String, OwnedFd)>> {
+        let mut mounts = Vec::new();
+        for (index, dir) in &group.dirs {
+            let flags =
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+            let mount = open_tree(dir, "", flags).map_err(failed(|| "clone the cgroup mount".to_owned()))?;
+            let name = match self.name(*index) {
+                "" if self.is_unified() => String::new(),
+                "" => "unified".to_owned(),
+                name => name.to_owned(),
+            };
+            mounts.push((name, mount));
+        }
+        Ok(mounts)
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.hierarchies.get(index).map_or("", |h| &h.name)
+    }
+
+    /// Every process in the group and below it.
+    pub(crate) fn processes(&self, group: &Group) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        if let Some(dir) = self.kill_directory(group) {
+            collect_pids(dir, &mut pids, 0)
+                .map_err(|e| Error::System(format!("read cgroup {}", group.path.display()), e))?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Kills every process in the group and below it; returns when none is left.
+    pub(crate) fn kill(&self, group: &Group) -> Result<()> {
+        if let Some((dir, true)) = self.controller(group, "freezer") {
+            // Linux 5.14; the loop below covers older ones and waits.
+            let _ = write(dir, "cgroup.kill", "1");
+        }
+        let start = Instant::now();
+        loop {
+            let pids = self.processes(group)?;
+            if pids.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                let left = pids.len();
+                return Err(Error::State(format!("{left} processes of cgroup {} do not die", group.path.display())));
+            }
+            for pid in pids {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+            // A frozen process dies only when it thaws.
+            let _ = self.freeze(group, false);
+            std::thread::sleep(INTERVAL);
+        }
+    }
+
+    /// Stops or continues all processes of a group.
+    pub(crate) fn freeze(&self, group: &Group, frozen: bool) -> Result<()> {
+        let Some((dir, v2)) = self.controller(group, "freezer") else {
+            return Err(Error::State("this host has no freezer cgroup".to_owned()));
+        };
+        let (file, text, status) = match (v2, frozen) {
+            (false, true) => ("freezer.state", "FROZEN", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED", "THAWED"),
+            (true, true) => ("cgroup.freeze", "1", "frozen 1"),
+            (true, false) => ("cgroup.freeze", "0", "frozen 0"),
+        };
+        let what = || format!("write {file} of cgroup {}", group.path.display());
+        write(dir, file, text).map_err(|e| Error::System(what(), e))?;
+        let start = Instant::now();
+        loop {
+            let now = read(dir, if v2 { "cgroup.events" } else { file }).map_err(|e| Error::System(what(), e))?;
+            if now.contains(status) {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(Error::State(format!("{}: stays {}", what(), now.trim())));
+            }
+            if !v2 {
+                // v1 freezes in steps that have to be asked for.
+                let _ = write(dir, file, text);
+            }
+            std::thread::sleep(INTERVAL);
+        }
+    }
+
+    /// Whether the group is frozen.
+    pub(crate) fn is_frozen(&self, group: &Group) -> bool {
+        self.controller(group, "freezer").is_some_and(|(dir, v2)| {
+            let (file, wanted) = if v2 { ("cgroup.events", "frozen 1") } else { ("freezer.state", "FR") };
+            read(dir, file).is_ok_and(|text| text.contains(wanted))
+        })
+    }
+
+    /// Removes the group and what is below it. The processes must be gone or going.
+    pub(crate) fn remove(&self, group: &Group) -> Result<()> {
+        for (index, _) in &group.dirs {
+            let Some(hierarchy) = self.hierarchies.get(*index) else { continue };
+            let start = Instant::now();
+            loop {
+                match remove_tree(hierarchy.root.as_fd(), &group.path, 0) {
+                    Ok(()) | Err(Errno::NOENT) => break,
+                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => std::thread::sleep(INTERVAL),
+                    Err(e) => return Err(failed(|| format!("remove cgroup {}", group.path.display()))(e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the parents of a group as far as they are empty, but not the topmost.
+    pub(crate) fn remove_empty_parents(&self, group: &Group) {
+        for (index, _) in &group.dirs {
+            let Some(hierarchy) = self.hierarchies.get(*index) else { continue };
+            for parent in group.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+                if unlinkat(&hierarchy.root, parent, AtFlags::REMOVEDIR).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// How many processes of the group the kernel has killed for want of memory.
+    pub(crate) fn oom_kills(&self, group: &Group) -> u64 {
+        let Some((dir, v2)) = self.controller(group, "memory") else { return 0 };
+        let file = if v2 { "memory.events" } else { "memory.oom_control" };
+        read(dir, file).map_or(0, |text| stats::field(&text, "oom_kill").unwrap_or(0))
+    }
+
+    /// What the group uses.
+    pub(crate) fn stats(&self, group: &Group) -> Stats {
+        stats::read(&|controller| self.controller(group, controller))
+    }
+
+    fn kill_directory<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
+        let by = |name: &str| self.controller(group, name).map(|(dir, _)| dir);
+        by("pids").or_else(|| by("freezer")).or_else(|| group.dirs.first().map(|(_, dir)| dir.as_fd()))
+    }
+}
+
+impl Hierarchy {
+    fn open(&self, path: &Path) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        openat(&self.root, path, flags, Mode::empty()).map_err(failed(|| format!("open cgroup {}", path.display())))
+    }
+
+    fn make(&self, path: &Path) -> Result<OwnedFd> {
+        let mut dir = self.open(Path::new(""))?;
+        for component in path.components() {
+            let what = || format!("make cgroup {} ({})", path.display(), self.name);
+            if self.v2 {
+                enable(dir.as_fd(), &self.controllers);
+            }
+            match mkdirat(&dir, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(failed(what)(e)),
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let child = openat(&dir, component.as_os_str(), flags, Mode::empty()).map_err(failed(what))?;
+            if self.controllers.iter().any(|c| c == "cpuset") && !self.v2 {
+                inherit_cpuset(dir.as_fd(), child.as_fd()).map_err(|e| Error::System(what(), e))?;
+            }
+            dir = child;
+        }
+        Ok(dir)
+    }
+}
+
+/// A new v1 cpuset is empty and takes no process until it has cpus and nodes.
+fn inherit_cpuset(parent: BorrowedFd<'_>, child: BorrowedFd<'_>) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(child, file)?.trim().is_empty() {
+            write(child, file, read(parent, file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the children of a v2 cgroup use its controllers, one by one: one that refuses does not stop the others.
+fn enable(dir: BorrowedFd<'_>, controllers: &[String]) {
+    let enabled = words(dir, "cgroup.subtree_control");
+    for controller in controllers.iter().filter(|c| !enabled.contains(c)) {
+        let _ = write(dir, "cgroup.subtree_control", &format!("+{controller}"));
+    }
+}
+
+struct Mounted {
+    root: String,
+    place: PathBuf,
+    name: String,
+    controllers: Vec<String>,
+    v2: bool,
+}
+
+/// A line of mountinfo (proc_pid_mountinfo(5)).
+fn parse_mount(line: &str) -> Option<Mounted> {
+    let (head, tail) = line.split_once(" - ")?;
+    let mut head = head.split(' ').skip(3);
+    let (root, place) = (head.next()?.to_owned(), PathBuf::from(head.next()?));
+    let mut tail = tail.split(' ');
+    let v2 = match tail.next()? {
+        "cgroup" => false,
+        "cgroup2" => true,
+        _ => return None,
+    };
+    let options: Vec<&str> = tail.nth(1)?.split(',').collect();
+    let named = options.iter().find_map(|o| o.strip_prefix("name="));
+    let ignored =
+        ["rw", "ro", "xattr", "noprefix", "clone_children", "nsdelegate", "memory_recursiveprot", "favordynmods"];
+    let plain = |o: &&str| !o.contains('=') && !ignored.contains(o);
+    let controllers: Vec<String> =
+        if v2 { Vec::new() } else { options.iter().filter(|o| plain(o)).map(|o| (*o).to_owned()).collect() };
+    let name = named.map_or_else(|| controllers.join(","), str::to_owned);
+    Some(Mounted { root, place, name, controllers, v2 })
+}
+
+/// A relative path of plain names.
+fn clean(path: &Path) -> Result<PathBuf> {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::RootDir | Component::CurDir => {}
+            _ => return Err(Error::Invalid(format!("cgroup path {} is not plain", path.display()))),
+        }
+    }
+    if clean.as_os_str().is_empty() {
+        return Err(Error::Invalid("cgroup path is empty".to_owned()));
+    }
+    Ok(clean)
+}
+
+fn collect_pids(dir: BorrowedFd<'_>, pids: &mut Vec<i32>, depth: usize) -> io::Result<()> {
+    match read(dir, "cgroup.procs") {
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        // A threaded v2 cgroup, or one that has just been removed.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV | libc::ENOENT)) => {}
+        Err(e) => return Err(e),
+    }
+    for name in children(dir)? {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(child) = openat(dir, &name, flags, Mode::empty())
+            && depth < 32
+        {
+            collect_pids(child.as_fd(), pids, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn children(dir: BorrowedFd<'_>) -> io::Result<Vec<PathBuf>> {
+    use std::os::unix::ffi::OsStrExt;
+    let readable = match openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::new(readable)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+            names.push(PathBuf::from(std::ffi::OsStr::from_bytes(name)));
+        }
+    }
+    Ok(names)
+}
+
+fn remove_tree(root: BorrowedFd<'_>, path: &Path, depth: usize) -> rustix::io::Result<()> {
+    match unlinkat(root, path, AtFlags::REMOVEDIR) {
+        Err(Errno::BUSY | Errno::NOTEMPTY) if depth < 32 => {}
+        other => return other,
+    }
+    let dir = openat(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for child in children(dir.as_fd()).map_err(|_| Errno::IO)? {
+        match remove_tree(root, &path.join(child), depth + 1) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    unlinkat(root, path, AtFlags::REMOVEDIR)
+}
+
+/// Sends a signal; a process that is gone is no error.
+pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+fn words(dir: BorrowedFd<'_>, file: &str) -> Vec<String> {
+    read(dir, file).map(|text| text.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// The text of a control file.
+pub(crate) fn read(dir: BorrowedFd<'_>, file: &str) -> io::Result<String> {
+    use io::Read;
+    let mut text = String::new();
+    let file = openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    fs::File::from(file).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Writes a control file in one write.
+pub(crate) fn write(dir: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<()> {
+    let file = openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(file, text.as_bytes())?;
+    Ok(())
+}
+
+impl Group {
+    /// Its path below every hierarchy's root.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The cgroup of this process in the hierarchy of a v1 controller or v2, for paths that start there.
+pub(crate) fn own_path() -> PathBuf {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let line = text.lines().find(|l| l.contains(":pids:")).or_else(|| text.lines().find(|l| l.starts_with("0::")));
+    line.and_then(|l| l.splitn(3, ':').nth(2)).map(PathBuf::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_lines_become_hierarchies() {
+        let line = |l: &str| parse_mount(l).map(|m| (m.name, m.controllers, m.v2, m.root));
+        assert_eq!(
+            line("30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct"),
+            Some(("cpu,cpuacct".into(), vec!["cpu".into(), "cpuacct".into()], false, "/".into()))
+        );
+        assert_eq!(
+            line("31 25 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd"),
+            Some(("systemd".into(), vec![], false, "/".into()))
+        );
+        assert_eq!(
+            line("32 25 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"),
+            Some((String::new(), vec![], true, "/".into()))
+        );
+        assert_eq!(line("33 25 0:29 / /x rw - tmpfs tmpfs rw"), None);
+    }
+
+    #[test]
+    fn cgroup_paths_are_plain() {
+        assert_eq!(clean(Path::new("/a/./b")).ok(), Some(PathBuf::from("a/b")));
+        assert!(clean(Path::new("a/../..")).is_err());
+        assert!(clean(Path::new("/")).is_err());
+    }
+}

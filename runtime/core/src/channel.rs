@@ -1,0 +1,116 @@
+//! The socket between a container's first process and its parent while it is being set up: fixed-size messages, which
+//! may carry one descriptor. End of file means that exec has happened.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+/// Text of a failure that does not fit is cut.
+const TEXT_BYTES: usize = 480;
+const MESSAGE_BYTES: usize = 8 + TEXT_BYTES;
+
+/// What the two sides say to each other.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Parent: user and group ids are mapped.
+    Mapped,
+    /// Parent: the process is in its cgroups.
+    Placed,
+    /// Child: here is the terminal's master.
+    Terminal(OwnedFd),
+    /// Child: all is set up, waiting to be started.
+    Ready,
+    /// Child: a step failed. What was being done, and errno (0: none).
+    Failed { stage: String, errno: i32 },
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Two connected ends, both close-on-exec.
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends a message; a terminal as a descriptor beside it.
+    pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
+        let (kind, errno, text, fd) = match message {
+            Message::Mapped => (1u32, 0, "", None),
+            Message::Placed => (2, 0, "", None),
+            Message::Terminal(fd) => (3, 0, "", Some(fd.as_fd())),
+            Message::Ready => (4, 0, "", None),
+            Message::Failed { stage, errno } => (5, *errno, stage.as_str(), None),
+        };
+        let mut bytes = [0; MESSAGE_BYTES];
+        for (to, from) in
+            bytes.iter_mut().zip(kind.to_le_bytes().iter().chain(&errno.to_le_bytes()).chain(text.as_bytes()))
+        {
+            *to = *from;
+        }
+        send_with_fds(self.0.as_fd(), &bytes, fd.as_slice())
+    }
+
+    /// The next message; `None` at end of file.
+    pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut bytes = [0; MESSAGE_BYTES];
+        let (n, fds) = receive_with_fds(self.0.as_fd(), &mut bytes)?;
+        if n == 0 {
+            return Ok(None);
+        }
+        let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or([0; 4]);
+        let text = bytes.get(8..n).unwrap_or_default();
+        let text = text.split(|b| *b == 0).next().unwrap_or_default();
+        Ok(Some(match (u32::from_le_bytes(word(0)), fds.into_iter().next()) {
+            (1, _) => Message::Mapped,
+            (2, _) => Message::Placed,
+            (3, Some(fd)) => Message::Terminal(fd),
+            (4, _) => Message::Ready,
+            _ => Message::Failed {
+                stage: String::from_utf8_lossy(text).into_owned(),
+                errno: i32::from_le_bytes(word(4)),
+            },
+        }))
+    }
+}
+
+/// At most so many descriptors in one message.
+const MAX_FDS: usize = 8;
+
+/// Sends one packet with descriptors. A peer that has gone is an error, not a signal.
+pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one packet with descriptors, which are close-on-exec. 0 bytes: the peer has closed.
+pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    loop {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
+        let received = match received {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        return Ok((received.bytes, fds));
+    }
+}

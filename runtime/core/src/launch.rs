@@ -1,0 +1,377 @@
+//! Starting processes in containers. The parent prepares everything that can fail early, clones once, places the child
+//! in its cgroups while the child builds its file system, and learns over a socket how it went.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
+};
+
+use crate::channel::{Channel, Message};
+use crate::process::{Prepared, write_proc};
+use crate::sys::{self, Forked};
+use crate::{Error, Result, devices, failed, resolve, rootfs};
+
+/// The flags of new namespaces, as clone3 wants them.
+pub(crate) const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
+pub(crate) const NEW_NET: u64 = libc::CLONE_NEWNET as u64;
+pub(crate) const NEW_IPC: u64 = libc::CLONE_NEWIPC as u64;
+pub(crate) const NEW_UTS: u64 = libc::CLONE_NEWUTS as u64;
+pub(crate) const NEW_MOUNT: u64 = libc::CLONE_NEWNS as u64;
+pub(crate) const NEW_USER: u64 = libc::CLONE_NEWUSER as u64;
+
+/// The first process of a container.
+pub(crate) struct Init<'a> {
+    pub(crate) process: &'a Prepared,
+    pub(crate) rootfs: &'a rootfs::Plan,
+    /// NEW_* flags.
+    pub(crate) new: u64,
+    /// A cgroup namespace of its own.
+    pub(crate) new_cgroup: bool,
+    /// Namespaces to join.
+    pub(crate) join: Vec<(LinkNameSpaceType, OwnedFd)>,
+    /// A pid namespace to be born in.
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    pub(crate) user_map: Option<IdMaps>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) sysctls: Vec<(String, String)>,
+    /// A v2 cgroup to be born in.
+    pub(crate) born_in: Option<BorrowedFd<'a>>,
+    /// Reads one byte when the container is to start: a fifo opened for both ways.
+    pub(crate) gate: Option<OwnedFd>,
+}
+
+/// The text of uid_map and gid_map.
+#[derive(Clone, Debug)]
+pub(crate) struct IdMaps {
+    pub(crate) uid: String,
+    pub(crate) gid: String,
+}
+
+/// A process that runs its program now (or waits at its gate).
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// The terminal's master, where one was wanted.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Starts a container's first process. `place` puts a pid into the cgroups; it runs while the child works.
+pub(crate) fn start(
+    init: &Init<'_>,
+    standard: [BorrowedFd<'_>; 3],
+    place: impl FnOnce(i32) -> Result<()>,
+) -> Result<Started> {
+    let (parent, child) = pair()?;
+    let forked = in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))?;
+    let (pid, pidfd) = match forked {
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+        Forked::Child => {
+            drop(parent);
+            run_child(&child, |channel| run_init(init, standard, channel))
+        }
+    };
+    drop(child);
+    let placed = map_ids(init.user_map.as_ref(), pid, &parent).and_then(|()| place(pid));
+    conclude(Running { pid, pidfd, channel: parent }, placed)
+}
+
+/// A process beside a container's first.
+pub(crate) struct Join<'a> {
+    pub(crate) process: &'a Prepared,
+    /// The first process.
+    pub(crate) target: BorrowedFd<'a>,
+    pub(crate) namespaces: ThreadNameSpaceType,
+    /// Its pid namespace, where not ours.
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    pub(crate) born_in: Option<BorrowedFd<'a>>,
+}
+
+/// Starts a process in a running container.
+pub(crate) fn join(
+    join: &Join<'_>,
+    standard: [BorrowedFd<'_>; 3],
+    place: impl FnOnce(i32) -> Result<()>,
+) -> Result<Started> {
+    let (parent, child) = pair()?;
+    let forked = in_pid_namespace(join.pid_namespace, || sys::fork(0, join.born_in))?;
+    let (pid, pidfd) = match forked {
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+        Forked::Child => {
+            drop(parent);
+            run_child(&child, |channel| run_joined(join, standard, channel))
+        }
+    };
+    drop(child);
+    conclude(Running { pid, pidfd, channel: parent }, place(pid))
+}
+
+fn pair() -> Result<(Channel, Channel)> {
+    Channel::pair().map_err(|e| Error::System("make a socket".to_owned(), e))
+}
+
+struct Running {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+}
+
+/// Tells the child that it is placed and waits for exec, for the gate, or for the error.
+fn conclude(running: Running, placed: Result<()>) -> Result<Started> {
+    let Running { pid, pidfd, channel } = running;
+    let outcome = placed.and_then(|()| {
+        // A child that has failed already has said so; that is read below.
+        let _ = channel.send(&Message::Placed);
+        let mut terminal = None;
+        loop {
+            match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
+                Some(Message::Terminal(fd)) => terminal = Some(fd),
+                Some(Message::Failed { stage, errno: 0 }) => return Err(Error::Invalid(stage)),
+                Some(Message::Failed { stage, errno }) => {
+                    return Err(Error::System(stage, std::io::Error::from_raw_os_error(errno)));
+                }
+                Some(Message::Ready) | None => return Ok(terminal),
+                Some(Message::Mapped | Message::Placed) => {}
+            }
+        }
+    });
+    match outcome {
+        Ok(terminal) => Ok(Started { pid, pidfd, terminal }),
+        Err(error) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            Err(error)
+        }
+    }
+}
+
+/// Runs a fork in another pid namespace: children are born where `setns` said, we stay. So joining a pid namespace needs
+/// no second fork.
+fn in_pid_namespace(
+    namespace: Option<BorrowedFd<'_>>,
+    fork: impl FnOnce() -> std::io::Result<Forked>,
+) -> Result<Forked> {
+    let what = || "join the pid namespace".to_owned();
+    let forked = |e| Error::System("clone".to_owned(), e);
+    let Some(namespace) = namespace else { return fork().map_err(forked) };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty()).map_err(failed(what))?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID)).map_err(failed(what))?;
+    let result = fork();
+    if matches!(result, Ok(Forked::Child)) {
+        return Ok(Forked::Child);
+    }
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .map_err(failed(|| "return to the own pid namespace".to_owned()))?;
+    // A namespace whose first process has ended takes no more.
+    result.map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOMEM | libc::EINVAL) => Error::State("the container has ended".to_owned()),
+        _ => forked(e),
+    })
+}
+
+/// The child's life: do the work, report what failed, end. Never returns into the parent's code.
+fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
+    sys::reset_signals();
+    let (stage, errno) = match work(channel) {
+        Error::System(stage, e) => (stage, e.raw_os_error().unwrap_or(libc::EIO)),
+        other => (other.to_string(), 0),
+    };
+    let _ = channel.send(&Message::Failed { stage, errno });
+    sys::exit_now(1)
+}
+
+fn run_init(init: &Init<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
+    let built = match build(init, channel) {
+        Ok(built) => built,
+        Err(e) => return e,
+    };
+    let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
+    init.process.enter(&built.proc, slave.unwrap_or(standard), || match &init.gate {
+        Some(gate) => wait_at(gate, channel),
+        None => Ok(()),
+    })
+}
+
+/// What the child has after building its world.
+struct Built {
+    proc: OwnedFd,
+    slave: Option<OwnedFd>,
+}
+
+fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
+    // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
+    rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
+    undumpable()?;
+    if init.user_map.is_some() {
+        expect(channel, "id maps", |message| matches!(message, Message::Mapped))?;
+        become_root()?;
+    }
+    for (kind, namespace) in &init.join {
+        move_into_link_name_space(namespace.as_fd(), Some(*kind))
+            .map_err(failed(|| format!("join namespace {kind:?}")))?;
+    }
+    if let Some(name) = &init.hostname {
+        rustix::system::sethostname(name.as_bytes()).map_err(failed(|| "hostname: set".to_owned()))?;
+    }
+    if let Some(name) = &init.domainname {
+        rustix::system::setdomainname(name.as_bytes()).map_err(failed(|| "domainname: set".to_owned()))?;
+    }
+    let proc = private_proc()?;
+    for (name, value) in &init.sysctls {
+        write_sysctl(&proc, name, value)?;
+    }
+    let (root, console) = init.rootfs.build(init.process.terminal)?;
+    let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
+    init.rootfs.enter(&root)?;
+    expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
+    if init.new_cgroup {
+        unshare(UnshareFlags::NEWCGROUP)?;
+    }
+    Ok(Built { proc, slave })
+}
+
+fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Channel) -> Result<OwnedFd> {
+    if let Some((rows, columns)) = process.window {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).map_err(failed(|| "set the window size".to_owned()))?;
+    }
+    channel.send(&Message::Terminal(master)).map_err(|e| Error::System("hand over the terminal".to_owned(), e))?;
+    Ok(slave)
+}
+
+fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
+    let prepare = || -> Result<Built> {
+        rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
+        // Before we can be seen from inside (CVE-2019-5736).
+        undumpable()?;
+        move_into_thread_name_spaces(join.target, join.namespaces)
+            .map_err(failed(|| "join the namespaces".to_owned()))?;
+        if join.namespaces.contains(ThreadNameSpaceType::USER) {
+            become_root()?;
+        }
+        let proc = private_proc()?;
+        let mut slave = None;
+        if join.process.terminal {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open("/", flags, Mode::empty()).map_err(failed(|| "open /".to_owned()))?;
+            let (master, other) = devices::terminal(&resolve::Root::new(root))?;
+            slave = Some(hand_over(join.process, master, other, channel)?);
+        }
+        expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
+        Ok(Built { proc, slave })
+    };
+    match prepare() {
+        Ok(built) => {
+            let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
+            join.process.enter(&built.proc, slave.unwrap_or(standard), || Ok(()))
+        }
+        Err(e) => e,
+    }
+}
+
+/// Waits for a message of the parent; its end means the parent gave up.
+fn expect(channel: &Channel, what: &str, wanted: impl Fn(&Message) -> bool) -> Result<()> {
+    loop {
+        match channel.receive() {
+            Ok(Some(message)) if wanted(&message) => return Ok(()),
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Error::State(format!("the parent left before {what}"))),
+            Err(e) => return Err(Error::System(format!("wait for {what}"), e)),
+        }
+    }
+}
+
+/// Reports that all is set up and waits until somebody writes a byte.
+fn wait_at(gate: &OwnedFd, channel: &Channel) -> Result<()> {
+    channel.send(&Message::Ready).map_err(|e| Error::System("report ready".to_owned(), e))?;
+    let mut byte = [0];
+    loop {
+        match rustix::io::read(gate, &mut byte) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(failed(|| "wait to be started".to_owned())(e)),
+        }
+    }
+}
+
+fn undumpable() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(failed(|| "become undumpable".to_owned()))
+}
+
+/// Root of a user namespace that has just been entered.
+fn become_root() -> Result<()> {
+    let what = || "become root of the user namespace".to_owned();
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(what))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(what))?;
+    // Changing the user has made us dumpable again.
+    undumpable()
+}
+
+/// A /proc of our own, for the pid namespace we are in: nothing a container prepared can lie on it (CVE-2025-52881).
+fn private_proc() -> Result<OwnedFd> {
+    let what = || "mount a private /proc".to_owned();
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
+    fsconfig_create(&context).map_err(failed(what))?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))
+}
+
+/// Sets a sysctl through a /proc.
+pub(crate) fn write_sysctl(proc: &OwnedFd, name: &str, value: &str) -> Result<()> {
+    write_proc(proc, &format!("sys/{}", sysctl_path(name)), value)
+}
+
+/// `net.ipv4.ip_forward` as a path. Slashes and dots are exchanged, as sysctl(8) does.
+fn sysctl_path(name: &str) -> String {
+    let slashes_first = name.find('/').is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
+    if slashes_first {
+        return name.to_owned();
+    }
+    name.chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+fn unshare(flags: UnshareFlags) -> Result<()> {
+    sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
+}
+
+fn map_ids(maps: Option<&IdMaps>, pid: i32, channel: &Channel) -> Result<()> {
+    let Some(maps) = maps else { return Ok(()) };
+    for (file, text) in [("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
+        std::fs::write(format!("/proc/{pid}/{file}"), text)
+            .map_err(|e| Error::System(format!("linux.{}Mappings: write", file.trim_end_matches("_map")), e))?;
+    }
+    channel.send(&Message::Mapped).map_err(|e| Error::System("send to the container".to_owned(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctls_become_paths() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+}

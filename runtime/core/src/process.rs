@@ -1,0 +1,306 @@
+//! The last steps of a process before its program: limits, user, capabilities, directory, filter, exec.
+
+use std::ffi::{CString, OsStr};
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{PosixRlimitType, Process};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+
+use crate::capabilities::Sets;
+use crate::seccomp::Program;
+use crate::sys;
+use crate::{Error, Result, failed};
+
+/// A user database larger than this is not read.
+const MAX_PASSWD_BYTES: u64 = 1 << 20;
+
+/// A process of a container, checked and ready to be entered by the child.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    args: Vec<CString>,
+    env: Vec<CString>,
+    cwd: PathBuf,
+    uid: u32,
+    gid: u32,
+    groups: Vec<Gid>,
+    umask: u32,
+    rlimits: Vec<(Resource, Rlimit)>,
+    capabilities: Sets,
+    no_new_privileges: bool,
+    oom_score_adj: Option<i32>,
+    seccomp: Option<Program>,
+    pub(crate) terminal: bool,
+    pub(crate) window: Option<(u16, u16)>,
+    personality: Option<u64>,
+}
+
+impl Prepared {
+    /// Checks the `process` of a spec. Errors name the field.
+    pub(crate) fn of(process: &Process, seccomp: Option<Program>) -> Result<Self> {
+        let invalid = |what: String| Error::Invalid(format!("process.{what}"));
+        let args = process.args().clone().unwrap_or_default();
+        if args.first().is_none_or(String::is_empty) {
+            return Err(invalid("args: must name a program".to_owned()));
+        }
+        if !process.cwd().is_absolute() {
+            return Err(invalid(format!("cwd: {:?} is not an absolute path", process.cwd())));
+        }
+        let user = process.user();
+        for (name, id) in [("uid", user.uid()), ("gid", user.gid())] {
+            if id == u32::MAX {
+                return Err(invalid(format!("user.{name}: {id} is not an id")));
+            }
+        }
+        let strings = |list: &[String], field: &str| -> Result<Vec<CString>> {
+            let string =
+                |s: &String| CString::new(s.as_str()).map_err(|_| invalid(format!("{field}: {s:?} contains NUL")));
+            list.iter().map(string).collect()
+        };
+        let groups = user.additional_gids().as_deref().unwrap_or_default();
+        let size = process.console_size();
+        let narrow = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+        Ok(Self {
+            args: strings(&args, "args")?,
+            env: strings(process.env().as_deref().unwrap_or_default(), "env")?,
+            cwd: process.cwd().clone(),
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+            umask: user.umask().unwrap_or(0o022),
+            rlimits: rlimits(process)?,
+            capabilities: Sets::of(process.capabilities().as_ref())?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: process.oom_score_adj(),
+            seccomp,
+            terminal: process.terminal().unwrap_or(false),
+            window: size.map(|size| (narrow(size.height()), narrow(size.width()))),
+            personality: None,
+        })
+    }
+
+    pub(crate) fn with_personality(mut self, personality: Option<u64>) -> Self {
+        self.personality = personality;
+        self
+    }
+
+    /// Becomes the process, in its namespaces and root already; returns only what went wrong. `proc` is a /proc of
+    /// our own making, which nobody else can have tampered with. `standard` are stdin, stdout and stderr.
+    pub(crate) fn enter(
+        &self,
+        proc: &OwnedFd,
+        standard: [BorrowedFd<'_>; 3],
+        gate: impl FnOnce() -> Result<()>,
+    ) -> Error {
+        match self.become_user(proc, standard).and_then(|env| gate().map(|()| env)).and_then(|env| self.exec(env)) {
+            Ok(never) => match never {},
+            Err(e) => e,
+        }
+    }
+
+    fn become_user(&self, proc: &OwnedFd, standard: [BorrowedFd<'_>; 3]) -> Result<Vec<CString>> {
+        if let Some(adjustment) = self.oom_score_adj {
+            adjust_oom_score(proc, adjustment)?;
+        }
+        if let Some(persona) = self.personality {
+            sys::personality(persona).map_err(|e| Error::System("set the personality".to_owned(), e))?;
+        }
+        self.set_streams(standard)?;
+        for (resource, limit) in &self.rlimits {
+            rustix::process::setrlimit(*resource, limit.clone())
+                .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;
+        }
+        // A full keyring quota is no reason to fail.
+        let _ = sys::new_session_keyring();
+        let env = self.environment();
+        self.capabilities.bound()?;
+        if !self.no_new_privileges {
+            self.filter()?;
+        }
+        self.set_user()?;
+        self.change_directory()?;
+        self.capabilities.apply()?;
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).map_err(failed(|| "set no_new_privs".to_owned()))?;
+        }
+        rustix::process::umask(Mode::from_raw_mode(self.umask & 0o777));
+        Ok(env)
+    }
+
+    fn set_streams(&self, standard: [BorrowedFd<'_>; 3]) -> Result<()> {
+        for (number, stream) in (0..).zip(standard) {
+            sys::dup_to(stream, number).map_err(|e| Error::System("set the standard streams".to_owned(), e))?;
+            self.own(stream)?;
+        }
+        if self.terminal {
+            sys::set_controlling_terminal(standard[0])
+                .map_err(|e| Error::System("take the controlling terminal".to_owned(), e))?;
+        }
+        Ok(())
+    }
+
+    /// Gives pipes, sockets and terminals to the process's user, so that it may open /dev/stdout again.
+    fn own(&self, stream: BorrowedFd<'_>) -> Result<()> {
+        use rustix::fs::FileType;
+        let what = || "give the standard streams to the user".to_owned();
+        let stat = rustix::fs::fstat(stream).map_err(failed(what))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let ours = matches!(kind, FileType::Fifo | FileType::Socket) || self.terminal;
+        if !ours || stat.st_uid == self.uid {
+            return Ok(());
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(self.uid)), None) {
+            // Not ours to give, or not mapped here.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => Ok(()),
+            Err(e) => Err(failed(what)(e)),
+        }
+    }
+
+    fn set_user(&self) -> Result<()> {
+        let what = || "set the user".to_owned();
+        rustix::thread::set_keep_capabilities(true).map_err(failed(what))?;
+        match rustix::thread::set_thread_groups(&self.groups) {
+            // A user namespace that denies it.
+            Err(Errno::PERM) if self.groups.is_empty() => {}
+            other => other.map_err(failed(|| "process.user.additionalGids: set groups".to_owned()))?,
+        }
+        let gid = Gid::from_raw(self.gid);
+        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(|| "process.user.gid: set".to_owned()))?;
+        let uid = Uid::from_raw(self.uid);
+        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(|| "process.user.uid: set".to_owned()))
+    }
+
+    /// chdir as the user, with the capabilities of setup still there; then proof that we are inside
+    /// (CVE-2024-21626).
+    fn change_directory(&self) -> Result<()> {
+        let what = || format!("process.cwd: change to {}", self.cwd.display());
+        rustix::process::chdir(&self.cwd).map_err(failed(what))?;
+        match rustix::process::getcwd(Vec::new()) {
+            Ok(cwd) if cwd.as_bytes().starts_with(b"/") => Ok(()),
+            Ok(_) | Err(Errno::NOENT) => Err(Error::Invalid(format!("process.cwd: {} is outside", self.cwd.display()))),
+            Err(e) => Err(failed(what)(e)),
+        }
+    }
+
+    fn filter(&self) -> Result<()> {
+        self.seccomp.as_ref().map_or(Ok(()), Program::install)
+    }
+
+    /// The environment with HOME, which comes from the container's own user database where nobody set it.
+    fn environment(&self) -> Vec<CString> {
+        let mut env = self.env.clone();
+        if !env.iter().any(|e| e.as_bytes().starts_with(b"HOME=")) {
+            env.extend(CString::new([b"HOME=", home(self.uid).as_bytes()].concat()));
+        }
+        env
+    }
+
+    fn exec(&self, env: Vec<CString>) -> Result<std::convert::Infallible> {
+        let program = self.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+        let candidates = candidates(&program, &env);
+        let found = candidates.iter().find(|path| is_executable(path)).or(candidates.last());
+        let path = found.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).unwrap_or_default();
+        sys::cloexec_from(3).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
+        if self.no_new_privileges {
+            self.filter()?;
+        }
+        let error = sys::exec(&path, &self.args, &env);
+        let errno = error.raw_os_error().unwrap_or_default();
+        Err(match errno {
+            libc::ENOENT if !program.contains('/') => {
+                Error::Invalid(format!("exec: {program:?}: executable file not found in $PATH"))
+            }
+            libc::ENOENT if std::fs::symlink_metadata(&program).is_err() => {
+                Error::System(format!("exec: {program:?}: stat {program}"), error)
+            }
+            _ => Error::System(format!("exec {program:?}"), error),
+        })
+    }
+}
+
+fn candidates(program: &str, env: &[CString]) -> Vec<PathBuf> {
+    if program.contains('/') {
+        return vec![PathBuf::from(program)];
+    }
+    let path = env.iter().find_map(|e| e.as_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
+    path.split(|b| *b == b':').map(|dir| Path::new(OsStr::from_bytes(dir)).join(program)).collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    is_file && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// The home directory of a user by the container's /etc/passwd, `/` where it says nothing. We are inside the
+/// container's root already.
+fn home(uid: u32) -> String {
+    let mut text = String::new();
+    let read =
+        std::fs::File::open("/etc/passwd").and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut text));
+    let entry = read.ok().and_then(|_| {
+        text.lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|f| f.get(2).is_some_and(|u| u.parse() == Ok(uid)))
+    });
+    let home = entry.and_then(|fields| fields.get(5).map(|home| (*home).to_owned()));
+    home.filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or_else(|| "/".to_owned())
+}
+
+/// Lowering needs CAP_SYS_RESOURCE; where we lack it, as low as we may.
+fn adjust_oom_score(proc: &OwnedFd, adjustment: i32) -> Result<()> {
+    match write_proc(proc, "self/oom_score_adj", &adjustment.to_string()) {
+        Err(Error::System(_, e)) if e.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a file of a private /proc.
+pub(crate) fn write_proc(proc: &OwnedFd, path: &str, text: &str) -> Result<()> {
+    use rustix::fs::{OFlags, ResolveFlags, openat2};
+    let what = || format!("write /proc/{path}");
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(failed(what))?;
+    let written = rustix::io::write(&file, text.as_bytes()).map_err(failed(what))?;
+    if written == text.len() { Ok(()) } else { Err(Error::Invalid(format!("{}: cut short", what()))) }
+}
+
+fn rlimits(process: &Process) -> Result<Vec<(Resource, Rlimit)>> {
+    let mut limits: Vec<(Resource, Rlimit)> = Vec::new();
+    for limit in process.rlimits().as_deref().unwrap_or_default() {
+        let resource = resource(limit.typ());
+        if limits.iter().any(|(r, _)| *r == resource) {
+            return Err(Error::Invalid(format!("process.rlimits: {:?} occurs twice", limit.typ())));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(Error::Invalid(format!("process.rlimits: {:?}: soft above hard", limit.typ())));
+        }
+        let value = |n: u64| (n != u64::MAX).then_some(n);
+        limits.push((resource, Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) }));
+    }
+    Ok(limits)
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}

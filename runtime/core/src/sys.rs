@@ -1,0 +1,304 @@
+//! The system calls that rustix does not have, and all `unsafe` of this crate.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use libc::{c_char, c_int, c_long};
+
+/// `struct clone_args` of linux/sched.h, version 2.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MountAttributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) user_namespace: u64,
+}
+
+/// One instruction of a classic BPF program (`struct sock_filter`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip when true.
+    pub when_true: u8,
+    /// Instructions to skip when false.
+    pub when_false: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// Which side of [`fork`] we are on.
+pub(crate) enum Forked {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+fn check(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// clone3 with the given namespace flags, as fork: the child goes on here on a copy of the stack. `cgroup` is a v2
+/// cgroup's directory the child is born in. The process must have one thread only, or locks that other threads hold
+/// stay locked in the child for ever.
+pub(crate) fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let mut pidfd: c_int = -1;
+    let into = if cgroup.is_some() { libc::CLONE_INTO_CGROUP as u64 } else { 0 };
+    let args = CloneArgs {
+        flags: namespaces | libc::CLONE_PIDFD as u64 | into,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM the child has memory of its own and no stack is passed; `args` and `pidfd` outlive
+    // the call and the size is that of the structure.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    // SAFETY: the kernel has just put a fresh descriptor there, and nobody else knows it.
+    Ok(Forked::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Ends the process without running destructors or exit handlers: what a forked child must do.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// execve; returns only when it failed.
+pub(crate) fn exec(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// execveat of a descriptor; returns only when it failed.
+pub(crate) fn exec_fd(fd: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: as for `exec`; the empty path names the descriptor itself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// mount_setattr on what a descriptor refers to.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attributes: &MountAttributes) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the structure outlives the call and the size is its own.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            ptr::from_ref(attributes),
+            size_of::<MountAttributes>(),
+        )
+    };
+    check(result).map(|_| ())
+}
+
+/// Installs a seccomp filter on this process. `flags` are SECCOMP_FILTER_FLAG_*.
+pub(crate) fn seccomp(program: &[Instruction], flags: u32) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `Instruction` has the layout of sock_filter, and the program outlives the call; the kernel only reads.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    check(result).map(|_| ())
+}
+
+/// Marks all descriptors from `first` on as close-on-exec.
+pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only sets a flag on descriptors.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(result).map(|_| ())
+}
+
+/// Closes all descriptors from `first` on. For a forked child that goes on without exec: nothing in it may use or drop
+/// a descriptor it knew before.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the caller runs a forked child that forgets everything it had.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    check(result).map(|_| ())
+}
+
+/// Makes `from` also known as `to`, without close-on-exec: how the standard streams of a process are set.
+pub(crate) fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
+    if from.as_raw_fd() == to {
+        // dup2 onto itself keeps the close-on-exec flag.
+        // SAFETY: clears a flag of a descriptor that is open.
+        return check(c_long::from(unsafe { libc::fcntl(to, libc::F_SETFD, 0) })).map(|_| ());
+    }
+    // SAFETY: replaces one of the standard descriptors, which nothing in this process owns.
+    check(c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(|_| ())
+}
+
+/// A descriptor that an earlier program left open for us, by its number.
+pub(crate) fn inherited(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: asking for flags has no effect on a descriptor.
+    if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, and by the caller's word meant for us alone.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Blocks the given signals and returns a descriptor that reads them.
+pub(crate) fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
+    // SAFETY: `set` is initialised by sigemptyset before it is used; the rest are plain calls on it.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        check(c_long::from(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut())))?;
+        let fd = check(c_long::from(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// All signals unblocked and at their default, as a new program expects them.
+pub(crate) fn reset_signals() {
+    // SAFETY: plain calls with an initialised set; SIG_DFL runs no code of ours.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
+/// Ignores a signal.
+pub(crate) fn ignore_signal(signal: c_int) {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// A new session keyring, so that a container does not share its creator's.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    // SAFETY: a null name makes an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<c_char>()) };
+    check(result).map(|_| ())
+}
+
+/// Sets the execution domain of this process.
+pub(crate) fn personality(persona: u64) -> io::Result<()> {
+    // SAFETY: changes a flag of the process only.
+    check(c_long::from(unsafe { libc::personality(persona as libc::c_ulong) })).map(|_| ())
+}
+
+/// Loads an eBPF program of type CGROUP_DEVICE and attaches it to a v2 cgroup. `code` holds 8-byte instructions.
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, code: &[u64]) -> io::Result<()> {
+    const PROG_LOAD: c_int = 5;
+    const PROG_ATTACH: c_int = 8;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+    /// The head of `union bpf_attr` for BPF_PROG_LOAD.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    #[repr(C)]
+    struct Attach {
+        target: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    let load = Load {
+        kind: TYPE_CGROUP_DEVICE,
+        count: code.len() as u32,
+        instructions: code.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the structure is the head of bpf_attr and what it points to outlives the call; the kernel only reads.
+    let program = check(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
+    // SAFETY: a fresh descriptor nobody else knows.
+    let program = unsafe { OwnedFd::from_raw_fd(program as RawFd) };
+    let attach = Attach {
+        target: cgroup.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: ATTACH_CGROUP_DEVICE,
+        flags: 2, // BPF_F_ALLOW_MULTI: every program up the tree must allow
+    };
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
+    check(result).map(|_| ())
+}
+
+/// Makes a terminal the controlling one of this session.
+pub(crate) fn set_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
+    Ok(rustix::process::ioctl_tiocsctty(terminal)?)
+}
+
+/// Leaves namespaces for new ones. The flags never hold CLONE_FILES, the one that can surprise safe code.
+pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> rustix::io::Result<()> {
+    let flags = flags & !rustix::thread::UnshareFlags::FILES;
+    // SAFETY: without CLONE_FILES the descriptor table stays shared, which is what I/O safety is about.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Sleeps until a child has ended (or at once, when one already has).
+pub(crate) fn wait_for_child() {
+    // SAFETY: `set` is initialised before use; a blocked SIGCHLD stays pending until sigwait takes it, so none is lost.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        let mut signal = 0;
+        libc::sigwait(&raw const set, &raw mut signal);
+    }
+}

@@ -8,7 +8,7 @@ use store::Txn;
 use crate::call::Call;
 use crate::core::Core;
 use crate::parts;
-use crate::write::{Answer, Done, Request, Shown};
+use crate::write::{Answer, Done, Request, Shown, admit};
 
 /// Who answers a create of this resource or subresource, if anyone does.
 pub fn answerer(core: &Core, call: &Call) -> Option<Arc<dyn parts::Answer>> {
@@ -36,6 +36,7 @@ pub fn answer(core: &Core, request: &Request, answerer: &dyn parts::Answer) -> D
         document.set("/apiVersion", kind.group_version().to_string());
         document.set("/kind", kind.kind.as_str());
         schema.default(&mut document);
+        admit::answered(core, call, &mut document, request.options.dry_run)?;
         answerer.answer(document, &call.attributes, core, call.now)
     };
     let answer = decide().map(|document| Answer { code: 201, shown: Shown::Object(document) });

@@ -6,7 +6,7 @@ use api::{GroupVersion, ObjectName, Status, StatusResult};
 use http::{HeaderMap, header};
 
 use crate::attributes::{Attributes, ResourceAttributes, User};
-use crate::authz::Decision;
+use crate::authz::{self, Decision};
 use crate::core::Core;
 use crate::request::unescape;
 use crate::respond::text;
@@ -129,21 +129,12 @@ fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     extra
 }
 
-/// Asks the authorizers in order; 403 where none allows it.
+/// Asks the authorizers; 403 where none allows it.
 pub fn authorize(core: &Core, attributes: &Attributes) -> StatusResult<()> {
-    let mut reasons: Vec<String> = Vec::new();
-    for authorizer in &core.parts.authorizers {
-        match authorizer.authorize(attributes, core) {
-            Decision::Allow { .. } => return Ok(()),
-            Decision::Deny { reason } => {
-                reasons.push(reason);
-                break;
-            }
-            Decision::NoOpinion { reason } => reasons.push(reason),
-        }
+    match authz::decide(&core.parts.authorizers, attributes, core) {
+        Decision::Allow { .. } => Ok(()),
+        Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(forbidden(attributes, &reason)),
     }
-    reasons.retain(|reason| !reason.is_empty());
-    Err(forbidden(attributes, &reasons.join(", ")))
 }
 
 /// Upstream's words (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).

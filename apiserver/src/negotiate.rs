@@ -115,6 +115,10 @@ fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
         return None;
     }
     let form = form(get("as"), get("g"), get("v"), offer)?;
+    // Their types are not in the table of protobuf numbers.
+    if encoding == Encoding::Protobuf && form != Form::Native {
+        return None;
+    }
     Some(Accepted { encoding, form, pretty: get("pretty") == "1" })
 }
 

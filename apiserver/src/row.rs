@@ -129,9 +129,11 @@ impl Resource {
         GroupResource::new(&self.group, &self.plural)
     }
 
-    /// Group and kind, as errors name it.
+    /// Group and kind, as errors name it: those of the stored form.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+        let stored = self.storage.as_ref().and_then(|storage| GroupVersion::parse(&storage.api_version));
+        let group = stored.map_or_else(|| self.group.clone(), |version| version.group);
+        GroupKind { group, kind: self.kind.clone() }
     }
 
     /// Group and version of one of its versions.

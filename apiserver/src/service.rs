@@ -186,7 +186,7 @@ async fn resource(
             write::perform::write(core, &call, body).await?
         }
     };
-    if let Some(deprecation) = &call.version().deprecation {
+    if let Some(deprecation) = call.version().deprecation.as_ref().filter(|_| !response.headers().contains_key(header::WARNING)) {
         respond::warn(&mut response, std::slice::from_ref(deprecation));
     }
     Ok(response)

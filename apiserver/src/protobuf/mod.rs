@@ -51,11 +51,12 @@ pub fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
 
 /// As upstream quotes a body in errors.
 fn shortened(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    match text.char_indices().nth(30) {
-        Some((at, _)) => format!("{} ...", text.get(..at).unwrap_or_default()),
-        None => text.into_owned(),
-    }
+    let head = body.get(..30).unwrap_or(body);
+    let shown = match head.first() {
+        Some(b'{') => String::from_utf8_lossy(head).into_owned(),
+        _ => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if head.len() < body.len() { format!("{shown} ...") } else { shown }
 }
 
 type Read<T> = Result<T, &'static str>;

@@ -67,11 +67,16 @@ pub struct Shown {
 fn table_row(row: &Resource, version: &Version, shown: &Shown, document: &Document) -> Value {
     let cells = row.strategy.cells(document, shown.now).unwrap_or_else(|| plain_cells(version, document, shown.now));
     let object = match shown.include {
-        Include::None => return json!({ "cells": cells }),
+        Include::None => Value::Null,
         Include::Metadata => partial(document, shown.version),
         Include::Object => document.value().clone(),
     };
-    json!({ "cells": cells, "object": object })
+    let mut found = json!({ "cells": cells, "object": object });
+    let conditions = row.strategy.row_conditions(document);
+    if let (false, Some(found)) = (conditions.is_empty(), found.as_object_mut()) {
+        found.insert("conditions".into(), conditions.into());
+    }
+    found
 }
 
 /// A kind without cells of its own shows its name and its age.

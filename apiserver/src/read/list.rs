@@ -225,11 +225,7 @@ fn whole(call: &Call, found: &Found, form: Form) -> StatusResult<Bytes> {
             form::table(&call.row, call.version(), &shape, &documents(), metadata(found))
         }
         Form::Partial(_) => {
-            return Err(Status::not_acceptable(&[
-                "application/json",
-                "application/yaml",
-                "application/vnd.kubernetes.protobuf",
-            ]));
+            return Err(super::wrong_form("PartialObjectMetadata", "a list", call, &call.row.list_kind));
         }
         Form::PartialList(version) => {
             let items: Vec<Value> = documents().iter().map(|d| form::partial(d, version)).collect();

@@ -31,6 +31,9 @@ pub async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
         return Err(Status::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
     }
     let accepted = call.negotiate(Offer::Forms)?;
+    if matches!(accepted.form, Form::Table(_)) {
+        table_shape(call, "v1")?;
+    }
     let text = call.query.get("resourceVersion").unwrap_or_default();
     let wanted = options::revision(text).map_err(options::untranslated)?;
     fresh_enough(core, text, wanted).await?;
@@ -53,15 +56,20 @@ pub fn formed(call: &Call, document: &Document, form: Form) -> StatusResult<serd
     match form {
         Form::Native => Ok(document.value().clone()),
         Form::Partial(version) => Ok(form::partial(document, version)),
-        Form::PartialList(_) => {
-            Err(Status::not_acceptable(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]))
-        }
+        Form::PartialList(_) => Err(wrong_form("PartialObjectMetadataList", "not a list", call, &call.row.kind)),
         Form::Table(version) => {
             let metadata = json!({"resourceVersion": document.resource_version()});
             let shown = table_shape(call, version)?;
             Ok(form::table(&call.row, call.version(), &shown, std::slice::from_ref(document), metadata))
         }
     }
+}
+
+/// 406: a list asked for as one object, or the other way round; upstream names its internal type.
+pub fn wrong_form(asked: &str, what: &str, call: &Call, kind: &str) -> Box<Status> {
+    let package = if call.row.group.is_empty() { "core" } else { call.row.group.split('.').next().unwrap_or_default() };
+    let message = format!("you requested {asked}, but the requested object is {what} (*{package}.{kind})");
+    Status::failure(406, "NotAcceptable", message)
 }
 
 /// How tables are shown to this call.

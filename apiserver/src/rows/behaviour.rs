@@ -13,6 +13,8 @@ pub struct Behaviour {
     pub allocates: bool,
     /// A delete first removes the objects it defines: the finalizer that stands for that.
     pub cleans_up: bool,
+    /// Objects carry who made them in `spec` (certificate signing requests).
+    pub records_user: bool,
     /// Objects end by themselves after the configured time (events).
     pub expires: bool,
 }
@@ -24,6 +26,7 @@ const PLAIN: Behaviour = Behaviour {
     allocates: false,
     expires: false,
     cleans_up: false,
+    records_user: false,
 };
 const RETURNS: Behaviour = Behaviour { returns_deleted: true, ..PLAIN };
 
@@ -38,6 +41,7 @@ const TABLE: &[(&str, &str, Behaviour)] = &[
     ("", "serviceaccounts", RETURNS),
     ("", "services", Behaviour { returns_deleted: true, allocates: true, ..PLAIN }),
     ("apiextensions.k8s.io", "customresourcedefinitions", Behaviour { cleans_up: true, ..PLAIN }),
+    ("certificates.k8s.io", "certificatesigningrequests", Behaviour { records_user: true, ..PLAIN }),
     ("events.k8s.io", "events", Behaviour { expires: true, ..PLAIN }),
     ("resource.k8s.io", "deviceclasses", RETURNS),
     ("resource.k8s.io", "devicetaintrules", RETURNS),

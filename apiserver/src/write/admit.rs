@@ -74,6 +74,16 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// Admission of a create that answers instead of storing.
+pub fn answered(core: &Core, call: &Call, object: &mut Document, dry_run: bool) -> StatusResult<()> {
+    let kind = call.subresource().map_or_else(|| call.row.kind_in(call.version()), |sub| sub.kind.clone());
+    let facts = Facts { attributes: &call.attributes, kind, view: core, now: call.now, dry_run };
+    for plugin in &core.parts.admission {
+        plugin.mutate(object, &facts.context(None))?;
+    }
+    core.parts.admission.iter().try_for_each(|plugin| plugin.validate(object, &facts.context(None)))
+}
+
 /// Admission of a connect.
 pub fn connect(core: &Core, call: &Call) -> StatusResult<()> {
     let kind = call.row.kind_in(call.version());

@@ -17,25 +17,83 @@ use super::{Ask, Known};
 /// So many guesses before the whole range is asked for.
 const GUESSES: usize = 8;
 
-/// Gives `new` what its type needs, releases what it no longer does.
-pub fn allocate(
-    machine: &mut Machine<'_>,
-    new: &mut Document,
-    old: Option<&Document>,
-    txn: &mut Txn,
-) -> Stepped<()> {
+/// Gives a service what its type needs; runs before it is prepared and validated, as upstream does.
+pub fn assign(machine: &mut Machine<'_>, new: &mut Document, old: Option<&Document>) -> Stepped<()> {
     let prefix = machine.request.settings.own_prefix.clone();
     let held: BTreeSet<String> = old.map(|old| keys(&prefix, old)).unwrap_or_default();
+    if let Some(old) = old {
+        keep_assigned(new, old);
+    }
+    normalise(new, old);
     addresses(machine, new, &held)?;
-    node_ports(machine, new, &held)?;
-    let wanted = keys(&prefix, new);
+    node_ports(machine, new, &held)
+}
+
+/// Claims what the new state holds and the old one does not, and releases what it no longer holds.
+pub fn claim(machine: &Machine<'_>, new: &Document, old: Option<&Document>, txn: &mut Txn) {
+    let prefix = &machine.request.settings.own_prefix;
+    let held: BTreeSet<String> = old.map(|old| keys(prefix, old)).unwrap_or_default();
+    let wanted = keys(prefix, new);
     for key in wanted.difference(&held) {
         txn.compare.push(free(key));
         let owner = format!("{}/{}", new.namespace(), new.name());
         txn.ops.push(Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: owner.into(), lease: 0 });
     }
     txn.ops.extend(held.difference(&wanted).map(|key| remove(key)));
-    Ok(())
+}
+
+fn is_balanced(service: &Document) -> bool {
+    matches!(service.str_at("/spec/type"), "NodePort" | "LoadBalancer")
+}
+
+/// An update that leaves assigned values out keeps them (upstream's `patchAllocatedValues`).
+fn keep_assigned(new: &mut Document, old: &Document) {
+    let named = |service: &Document| service.str_at("/spec/type") == "ExternalName";
+    if !named(new) && !named(old) {
+        if new.str_at("/spec/clusterIP").is_empty() && new.list_at("/spec/clusterIPs").is_empty() {
+            new.set("/spec/clusterIP", old.str_at("/spec/clusterIP"));
+        }
+        let same = new.str_at("/spec/clusterIP") == old.str_at("/spec/clusterIP");
+        if same && new.list_at("/spec/clusterIPs").is_empty() {
+            new.set("/spec/clusterIPs", old.list_at("/spec/clusterIPs").to_vec());
+        }
+    }
+    if is_balanced(new) && is_balanced(old) {
+        keep_ports(new, old);
+    }
+}
+
+fn keep_ports(new: &mut Document, old: &Document) {
+    let same = |a: &Value, b: &Value| protocol(a) == protocol(b) && a.get("port") == b.get("port");
+    let mut ports = new.list_at("/spec/ports").to_vec();
+    for port in &mut ports {
+        let given = port.get("nodePort").and_then(Value::as_u64).unwrap_or_default();
+        let before = old.list_at("/spec/ports").iter().find(|before| same(before, port));
+        if let (0, Some(number), Some(map)) = (given, before.and_then(|b| b.get("nodePort")), port.as_object_mut()) {
+            map.insert("nodePort".into(), number.clone());
+        }
+    }
+    new.set("/spec/ports", ports);
+}
+
+/// `clusterIP` and `clusterIPs` say the same (upstream's `normalizeClusterIPs`); what does not fit is for validation.
+fn normalise(new: &mut Document, old: Option<&Document>) {
+    let single = new.str_at("/spec/clusterIP").to_owned();
+    let listed = !new.list_at("/spec/clusterIPs").is_empty();
+    let Some(old) = old else {
+        if !single.is_empty() && !listed {
+            new.set("/spec/clusterIPs", json!([single]));
+        }
+        return;
+    };
+    let same_list = new.list_at("/spec/clusterIPs") == old.list_at("/spec/clusterIPs");
+    if single == old.str_at("/spec/clusterIP") || !same_list {
+        return;
+    }
+    match single.as_str() {
+        "" => drop(new.remove("/spec/clusterIPs")),
+        given => new.set("/spec/clusterIPs", json!([given])),
+    }
 }
 
 /// Releases all that a service holds.
@@ -84,15 +142,13 @@ fn cluster_ips(service: &Document) -> Vec<IpAddr> {
 }
 
 fn addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
-    if service.str_at("/spec/type") == "ExternalName" {
-        for gone in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            service.remove(&format!("/spec/{gone}"));
-        }
+    let readable = |v: &Value| v.as_str().is_some_and(|ip| ip == "None" || ip.parse::<IpAddr>().is_ok());
+    let broken = !service.list_at("/spec/clusterIPs").iter().all(readable);
+    if service.str_at("/spec/type") == "ExternalName" || broken {
         return Ok(());
     }
     families(machine, service)?;
     if service.str_at("/spec/clusterIP") == "None" {
-        service.set("/spec/clusterIPs", json!(["None"]));
         return Ok(());
     }
     let mut given = cluster_ips(service);
@@ -135,6 +191,18 @@ fn families(machine: &Machine<'_>, service: &mut Document) -> Stepped<()> {
         wanted.extend(available.first().map(|f| (*f).to_owned()));
     }
     let policy = service.str_at("/spec/ipFamilyPolicy").to_owned();
+    if policy.is_empty() && headless_without_selector(service) {
+        // Its endpoints are the user's own, of any family.
+        let mut both = wanted;
+        both.extend(["IPv4", "IPv6"].iter().filter(|f| !both.iter().any(|b| b == *f)).map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        service.set("/spec/ipFamilyPolicy", "RequireDualStack");
+        service.set("/spec/ipFamilies", both);
+        return Ok(());
+    }
+    if headless_without_selector(service) {
+        service.set("/spec/ipFamilies", wanted);
+        return Ok(());
+    }
     let dual = matches!(policy.as_str(), "PreferDualStack" | "RequireDualStack");
     if policy == "RequireDualStack" && available.len() < 2 {
         let path = Path::new("spec.ipFamilyPolicy");
@@ -154,6 +222,11 @@ fn families(machine: &Machine<'_>, service: &mut Document) -> Stepped<()> {
     service.set_default("/spec/ipFamilyPolicy", if wanted.len() > 1 { "RequireDualStack" } else { "SingleStack" });
     service.set("/spec/ipFamilies", wanted);
     Ok(())
+}
+
+fn headless_without_selector(service: &Document) -> bool {
+    let selector = service.at("/spec/selector").and_then(Value::as_object);
+    service.str_at("/spec/clusterIP") == "None" && selector.is_none_or(serde_json::Map::is_empty)
 }
 
 /// An address that the client asked for must be in range and free.

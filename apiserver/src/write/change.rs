@@ -75,9 +75,10 @@ fn applied(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Docume
         config.set("/metadata/name", machine.object_name().name.as_str());
     }
     body::name(machine, &config)?;
-    body::namespace(machine, &mut config)?;
     let schema = &machine.version().schema;
-    Ok(api::apply::apply(schema, live, &config, &create::writer(machine))?)
+    let mut merged = api::apply::apply(schema, live, &config, &create::writer(machine))?;
+    body::namespace(machine, &mut merged)?;
+    Ok(merged)
 }
 
 /// Duplicate keys of an applied body; unknown fields are found by apply itself.
@@ -112,6 +113,9 @@ pub fn replace(
     row.strategy.default(&mut new);
     machine.mutate("update", &mut new, Some(old))?;
     preconditions(machine, old, &mut new)?;
+    if row.behaviour.allocates && machine.request.subresource().is_empty() {
+        allocate::assign(machine, &mut new, Some(old))?;
+    }
     meta::carry_over(machine, &mut new, old);
     row.strategy.prepare(&mut new, &machine.rules_change(Operation::Update, Some(old)));
     machine.default(&mut new);
@@ -122,7 +126,7 @@ pub fn replace(
     }
     let mut txn = Txn { compare: vec![unchanged(key, old)], ops: Vec::new() };
     if row.behaviour.allocates {
-        allocate::allocate(machine, &mut new, Some(old), &mut txn)?;
+        allocate::claim(machine, &new, Some(old), &mut txn);
     }
     match finished(&row.behaviour, &new, old) {
         true => txn.ops.push(remove(key)),

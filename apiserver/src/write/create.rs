@@ -30,6 +30,12 @@ pub fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Stepped<(Tx
     row.strategy.default(&mut object);
     machine.mutate("create", &mut object, None)?;
     meta::new_object(machine, &mut object)?;
+    if row.behaviour.allocates {
+        allocate::assign(machine, &mut object, None)?;
+    }
+    if row.behaviour.records_user {
+        record_user(machine, &mut object);
+    }
     row.strategy.prepare(&mut object, &machine.rules_change(Operation::Create, None));
     machine.default(&mut object);
     valid(machine, &object)?;
@@ -45,10 +51,27 @@ pub fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Stepped<(Tx
     }
     let mut txn = Txn { compare: vec![free(&key)], ops: Vec::new() };
     if row.behaviour.allocates {
-        allocate::allocate(machine, &mut object, None, &mut txn)?;
+        allocate::claim(machine, &object, None, &mut txn);
     }
     txn.ops.push(put(&key, &object, machine.lease()));
     Ok((txn, machine.answer(201, object)))
+}
+
+/// Who asked stands in the object (`pkg/registry/certificates/certificates/strategy.go`).
+fn record_user(machine: &Machine<'_>, object: &mut Document) {
+    let user = machine.request.user();
+    for field in ["username", "uid", "groups", "extra"] {
+        object.remove(&format!("/spec/{field}"));
+    }
+    object.set("/spec/username", user.name.as_str());
+    if !user.uid.is_empty() {
+        object.set("/spec/uid", user.uid.as_str());
+    }
+    object.set("/spec/groups", user.groups.clone());
+    for (key, values) in &user.extra {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        object.set(&format!("/spec/extra/{key}"), values.clone());
+    }
 }
 
 /// A generated name that is taken is another failure than a given one.

@@ -1,16 +1,397 @@
 //! The shim through its handle.
 
-use crate::support::{Pod, busybox};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxResources;
+use runtime_core::Error;
+use runtime_core::pod::{ExecConfig, Shim};
+use serde_json::json;
+
+use crate::support::{Pod, busybox, eventually, exit_code, program, read_all, readable};
+
+fn exec(container: &str, args: &[&str]) -> ExecConfig {
+    let args = args.iter().map(|a| (*a).to_owned()).collect();
+    ExecConfig { container: container.to_owned(), args, tty: false, stdin: false }
+}
 
 #[test]
 fn a_container_runs_and_its_end_is_known() {
     let Some(_) = busybox() else { return };
     let pod = Pod::start();
-    let (state, log) = pod.run("a", "echo out; echo err >&2; exit 7");
+    let (state, log) = pod.run("a", "echo out; echo err >&2; printf unfinished; exit 7");
     let exit = state.exit.unwrap();
     assert_eq!((exit.code, exit.signal, exit.oom_killed), (7, None, false));
     assert!(exit.finished_at >= exit.started_at);
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["err", "out"]);
+    assert_eq!(lines, ["err", "out", "unfinished"]);
+    pod.shim.remove_container("a").unwrap();
+    assert_eq!(pod.shim.containers().unwrap(), []);
+    // The scratch space is there for the next attempt.
+    assert!(pod.run("a", "echo again").1.ends_with("again\n"));
+}
+
+#[test]
+fn signals_end_containers_with_128_and_more() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    pod.shim.start_container(&pod.container("k", "sleep 1000")).unwrap();
+    assert!(matches!(pod.shim.remove_container("k"), Err(Error::State(_))));
+    pod.shim.signal("k", 9, false).unwrap();
+    let exit = pod.wait("k").exit.unwrap();
+    assert_eq!((exit.code, exit.signal), (137, Some(9)));
+    pod.shim.signal("k", 9, false).unwrap();
+    assert!(matches!(pod.shim.signal("none", 9, false), Err(Error::NotFound(_))));
+    assert!(matches!(pod.shim.signal("k", 4000, false), Err(Error::Invalid(_))));
+    let script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    pod.shim.start_container(&pod.container("t", script)).unwrap();
+    eventually("ready", || pod.log("t") == "ready\n");
+    pod.shim.signal("t", 15, true).unwrap();
+    assert_eq!(pod.wait("t").exit.unwrap().code, 3);
+}
+
+/// What a container sees of itself and of the machine.
+#[test]
+fn containers_are_confined() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let script = "
+        echo pid $$
+        id -u; id -g
+        grep -E 'Cap(Inh|Prm|Bnd)|NoNewPrivs' /proc/self/status
+        ls /proc/self/fd
+        test -e /proc/1/root/bin/busybox && echo own-root
+        cat /proc/kcore | head -c 1 | grep -c .
+        ls /sys/firmware | grep -c .
+        echo 1 > /proc/sys/kernel/printk || echo read-only
+        stat -c %t:%T /dev/null /dev/full /dev/tty
+        readlink /dev/fd; readlink /dev/ptmx
+        echo $HOME
+        ls -d /tmp/x /work 2>/dev/null
+        grep -c . /proc/self/mountinfo
+        cat /proc/self/cgroup | grep -vc ':/$'
+    ";
+    let (state, log) = pod.run("c", script);
+    assert_eq!(state.exit.unwrap().code, 1, "{log}");
+    let log: String = log.lines().filter(|l| !l.contains("can't") && !l.is_empty()).map(|l| format!("{l}\n")).collect();
+    let mounts: u32 = log.lines().rev().nth(1).unwrap().parse().unwrap();
+    assert!(mounts < 16, "{log}");
+    let log = log.replace(&format!("\n{mounts}\n"), "\nFEW\n");
+    let want = "pid 1\n0\n0\nCapInh:\t0000000000000000\nCapPrm:\t00000000000001eb\nCapBnd:\t00000000000001eb\nNoNewPrivs:\t1\n\
+        0\n1\n2\n3\nown-root\n0\n0\nread-only\n1:3\n1:7\n5:0\n/proc/self/fd\npts/ptmx\n/root\nFEW\n0\n";
+    assert_eq!(log, want);
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let cases: [(&str, &dyn Fn(&mut serde_json::Value), &str); 12] = [
+        ("args", &|s| s["process"]["args"] = json!(["nowhere"]), "exec: \"nowhere\": executable file not found in $PATH"),
+        ("path", &|s| s["process"]["args"] = json!(["/nowhere"]), "exec: \"/nowhere\": stat /nowhere: No such file or directory"),
+        ("dir", &|s| s["process"]["args"] = json!(["/etc/passwd"]), "exec \"/etc/passwd\": Permission denied"),
+        ("empty", &|s| s["process"]["args"] = json!([]), "process.args: must name a program"),
+        ("cwd", &|s| s["process"]["cwd"] = json!("x"), "process.cwd: \"x\" is not an absolute path"),
+        ("fd", &|s| s["process"]["cwd"] = json!("/proc/self/fd/7"), "process.cwd"),
+        ("uid", &|s| s["process"]["user"]["uid"] = json!(u32::MAX), "process.user.uid: 4294967295 is not an id"),
+        ("nul", &|s| s["process"]["env"] = json!(["A=\0"]), "process.env"),
+        ("bind", &|s| s["mounts"] = json!([{"destination": "/x", "source": "/nowhere", "options": ["bind"]}]), "open mount source /nowhere"),
+        ("option", &|s| s["mounts"] = json!([{"destination": "/x", "type": "tmpfs", "options": ["colour=red"]}]), "mounts: /x: option colour=red"),
+        ("seccomp", &|s| s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "linux.seccomp: SCMP_ACT_NOTIFY"),
+        ("huge", &|s| s["linux"]["resources"]["rdma"] = json!(null), ""),
+    ];
+    for (id, change, want) in cases {
+        let result = pod.shim.start_container(&pod.container_with(id, "exit 0", change));
+        match result {
+            Err(error) => {
+                let text = match std::error::Error::source(&error) {
+                    Some(_) => error.to_string(),
+                    None => error.to_string(),
+                };
+                assert!(!want.is_empty() && text.starts_with(want), "{id}: {text}");
+            }
+            Ok(_) => assert_eq!(want, "", "{id}"),
+        }
+    }
+    assert_eq!(pod.shim.containers().unwrap().len(), 1);
+}
+
+#[test]
+fn processes_join_containers() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let secure = |s: &mut serde_json::Value| s["process"]["env"] = json!(["PATH=/bin", "COLOUR=red"]);
+    pod.shim.start_container(&pod.container_with("c", "sleep 1000", secure)).unwrap();
+    let script = "echo $COLOUR; ls /proc/self/fd | wc -l; cat /proc/1/cmdline | tr '\\0' ' '; grep -c CapInh:.0000000000000000 /proc/self/status; \
+        cat /proc/self/cgroup | grep -vc ':/$'; echo oops >&2; exit 5";
+    let streams = pod.shim.exec(&exec("c", &["/bin/busybox", "sh", "-c", script])).unwrap();
+    let (out, err) = (read_all(streams.stdout.unwrap()), read_all(streams.stderr.unwrap()));
+    assert_eq!(exit_code(streams.exit.unwrap()), 5);
+    let first: Vec<&str> = out.lines().take(1).collect();
+    assert_eq!((first, err.as_str()), (vec!["red"], "oops\n"), "{out}");
+    // stdin reaches it, and its end too.
+    let streams = pod.shim.exec(&ExecConfig { stdin: true, ..exec("c", &["cat"]) }).unwrap();
+    let mut stdin = fs::File::from(streams.stdin.unwrap());
+    stdin.write_all(b"through\n").unwrap();
+    drop(stdin);
+    assert_eq!(read_all(streams.stdout.unwrap()), "through\n");
+    assert_eq!(exit_code(streams.exit.unwrap()), 0);
+    // A terminal is one of the container's own.
+    let config = ExecConfig { tty: true, stdin: true, ..exec("c", &["sh", "-c", "tty; stty size; exit 4"]) };
+    let streams = pod.shim.exec(&config).unwrap();
+    drop((streams.stdin, streams.terminal));
+    assert!(read_all(streams.stdout.unwrap()).starts_with("/dev/pts/0\r\n"));
+    assert_eq!(exit_code(streams.exit.unwrap()), 4);
+    assert!(matches!(pod.shim.exec(&exec("c", &["nowhere"])), Err(Error::Invalid(_))));
+    assert!(matches!(pod.shim.exec(&exec("x", &["true"])), Err(Error::NotFound(_))));
+    pod.shim.signal("c", 9, false).unwrap();
+    pod.wait("c");
+    assert!(matches!(pod.shim.exec(&exec("c", &["true"])), Err(Error::State(_))));
+}
+
+#[test]
+fn sessions_attach() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let mut config = pod.container("c", "while read line; do echo got $line; done; echo end");
+    (config.stdin, config.stdin_once) = (true, true);
+    pod.shim.start_container(&config).unwrap();
+    let watcher = pod.shim.attach("c", false).unwrap();
+    assert!(watcher.stdin.is_none() && watcher.stderr.is_some());
+    let session = pod.shim.attach("c", true).unwrap();
+    let mut stdin = fs::File::from(session.stdin.unwrap());
+    stdin.write_all(b"one\ntwo\n").unwrap();
+    drop(stdin);
+    assert_eq!(read_all(session.stdout.unwrap()), "got one\ngot two\nend\n");
+    assert_eq!(read_all(watcher.stdout.unwrap()), "got one\ngot two\nend\n");
+    assert_eq!(pod.wait("c").exit.unwrap().code, 0);
+    assert_eq!(pod.log("c"), "got one\ngot two\nend\n");
+    assert!(matches!(pod.shim.attach("c", true), Err(Error::State(_))));
+}
+
+#[test]
+fn containers_have_terminals() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let terminal = |s: &mut serde_json::Value| s["process"]["terminal"] = json!(true);
+    let mut config = pod.container_with("c", "read x; tty; stat -c %t /dev/console; stty size; echo $x; exit 9", terminal);
+    config.stdin = true;
+    pod.shim.start_container(&config).unwrap();
+    let session = pod.shim.attach("c", true).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(session.terminal.as_ref().unwrap(), size).unwrap();
+    fs::File::from(session.stdin.unwrap()).write_all(b"typed\n").unwrap();
+    drop(session.terminal);
+    let seen = read_all(session.stdout.unwrap()).replace('\r', "");
+    assert_eq!(seen, "typed\n/dev/pts/0\n88\n33 99\ntyped\n");
+    assert_eq!(pod.wait("c").exit.unwrap().code, 9);
+}
+
+#[test]
+fn limits_hold() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let limits = |s: &mut serde_json::Value| {
+        s["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}, "pids": {"limit": 8},
+            "cpu": {"shares": 512, "quota": 50_000, "period": 100_000}});
+    };
+    let config = pod.container_with("oom", "x=$(yes | head -c 100000000); echo survived", limits);
+    let (state, log) = pod.run_config(&config);
+    let exit = state.exit.unwrap();
+    assert!(exit.oom_killed && exit.code == 137, "{exit:?} {log}");
+    let (state, log) = pod.run_config(&pod.container_with("p", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo all", limits));
+    assert!(state.exit.unwrap().code != 0 && log.contains("can't fork"), "{log}");
+    pod.shim.start_container(&pod.container_with("c", "sleep 1000", limits)).unwrap();
+    let stats = pod.shim.stats(Some("c")).unwrap();
+    assert!(stats.pids >= 1 && stats.memory_usage_bytes > 0 && stats.cpu_usage_ns > 0, "{stats:?}");
+    let more: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 64 << 20, "swap": 64 << 20}})).unwrap();
+    pod.shim.update(Some("c"), &more).unwrap();
+    let unknown: LinuxResources = serde_json::from_value(json!({"unified": {"nosuch.max": "1"}})).unwrap();
+    let error = pod.shim.update(None, &unknown).unwrap_err();
+    assert_eq!(error.to_string(), "linux.resources.unified: this host has no nosuch cgroup controller");
+}
+
+#[test]
+fn the_default_filter_holds() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let profile = runtime_core::seccomp::default_profile(&oci_spec::runtime::Capabilities::new()).unwrap();
+    let filter = |s: &mut serde_json::Value| s["linux"]["seccomp"] = serde_json::to_value(&profile).unwrap();
+    let script = "grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp 2>/dev/null || echo refused";
+    let (state, log) = pod.run_config(&pod.container_with("c", script, filter));
+    assert_eq!(state.exit.unwrap().code, 0);
+    assert_eq!(log, "Seccomp:\t2\nrefused\n");
+    let keep = |s: &mut serde_json::Value| {
+        filter(s);
+        s["process"]["noNewPrivileges"] = json!(false);
+    };
+    assert_eq!(pod.run_config(&pod.container_with("n", script, keep)).1, log);
+}
+
+#[test]
+fn volumes_are_mounted_as_asked() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let volume = pod.dir.path().join("volume");
+    fs::create_dir_all(volume.join("sub")).unwrap();
+    fs::write(volume.join("file"), "content\n").unwrap();
+    let mounts = |s: &mut serde_json::Value| {
+        let list = s["mounts"].as_array_mut().unwrap();
+        list.push(json!({"destination": "/data", "source": volume, "options": ["rbind", "rw"]}));
+        list.push(json!({"destination": "/ro/deep", "source": volume, "options": ["bind", "rro", "noexec"]}));
+        list.push(json!({"destination": "/etc/passwd", "source": volume.join("file"), "options": ["bind", "ro"]}));
+        list.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "mode=700"]}));
+        list.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
+    };
+    let script = "cat /etc/passwd; echo new > /data/new; echo x > /ro/deep/x || echo ro; dd if=/dev/zero of=/t/f bs=1k count=100 2>/dev/null || echo full; \
+        ls -d /sys/fs/cgroup/memory /sys/fs/cgroup/memory.max 2>/dev/null | head -1 | grep -c memory; mkdir /sys/fs/cgroup/x || echo ro";
+    let (state, log) = pod.run_config(&pod.container_with("c", script, mounts));
+    let log: Vec<&str> = log.lines().filter(|l| !l.contains("can't")).collect();
+    assert_eq!(log, ["content", "ro", "full", "1", "ro"]);
+    assert_eq!(state.exit.unwrap().code, 0);
+    assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new\n");
+}
+
+/// An image must not lead mounts, masks or files out of its root.
+#[test]
+fn links_of_an_image_stay_inside() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let outside = pod.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, pod.layer.join("data")).unwrap();
+    std::os::unix::fs::symlink("/../../..", pod.layer.join("up")).unwrap();
+    let mounts = |s: &mut serde_json::Value| {
+        let list = s["mounts"].as_array_mut().unwrap();
+        list.push(json!({"destination": "/up/made", "type": "tmpfs", "source": "tmpfs"}));
+        list.push(json!({"destination": "/etc/new", "source": "/dev/null", "options": ["bind"]}));
+    };
+    let (_, log) = pod.run_config(&pod.container_with("c", "ls -d /made /etc/new", mounts));
+    assert_eq!(log, "/etc/new\n/made\n");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    for (dir, id) in [("proc", "p"), ("sys", "s")] {
+        fs::remove_dir(pod.layer.join(dir)).unwrap();
+        std::os::unix::fs::symlink("/tmp", pod.layer.join(dir)).unwrap();
+        let error = pod.shim.start_container(&pod.container(id, "true")).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("/{dir} is not a plain directory")), "{error}");
+        fs::remove_file(pod.layer.join(dir)).unwrap();
+        fs::create_dir(pod.layer.join(dir)).unwrap();
+    }
+}
+
+#[test]
+fn pods_share_what_they_are_told_to() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start_with(|config| config.shared_pid = true);
+    pod.shim.start_container(&pod.container("a", "sleep 1000")).unwrap();
+    let (_, log) = pod.run("b", "cat /proc/1/comm; ps | grep -c 'sleep 100[0]'; ls /proc/1/root 2>&1 | grep -c denied; readlink /proc/self/ns/ipc");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(&lines[..3], ["trimtab-pause", "1", "1"]);
+    let ipc = fs::read_link("/proc/self/ns/ipc").unwrap();
+    assert_ne!(Some(lines[3]), ipc.to_str());
+    // An orphan is reaped by the pod's first process, and dies with its container.
+    let (state, _) = pod.run("o", "sleep 1001 & exit 0");
+    assert_eq!(state.exit.unwrap().code, 0);
+    let (_, log) = pod.run("d", "ps | grep -c 'sleep 100[1]'");
+    assert_eq!(log, "0\n");
+    pod.shim.signal("a", 9, false).unwrap();
+    pod.wait("a");
+}
+
+#[test]
+fn pods_have_names_of_their_own_with_a_network() {
+    let Some(_) = busybox() else { return };
+    let name = format!("tt-test-{}", std::process::id());
+    assert!(Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
+    let pod = Pod::start_with(|config| {
+        config.network = Some(Path::new("/run/netns").join(&name));
+        config.sysctls = vec![("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())];
+    });
+    let (_, log) = pod.run("c", "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ls /sys/class/net");
+    drop(pod);
+    assert!(Command::new("ip").args(["netns", "del", &name]).status().unwrap().success());
+    assert_eq!(log, "pod\n0\nlo\n");
+}
+
+#[test]
+fn a_new_agent_adopts() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    pod.shim.start_container(&pod.container("c", "echo hello; sleep 1000")).unwrap();
+    let before = pod.shim.containers().unwrap();
+    let adopted = Shim::adopt(&pod.config.run_dir).unwrap();
+    assert_eq!(adopted.containers().unwrap(), before);
+    assert_eq!(adopted.config().unwrap(), pod.config);
+    assert_eq!(Shim::exits(&pod.config.run_dir).unwrap(), before);
+    assert!(matches!(Shim::start(&program(), &pod.config), Err(Error::State(_))));
+    assert!(matches!(Shim::adopt(Path::new("/nowhere")), Err(Error::NotFound(_))));
+    // Bad messages cost the sender his answer, nothing else.
+    for junk in [&b"junk"[..], b"{}", b"{\"version\":1,\"call\":{\"start\":{\"container\":\"../../x\"}}}", &[0xff; 70_000]] {
+        crate::support::send_raw(&pod.config.run_dir, junk);
+    }
+    adopted.signal("c", 9, false).unwrap();
+    assert_eq!(pod.wait("c").exit.unwrap().code, 137);
+    assert_eq!(Shim::exits(&pod.config.run_dir).unwrap(), adopted.containers().unwrap());
+}
+
+#[test]
+fn destroy_leaves_nothing_also_where_the_shim_is_dead() {
+    let Some(_) = busybox() else { return };
+    for kill in [false, true] {
+        let pod = Pod::start_with(|config| config.shared_pid = kill);
+        pod.shim.start_container(&pod.container("c", "sleep 1002 & sleep 1003")).unwrap();
+        let pid = pod.shim.containers().unwrap()[0].pid;
+        let changes = pod.shim.changes().unwrap();
+        if kill {
+            let shim: serde_json::Value =
+                serde_json::from_slice(&fs::read(pod.config.run_dir.join("shim.json")).unwrap()).unwrap();
+            let pid = i32::try_from(shim["pid"].as_i64().unwrap()).unwrap();
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            readable(&changes, Duration::from_secs(5));
+            assert!(matches!(Shim::adopt(&pod.config.run_dir), Err(Error::NotFound(_))));
+            assert_eq!(Shim::exits(&pod.config.run_dir).unwrap()[0].exit, None);
+        }
+        Shim::destroy(&pod.config.run_dir).unwrap();
+        eventually("the container's process goes", || !Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!pod.config.run_dir.exists());
+        let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &pod.config.id]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(pod.dir.path().to_str().unwrap()));
+        Shim::destroy(&pod.config.run_dir).unwrap();
+    }
+}
+
+#[test]
+fn our_executable_cannot_be_written_from_inside() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let before = fs::metadata(program()).unwrap();
+    let all = |s: &mut serde_json::Value| {
+        // All a privileged container has.
+        let caps: Vec<String> = oci_caps();
+        s["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+        s["linux"]["maskedPaths"] = json!([]);
+        s["linux"]["readonlyPaths"] = json!([]);
+    };
+    let script = "while :; do for p in /proc/[0-9]*; do [ $p != /proc/1 ] && (echo x > $p/exe) 2>/dev/null && echo $p >> /won; done; done";
+    pod.shim.start_container(&pod.container_with("c", script, all)).unwrap();
+    for _ in 0..50 {
+        let streams = pod.shim.exec(&exec("c", &["true"])).unwrap();
+        assert_eq!(exit_code(streams.exit.unwrap()), 0);
+    }
+    let after = fs::metadata(program()).unwrap();
+    assert_eq!((before.len(), before.mtime(), before.mtime_nsec()), (after.len(), after.mtime(), after.mtime_nsec()));
+}
+
+fn oci_caps() -> Vec<String> {
+    ["SYS_ADMIN", "SYS_PTRACE", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID", "MKNOD"]
+        .map(|name| format!("CAP_{name}"))
+        .to_vec()
 }

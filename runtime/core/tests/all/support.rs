@@ -200,3 +200,11 @@ pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// Sends a packet to a shim and forgets about it.
+pub(crate) fn send_raw(run_dir: &Path, bytes: &[u8]) {
+    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, connect, send, socket};
+    let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new(run_dir.join("shim.sock")).unwrap()).unwrap();
+    send(&socket, bytes, SendFlags::NOSIGNAL).unwrap();
+}

@@ -140,9 +140,9 @@ impl Node {
     async fn start(client: client::Client, config: Config) -> Result<Self> {
         add_built_in_image(&config).await?;
         let shutdown = CancellationToken::new();
-        let run = node_agent::run(client, config, shutdown.clone());
+        let stop = shutdown.clone().cancelled_owned();
         let task = tokio::spawn(async move {
-            if let Err(error) = run.await {
+            if let Err(error) = node_agent::run(client, config, stop).await {
                 tracing::error!(error = %anyhow::Error::new(error), "the node agent ended");
             }
         });
@@ -265,7 +265,7 @@ pub(crate) async fn down(arguments: Down) -> Result<()> {
     let lock = instance.lock()?;
     let progress = Progress::new();
     progress.step("stopping pods");
-    node_agent::purge(&instance.id, &instance.run_dir(), &instance.data).await?;
+    node_agent::purge(&instance.id, &instance.data, &instance.run_dir()).await?;
     progress.done("pods, mounts, cgroups, links and rules are gone");
     if arguments.purge {
         progress.step("removing data");

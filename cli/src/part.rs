@@ -161,11 +161,11 @@ async fn dns(arguments: Dns, shutdown: CancellationToken) -> Result<()> {
     };
     let config = node_agent::DnsConfig {
         listen: arguments.listen,
-        health: arguments.health,
+        health: Some(arguments.health),
         domain: arguments.domain,
-        upstreams: if arguments.upstream.is_empty() { name_servers() } else { arguments.upstream },
+        upstreams: arguments.upstream,
     };
-    Ok(node_agent::run_dns(client, config, shutdown).await?)
+    Ok(node_agent::run_dns(client, config, shutdown.cancelled_owned()).await?)
 }
 
 /// The API server as a pod finds it.
@@ -177,11 +177,4 @@ fn in_cluster() -> Result<client::Client> {
     let ca = client::Material::File(folder.join("ca.crt"));
     let token = client::Credentials::Token(client::Material::File(folder.join("token")));
     Ok(client::Target::new(&format!("https://{host}:{port}"), ca, token)?.client()?)
-}
-
-/// The name servers of /etc/resolv.conf, without those on this very host (a pod's DNS would ask itself).
-fn name_servers() -> Vec<IpAddr> {
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    servers.filter_map(|ip| ip.trim().parse::<IpAddr>().ok()).filter(|ip| !ip.is_loopback()).collect()
 }

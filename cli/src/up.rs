@@ -171,7 +171,7 @@ async fn available(client: &client::Client, name: &str) -> Result<()> {
     let ready = |deployment: &Deployment| {
         let status = deployment.status.as_ref();
         let current = status.and_then(|s| s.observed_generation) == deployment.metadata.generation;
-        let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+        let wanted = deployment.spec.replicas.unwrap_or(1);
         current && status.and_then(|s| s.available_replicas).unwrap_or(0) >= wanted
     };
     until(&Api::default_namespaced(client.clone()), name, ready).await

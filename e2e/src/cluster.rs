@@ -20,6 +20,7 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     /// The first runs `trimtab up`, the others agents.
     pub nodes: Vec<Node>,
+    etcd: Option<Child>,
 }
 
 /// One machine of the cluster.
@@ -41,15 +42,20 @@ struct Process {
 }
 
 impl Cluster {
-    /// Starts `count` nodes. `arguments` go to the first one's `trimtab up`.
-    pub fn start(name: &str, subnet: u8, count: usize, arguments: &[&str]) -> Result<Self> {
+    /// Starts `count` nodes, on the embedded store or on a real etcd (`store` is then its program).
+    pub fn start(name: &str, subnet: u8, count: usize, store: Option<&str>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tt-e2e-").tempdir()?;
-        let mut cluster = Self { name: format!("tte-{name}-{}", std::process::id()), dir, nodes: Vec::new() };
+        let name = format!("tte-{name}-{}", std::process::id());
+        let mut cluster = Self { name, dir, nodes: Vec::new(), etcd: None };
         cluster.fabric()?;
         for at in 1..=count {
             cluster.add_node(subnet, at)?;
         }
-        cluster.start_first(arguments)?;
+        if let Some(program) = store {
+            cluster.start_etcd(program)?;
+        }
+        cluster.import_busybox()?;
+        cluster.start_first()?;
         for at in 1..count {
             cluster.start_agent(at)?;
         }
@@ -57,11 +63,12 @@ impl Cluster {
     }
 
     /// Starts the first node's whole cluster (again).
-    pub fn start_first(&mut self, arguments: &[&str]) -> Result<()> {
+    pub fn start_first(&mut self) -> Result<()> {
+        let store = if self.etcd.is_some() { "etcd=http://127.0.0.1:2379" } else { "embedded" };
         let node = self.nodes.first_mut().context("no node")?;
         let mut command = node.trimtab("up");
         command.args(["--no-quickstart", "--node-monitor-grace-period", "10", "--node-ip", &node.address]);
-        command.args(["--node-name", &node.name]).args(arguments);
+        command.args(["--node-name", &node.name, "--store", store]);
         node.process = Some(Process::start(command, &node.data.with_extension("log"))?);
         Ok(())
     }
@@ -123,6 +130,32 @@ impl Cluster {
         self.nodes.iter().map(tail).collect()
     }
 
+    /// Starts etcd beside the first node; the API server waits for it as for any etcd.
+    fn start_etcd(&mut self, program: &str) -> Result<()> {
+        let node = self.nodes.first().context("no node")?;
+        let log = File::create(self.dir.path().join("etcd.log"))?;
+        let mut command = node.within();
+        command.arg(program).arg("--data-dir").arg(self.dir.path().join("etcd"));
+        self.etcd = Some(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?);
+        Ok(())
+    }
+
+    /// Puts an image with a shell into every node's directory of images to be imported at start.
+    fn import_busybox(&self) -> Result<()> {
+        let root = self.dir.path().join("busybox");
+        let script = "mkdir -p $R/bin $R/tmp && cp /bin/busybox $R/bin/ && for a in $(/bin/busybox --list); do \
+             [ $a = busybox ] || ln -sf busybox $R/bin/$a; done && tar -C $R -cf $L .";
+        let layer = self.dir.path().join("layer.tar");
+        shell(script, &[("R", &root), ("L", &layer)])?;
+        let archive = self.dir.path().join("busybox.tar");
+        shell(DOCKER_ARCHIVE, &[("L", &layer), ("OUT", &archive), ("W", &self.dir.path().join("archive"))])?;
+        for node in &self.nodes {
+            std::fs::create_dir_all(node.data.join("preload"))?;
+            std::fs::copy(&archive, node.data.join("preload/busybox.tar"))?;
+        }
+        Ok(())
+    }
+
     fn fabric(&self) -> Result<()> {
         run(&["ip", "netns", "add", &self.name])?;
         run(&["ip", "-n", &self.name, "link", "add", "fabric", "type", "bridge"])?;
@@ -172,6 +205,10 @@ impl Drop for Cluster {
             let _ = node.signal("KILL");
             let _ = node.trimtab("down").arg("--purge").output();
             let _ = run(&["ip", "netns", "del", &node.namespace]);
+        }
+        if let Some(mut etcd) = self.etcd.take() {
+            let _ = etcd.kill();
+            let _ = etcd.wait();
         }
         let _ = run(&["ip", "netns", "del", &self.name]);
     }
@@ -242,6 +279,20 @@ fn beside(test: PathBuf) -> Option<PathBuf> {
 /// The folder of stories.
 pub fn stories() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
+}
+
+/// What `docker save` would write of one layer.
+const DOCKER_ARCHIVE: &str = r#"mkdir -p $W && cp $L $W/layer.tar && cd $W && D=$(sha256sum layer.tar | cut -d' ' -f1) &&
+printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $D > config.json &&
+printf '[{"Config":"config.json","RepoTags":["trimtab.local/busybox:latest"],"Layers":["layer.tar"]}]' > manifest.json &&
+tar -cf $OUT config.json manifest.json layer.tar"#;
+
+fn shell(script: &str, variables: &[(&str, &Path)]) -> Result<()> {
+    let output = Command::new("bash").args(["-ec", script]).envs(variables.iter().copied()).output()?;
+    if !output.status.success() {
+        bail!("{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 fn run(words: &[&str]) -> Result<()> {

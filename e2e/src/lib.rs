@@ -2,4 +2,6 @@
 
 pub mod cluster;
 pub mod leak;
+pub mod load;
 pub mod story;
+pub mod writes;

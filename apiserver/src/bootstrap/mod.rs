@@ -70,7 +70,8 @@ async fn one(client: &Client, wanted: Document) -> Result<(), Error> {
     let path = path(&wanted);
     let made = send(client, http::Method::POST, &path, &wanted).await;
     match made {
-        Err(KubeError::Api(status)) if status.code == 409 => {}
+        // A service that is there already is refused for its address (422) before its name (409) is looked at.
+        Err(KubeError::Api(status)) if matches!(status.code, 409 | 422) => {}
         made => return Ok(made.map(drop)?),
     }
     let own = format!("{path}/{}", wanted.name());

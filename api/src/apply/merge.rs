@@ -76,7 +76,9 @@ fn list(schema: &Schema, of: Place<'_>, kind: &List, live: Side<'_>, config: Sid
             if element == wanted {
                 push(live.found.get(element).copied().flatten(), Some(item));
                 done.push(wanted);
-                (left.next(), right.next(), next_shared.next());
+                left.next();
+                right.next();
+                next_shared.next();
                 continue;
             }
             let is_later =

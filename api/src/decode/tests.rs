@@ -235,3 +235,31 @@ fn custom_resources_are_checked_by_their_schema() {
         assert_eq!(check(spec.clone()), [error], "{spec}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_body_panics(text in "[\\[\\]{}:,\"'a-c0-9 \\n&*<|>!~.e-]{0,60}") {
+        for format in [Format::Json, Format::Yaml] {
+            let _ = decode_any(text.as_bytes(), format);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
+        for format in [Format::Json, Format::Yaml] {
+            let _ = decode_any(&bytes, format);
+        }
+    }
+
+    /// Valid JSON reads the same as YAML, since JSON is YAML.
+    #[test]
+    fn json_is_yaml(keys in proptest::collection::btree_map("[a-z]{1,4}", -99i64..99, 0..5), words in "[a-zA-Z ]{0,9}") {
+        let body = json!({"data": {"words": words}, "metadata": {"labels": keys}}).to_string();
+        let plain = |format| super::plain(body.as_bytes(), format);
+        proptest::prop_assert_eq!(plain(Format::Json), plain(Format::Yaml));
+    }
+}
+
+fn decode_any(bytes: &[u8], format: Format) -> bool {
+    Schema::of_kind("", "v1", "Pod").expect("a kind").decode(bytes, format, FieldValidation::Warn).is_ok()
+}

@@ -3,7 +3,21 @@
 //! Mutating plugins run first, each followed by defaulting and pruning; validating ones see the final object. Both are
 //! pure. Webhooks are a plugin of the write machine itself, since they must ask outside.
 
-use api::{Document, GroupVersionKind, StatusResult, Timestamp};
+mod certificates;
+mod default_classes;
+mod default_toleration_seconds;
+mod escalation;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+mod storage_protection;
+mod taint_nodes;
+#[cfg(test)]
+mod tests;
+
+use api::{Document, GroupResource, GroupVersionKind, ObjectName, Status, StatusResult, Timestamp};
 
 use crate::attributes::Attributes;
 use crate::view::View;
@@ -40,5 +54,82 @@ pub trait Plugin: Send + Sync {
     }
 }
 
-/// Every plugin, in order. To add one: a file and a line.
-pub const PLUGINS: &[&dyn Plugin] = &[];
+/// Every plugin, in upstream's order (`pkg/kubeapiserver/options/plugins.go`). To add one: a file and a line. Quota runs
+/// last of all, in the write machine, since it charges in the same transaction.
+pub const PLUGINS: &[&dyn Plugin] = &[
+    &namespace_lifecycle::NamespaceLifecycle,
+    &limit_ranger::LimitRanger,
+    &service_account::ServiceAccount,
+    &node_restriction::NodeRestriction,
+    &taint_nodes::TaintNodesByCondition,
+    &priority::Priority,
+    &default_toleration_seconds::DefaultTolerationSeconds,
+    &default_classes::DefaultStorageClass,
+    &storage_protection::StorageObjectInUseProtection,
+    &certificates::CertificateApproval,
+    &certificates::CertificateSigning,
+    &certificates::CertificateSubjectRestriction,
+    &default_classes::DefaultIngressClass,
+    &escalation::RoleEscalation,
+];
+
+impl Context<'_> {
+    /// `create`, `update`, `delete` or `connect`.
+    fn verb(&self) -> &str {
+        &self.attributes.verb
+    }
+
+    fn resource(&self) -> GroupResource {
+        self.attributes.resource.as_ref().map_or_else(|| GroupResource::new("", ""), |target| target.group_resource())
+    }
+
+    fn subresource(&self) -> &str {
+        self.attributes.resource.as_ref().map_or("", |target| target.subresource.as_str())
+    }
+
+    fn namespace(&self) -> &str {
+        self.attributes.resource.as_ref().map_or("", |target| target.object.namespace.as_str())
+    }
+
+    fn name(&self) -> &str {
+        self.attributes.resource.as_ref().map_or("", |target| target.object.name.as_str())
+    }
+
+    /// Whether it is this resource itself (no subresource).
+    fn is(&self, group: &str, resource: &str) -> bool {
+        self.targets(group, resource, "")
+    }
+
+    fn targets(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        self.attributes.resource.as_ref().is_some_and(|target| {
+            target.group_version.group == group && target.resource == resource && target.subresource == subresource
+        })
+    }
+
+    /// 403, about the object as far as its name is known.
+    fn forbidden(&self, object: &Document, why: impl AsRef<str>) -> Box<Status> {
+        let names = [self.name(), object.name(), object.str_at("/metadata/generateName")];
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or("Unknown");
+        Status::forbidden(&self.resource(), name, why.as_ref())
+    }
+
+    fn look_up(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<std::sync::Arc<Document>> {
+        let object = ObjectName { namespace: namespace.into(), name: name.into() };
+        self.view.get(&GroupResource::new(group, resource), &object)
+    }
+}
+
+/// The containers of a pod, by the list they stand in.
+const CONTAINERS: [&str; 2] = ["/spec/initContainers", "/spec/containers"];
+
+/// Whether a pod is the kubelet's image of a static one.
+fn is_mirror(pod: &Document) -> bool {
+    pod.annotation("kubernetes.io/config.mirror").is_some()
+}
+
+/// Adds to the list at a pointer, making it where there is none.
+fn push(object: &mut Document, pointer: &str, item: serde_json::Value) {
+    let mut list = object.list_at(pointer).to_vec();
+    list.push(item);
+    object.set(pointer, list);
+}

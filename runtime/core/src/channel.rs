@@ -61,7 +61,11 @@ impl Channel {
     /// The next message; `None` at end of file.
     pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
         let mut bytes = [0; MESSAGE_BYTES];
-        let (n, fds) = receive_with_fds(self.0.as_fd(), &mut bytes)?;
+        let (n, fds) = match receive_with_fds(self.0.as_fd(), &mut bytes) {
+            // The peer ended without reading everything; that is told once, and before what it said.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => receive_with_fds(self.0.as_fd(), &mut bytes)?,
+            other => other?,
+        };
         if n == 0 {
             return Ok(None);
         }

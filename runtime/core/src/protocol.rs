@@ -138,9 +138,14 @@ pub(crate) fn call(run_dir: &Path, call: Call) -> Result<(serde_json::Value, Vec
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(Error::Invalid("the request is too large".to_owned()));
     }
-    send_with_fds(socket.as_fd(), &bytes, &[]).map_err(|e| Error::System(what(), e))?;
+    // A shim that dies meanwhile is one that is not there.
+    let lost = |e: io::Error| match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::NotFound(run_dir.display().to_string()),
+        _ => Error::System(what(), e),
+    };
+    send_with_fds(socket.as_fd(), &bytes, &[]).map_err(lost)?;
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    let (n, fds) = receive_with_fds(socket.as_fd(), &mut buffer).map_err(|e| Error::System(what(), e))?;
+    let (n, fds) = receive_with_fds(socket.as_fd(), &mut buffer).map_err(lost)?;
     if n == 0 {
         return Err(Error::NotFound(run_dir.display().to_string()));
     }

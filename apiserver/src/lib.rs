@@ -21,6 +21,7 @@ pub mod identity;
 mod metrics;
 mod negotiate;
 pub mod parts;
+mod perform;
 mod plain;
 mod protobuf;
 pub mod proxy;

@@ -11,7 +11,7 @@ use crate::parts;
 use crate::write::{Answer, Done, Request, Shown, admit};
 
 /// Who answers a create of this resource or subresource, if anyone does.
-pub fn answerer(core: &Core, call: &Call) -> Option<Arc<dyn parts::Answer>> {
+pub(crate) fn answerer(core: &Core, call: &Call) -> Option<Arc<dyn parts::Answer>> {
     if call.attributes.verb != "create" {
         return None;
     }
@@ -24,7 +24,7 @@ pub fn answerer(core: &Core, call: &Call) -> Option<Arc<dyn parts::Answer>> {
 }
 
 /// Decodes, defaults, and lets it answer.
-pub fn answer(core: &Core, request: &Request, answerer: &dyn parts::Answer) -> Done {
+pub(crate) fn answer(core: &Core, request: &Request, answerer: &dyn parts::Answer) -> Done {
     let call = &request.call;
     let kind = call.subresource().map_or_else(|| call.row.kind_in(call.version()), |sub| sub.kind.clone());
     let mut warnings = Vec::new();
@@ -36,7 +36,7 @@ pub fn answer(core: &Core, request: &Request, answerer: &dyn parts::Answer) -> D
         document.set("/apiVersion", kind.group_version().to_string());
         document.set("/kind", kind.kind.as_str());
         schema.default(&mut document);
-        admit::answered(core, call, &mut document, request.options.dry_run)?;
+        admit::answered(&core.parts.admission, core, call, &mut document, request.options.dry_run)?;
         answerer.answer(document, &call.attributes, core, call.now)
     };
     let answer = decide().map(|document| Answer { code: 201, shown: Shown::Object(document) });

@@ -13,7 +13,7 @@ use crate::row::{Resource, Subresource, Version};
 
 /// The request.
 #[derive(Clone)]
-pub struct Call {
+pub(crate) struct Call {
     /// Who wants what.
     pub attributes: Attributes,
     /// The resource of `attributes`.
@@ -31,7 +31,7 @@ pub struct Call {
 
 impl Call {
     /// For a row in a version it serves; `None` where it does not.
-    pub fn new(
+    pub(crate) fn new(
         attributes: Attributes,
         row: Arc<Resource>,
         query: Query,
@@ -44,37 +44,37 @@ impl Call {
     }
 
     /// The version asked for.
-    pub fn version(&self) -> &Version {
+    pub(crate) fn version(&self) -> &Version {
         &self.row.versions[self.version]
     }
 
     /// The resource asked for.
-    pub fn target(&self) -> &ResourceAttributes {
+    pub(crate) fn target(&self) -> &ResourceAttributes {
         &self.target
     }
 
     /// Group and plural.
-    pub fn resource(&self) -> GroupResource {
+    pub(crate) fn resource(&self) -> GroupResource {
         self.row.group_resource()
     }
 
     /// The subresource asked for.
-    pub fn subresource(&self) -> Option<&Subresource> {
+    pub(crate) fn subresource(&self) -> Option<&Subresource> {
         self.row.subresource(&self.target.subresource)
     }
 
     /// The `Accept` header.
-    pub fn accept(&self) -> Option<&str> {
+    pub(crate) fn accept(&self) -> Option<&str> {
         self.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok())
     }
 
     /// Which form of an answer the client gets; custom resources and their definitions have no protobuf.
-    pub fn negotiate(&self, offer: Offer) -> StatusResult<Accepted> {
+    pub(crate) fn negotiate(&self, offer: Offer) -> StatusResult<Accepted> {
         negotiate::choose(self.accept(), offer, !self.row.custom && self.row.group != "apiextensions.k8s.io")
     }
 
     /// The `User-Agent` header.
-    pub fn user_agent(&self) -> &str {
+    pub(crate) fn user_agent(&self) -> &str {
         respond::text(&self.headers, header::USER_AGENT)
     }
 }

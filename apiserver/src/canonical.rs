@@ -1,5 +1,6 @@
 //! Go's `omitempty`: what a round trip through upstream's types leaves out. A zero scalar is dropped unless its field is a
-//! pointer, an empty list or map unless its field must be there. Custom resources keep everything.
+//! pointer, an empty list or map unless its field must be there (then an empty list becomes null). Custom resources keep
+//! everything.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -19,12 +20,12 @@ static POINTERS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::
 });
 
 /// Whether a scalar field is a pointer in Go.
-pub fn is_pointer(of: &Type, field: &str) -> bool {
+pub(crate) fn is_pointer(of: &Type, field: &str) -> bool {
     POINTERS.get(of.name.as_str()).is_some_and(|names| names.contains(&field))
 }
 
 /// Whether a value is its type's zero.
-pub fn is_zero(value: &Value) -> bool {
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(b) => !b,
@@ -36,7 +37,7 @@ pub fn is_zero(value: &Value) -> bool {
 }
 
 /// Drops from a built-in object what Go would not write.
-pub fn omit_empty(schema: &Schema, document: &mut Document) {
+pub(crate) fn omit_empty(schema: &Schema, document: &mut Document) {
     if !schema.is_custom() {
         of_type(schema, schema.root(), document.value_mut());
     }
@@ -47,6 +48,10 @@ fn of_type(schema: &Schema, of: &Type, value: &mut Value) {
     map.retain(|name, value| {
         let Some(field) = of.field(name) else { return true };
         of_shape(schema, &field.item.shape, value);
+        if field.required && matches!(value, Value::Array(items) if items.is_empty()) {
+            // Upstream stores protobuf, which knows no empty list.
+            *value = Value::Null;
+        }
         !omitted(of, field, value)
     });
 }
@@ -91,7 +96,7 @@ mod tests {
         .expect("an object");
         omit_empty(&schema, &mut object);
         let spec = json!({"replicas": 0, "template": {"spec": {
-            "containers": [], "enableServiceLinks": false, "volumes": [{"name": "v", "emptyDir": {}}]
+            "containers": null, "enableServiceLinks": false, "volumes": [{"name": "v", "emptyDir": {}}]
         }}});
         assert_eq!(object.value(), &json!({"metadata": {}, "spec": spec}));
     }

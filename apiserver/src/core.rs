@@ -13,17 +13,17 @@ use crate::discovery::Documents;
 use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
+use crate::perform::lease::Leases;
 use crate::rows::Registry;
 use crate::server::Config;
 use crate::view::View;
-use crate::write::lease::Leases;
 
 /// A handle on it.
 #[derive(Clone)]
-pub struct Core(Arc<Inner>);
+pub(crate) struct Core(Arc<Inner>);
 
 /// All of it.
-pub struct Inner {
+pub(crate) struct Inner {
     /// The configuration.
     pub config: Config,
     /// The caches.
@@ -46,29 +46,27 @@ pub struct Inner {
     pub leases: Leases,
     /// Counters.
     pub metrics: Metrics,
-    /// When the server started.
-    pub started: Timestamp,
     pub(crate) seeds: Mutex<Entropy>,
 }
 
 impl Core {
     /// From its parts.
-    pub fn new(inner: Inner) -> Self {
+    pub(crate) fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }
 
     /// The time now. The only place where a request's time comes from.
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 
     /// Randomness of its own for one request.
-    pub fn entropy(&self) -> Entropy {
+    pub(crate) fn entropy(&self) -> Entropy {
         Entropy::new(self.seeds.lock().next_u64())
     }
 
     /// The cache of a resource.
-    pub fn kind(&self, resource: &GroupResource) -> Option<Arc<Kind>> {
+    pub(crate) fn kind(&self, resource: &GroupResource) -> Option<Arc<Kind>> {
         let rows = self.registry.current();
         let storage = rows.get(resource)?.storage.as_ref()?;
         self.cache.kind(&storage.prefix)

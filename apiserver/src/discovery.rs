@@ -17,11 +17,11 @@ use crate::rows::Rows;
 
 /// Documents by name, for one generation of rows. At most one a group and version, and a few more.
 #[derive(Default)]
-pub struct Documents(Mutex<(u64, HashMap<String, Document>)>);
+pub(crate) struct Documents(Mutex<(u64, HashMap<String, Document>)>);
 
 /// A document and what its content hashes to.
 #[derive(Clone)]
-pub struct Document {
+pub(crate) struct Document {
     /// Compact JSON.
     pub bytes: Bytes,
     /// SHA-512 in upper-case hex, as upstream's ETags are.
@@ -30,7 +30,7 @@ pub struct Document {
 
 impl Documents {
     /// The document of a name, made by `make` where the rows are new.
-    pub fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Value) -> Document {
+    pub(crate) fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Value) -> Document {
         {
             let mut known = self.0.lock();
             if known.0 != rows.generation {
@@ -56,7 +56,7 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 /// `/api`.
-pub fn core_versions(advertise: &str) -> Value {
+pub(crate) fn core_versions(advertise: &str) -> Value {
     json!({
         "kind": "APIVersions",
         "versions": ["v1"],
@@ -65,7 +65,7 @@ pub fn core_versions(advertise: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn group_list(rows: &Rows) -> Value {
+pub(crate) fn group_list(rows: &Rows) -> Value {
     let groups = rows.groups();
     let named = groups.iter().filter(|(group, _)| !group.is_empty());
     let groups: Vec<Value> = named.map(|(group, versions)| group_entry(group, versions)).collect();
@@ -73,7 +73,7 @@ pub fn group_list(rows: &Rows) -> Value {
 }
 
 /// `/apis/{group}`.
-pub fn group(rows: &Rows, name: &str) -> Option<Value> {
+pub(crate) fn group(rows: &Rows, name: &str) -> Option<Value> {
     let groups = rows.groups();
     let (group, versions) = groups.iter().find(|(group, _)| group == name && !group.is_empty())?;
     let mut entry = group_entry(group, versions);
@@ -91,7 +91,7 @@ fn group_entry(group: &str, versions: &[String]) -> Value {
 }
 
 /// `/api/v1`, `/apis/{group}/{version}`.
-pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
+pub(crate) fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
     if !rows.has_version(group, version) {
         return None;
     }
@@ -158,7 +158,7 @@ fn subresource_entry(row: &Resource, version: &Version, sub: &Subresource) -> Va
 }
 
 /// `APIGroupDiscoveryList` of the core group, or of all others.
-pub fn aggregated(rows: &Rows, core: bool) -> Value {
+pub(crate) fn aggregated(rows: &Rows, core: bool) -> Value {
     let groups = rows.groups();
     let wanted = groups.iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = wanted.map(|(group, versions)| aggregated_group(rows, group, versions)).collect();
@@ -223,7 +223,7 @@ fn aggregated_resource(row: &Resource, version: &Version) -> Value {
 }
 
 /// What the OpenAPI documents need to know of the rows of a group and version, or of all.
-pub fn served(rows: &Rows, only: Option<(&str, &str)>) -> Vec<Served> {
+pub(crate) fn served(rows: &Rows, only: Option<(&str, &str)>) -> Vec<Served> {
     let mut all = Vec::new();
     for row in rows.iter() {
         for version in row.versions.iter().filter(|v| v.served) {
@@ -256,12 +256,12 @@ fn of_row(row: &Resource, version: &Version) -> Served {
 }
 
 /// The OpenAPI v3 document of a group and version.
-pub fn open_api_v3(rows: &Rows, group: &str, version: &str) -> Value {
+pub(crate) fn open_api_v3(rows: &Rows, group: &str, version: &str) -> Value {
     openapi::v3(&served(rows, Some((group, version))))
 }
 
 /// The OpenAPI v2 document of everything.
-pub fn open_api_v2(rows: &Rows) -> Value {
+pub(crate) fn open_api_v2(rows: &Rows) -> Value {
     openapi::v2(&served(rows, None))
 }
 

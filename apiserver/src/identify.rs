@@ -13,7 +13,7 @@ use crate::respond::text;
 use crate::serve::Peer;
 
 /// The user of a request: of its certificate, else of its token, else the anonymous one.
-pub fn authenticate(core: &Core, peer: &Peer, headers: &HeaderMap) -> StatusResult<User> {
+pub(crate) fn authenticate(core: &Core, peer: &Peer, headers: &HeaderMap) -> StatusResult<User> {
     if let Some(user) = &peer.user {
         return Ok(authenticated(user.clone()));
     }
@@ -42,9 +42,10 @@ fn authenticated(mut user: User) -> User {
 }
 
 /// The user that the headers ask to act as, if the user may; `None` without such headers.
-pub fn impersonate(core: &Core, user: &User, headers: &HeaderMap) -> StatusResult<Option<User>> {
+pub(crate) fn impersonate(core: &Core, user: &User, headers: &HeaderMap) -> StatusResult<Option<User>> {
     let name = text_of(headers, "impersonate-user");
-    let groups: Vec<String> = headers.get_all("impersonate-group").iter().filter_map(|v| Some(v.to_str().ok()?.into())).collect();
+    let groups: Vec<String> =
+        headers.get_all("impersonate-group").iter().filter_map(|v| Some(v.to_str().ok()?.into())).collect();
     let uid = text_of(headers, "impersonate-uid");
     let extra = extra(headers);
     if name.is_empty() {
@@ -130,7 +131,7 @@ fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Asks the authorizers; 403 where none allows it.
-pub fn authorize(core: &Core, attributes: &Attributes) -> StatusResult<()> {
+pub(crate) fn authorize(core: &Core, attributes: &Attributes) -> StatusResult<()> {
     match authz::decide(&core.parts.authorizers, attributes, core) {
         Decision::Allow { .. } => Ok(()),
         Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(forbidden(attributes, &reason)),

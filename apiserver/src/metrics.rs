@@ -7,18 +7,18 @@ use parking_lot::Mutex;
 
 /// Counters of requests by verb and code.
 #[derive(Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
 
 impl Metrics {
     /// Counts one answered request.
-    pub fn request(&self, verb: &str, code: u16) {
+    pub(crate) fn request(&self, verb: &str, code: u16) {
         *self.requests.lock().entry((verb.to_uppercase(), code)).or_default() += 1;
     }
 
     /// The text form; `objects` are counts by resource.
-    pub fn text(&self, objects: &[(String, usize)]) -> String {
+    pub(crate) fn text(&self, objects: &[(String, usize)]) -> String {
         let mut out = String::new();
         out.push_str("# HELP apiserver_request_total Counter of apiserver requests by verb and HTTP response code.\n");
         out.push_str("# TYPE apiserver_request_total counter\n");

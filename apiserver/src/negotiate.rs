@@ -5,7 +5,7 @@ use api::{Status, StatusResult};
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     Json,
     Yaml,
     Protobuf,
@@ -13,7 +13,7 @@ pub enum Encoding {
 
 /// What is shown of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// The object itself.
     Native,
     /// `as=Table`, in `v1` or `v1beta1`.
@@ -27,7 +27,7 @@ pub enum Form {
 /// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     pub encoding: Encoding,
     pub form: Form,
     pub pretty: bool,
@@ -35,7 +35,7 @@ pub struct Accepted {
 
 /// What an endpoint can give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub(crate) enum Offer {
     /// Plain objects: writes, discovery.
     Objects,
     /// Tables and metadata too: get, list.
@@ -55,12 +55,12 @@ struct Clause<'a> {
 }
 
 /// Chooses among JSON and YAML. 406 where nothing fits.
-pub fn accept(header: Option<&str>, offer: Offer) -> StatusResult<Accepted> {
+pub(crate) fn accept(header: Option<&str>, offer: Offer) -> StatusResult<Accepted> {
     choose(header, offer, false)
 }
 
 /// Chooses, also protobuf where the resource has it.
-pub fn choose(header: Option<&str>, offer: Offer, protobuf: bool) -> StatusResult<Accepted> {
+pub(crate) fn choose(header: Option<&str>, offer: Offer, protobuf: bool) -> StatusResult<Accepted> {
     let plain = Accepted { encoding: Encoding::Json, form: Form::Native, pretty: false };
     let header = header.unwrap_or_default();
     if header.is_empty() {
@@ -152,7 +152,10 @@ mod tests {
             ("text/html,application/json", Some((Encoding::Json, Form::Native))),
             ("text/html", None),
             ("application/vnd.kubernetes.protobuf,application/json", Some((Encoding::Json, Form::Native))),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Encoding::Json, Form::Table("v1")))),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Some((Encoding::Json, Form::Table("v1"))),
+            ),
             ("application/json;as=Table;g=meta.k8s.io;v=v1;q=0.9,*/*;q=0.1", Some((Encoding::Json, Form::Table("v1")))),
             ("application/json;as=Table", None),
         ];

@@ -19,7 +19,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Answers.
-pub async fn answer(core: &Core, head: &Parts, query: &Query) -> StatusResult<Response<Body>> {
+pub(crate) async fn answer(core: &Core, head: &Parts, query: &Query) -> StatusResult<Response<Body>> {
     let path = head.uri.path();
     let parts: Vec<&str> = path.trim_start_matches('/').trim_end_matches('/').split('/').collect();
     if path.starts_with("//") {
@@ -75,7 +75,7 @@ impl Asked<'_> {
     }
 
     fn style(&self) -> StatusResult<Style> {
-        let accepted = negotiate::accept(self.accept(), Offer::Objects)?;
+        let accepted = negotiate::choose(self.accept(), Offer::Objects, true)?;
         Ok(Style::of(accepted.encoding, accepted.pretty, self.headers, self.query))
     }
 
@@ -189,7 +189,9 @@ impl Asked<'_> {
     fn open_api(&self, group: &str, version: &str) -> StatusResult<Response<Body>> {
         let rows = self.rows();
         if !rows.has_version(group, version) {
-            return Ok(missing());
+            let mut response = respond::whole(404, TEXT, "");
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            return Ok(response);
         }
         let document = self.open_api_document(&rows, group, version);
         let style = Style::of(negotiate::Encoding::Json, false, self.headers, self.query);
@@ -270,7 +272,7 @@ fn metrics(core: &Core) -> Response<Body> {
     let rows = core.registry.current();
     let count = |row: &std::sync::Arc<crate::row::Resource>| {
         let kind = core.cache.kind(&row.storage.as_ref()?.prefix)?;
-        Some((row.group_resource().to_string(), kind.len()))
+        Some((row.group_resource().to_string(), kind.count()))
     };
     let counts: Vec<(String, usize)> = rows.iter().filter_map(count).collect();
     respond::whole(200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", core.metrics.text(&counts))

@@ -7,11 +7,11 @@ use crate::attributes::{Attributes, ResourceAttributes, User};
 
 /// The query of a request, decoded, in order; a key may stand more than once.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a query string. Pairs with a semicolon or a broken escape are dropped, as Go drops them.
-    pub fn parse(query: &str) -> Self {
+    pub(crate) fn parse(query: &str) -> Self {
         let pair = |part: &str| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             Some((unescape(key, true)?, unescape(value, true)?))
@@ -21,28 +21,28 @@ impl Query {
     }
 
     /// The first value of a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     /// All values of a key.
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     /// A bool as Kubernetes' query decoding has it: there and neither "false" nor "0" is true.
-    pub fn flag(&self, key: &str) -> bool {
+    pub(crate) fn flag(&self, key: &str) -> bool {
         self.optional_flag(key).unwrap_or_default()
     }
 
     /// The same, `None` where the key is not there.
-    pub fn optional_flag(&self, key: &str) -> Option<bool> {
+    pub(crate) fn optional_flag(&self, key: &str) -> Option<bool> {
         self.get(key).map(|v| !matches!(v.to_lowercase().as_str(), "false" | "0"))
     }
 }
 
 /// Undoes percent escapes; `None` for a broken one or bytes that are no UTF-8.
-pub fn unescape(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn unescape(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -61,7 +61,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// What is asked for, before anyone knows whether it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Info {
+pub(crate) struct Info {
     /// The verb as authorization names it.
     pub verb: String,
     /// The decoded path.
@@ -77,7 +77,7 @@ pub struct Info {
 /// The resource of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Target {
+pub(crate) struct Target {
     pub group: String,
     pub version: String,
     pub namespace: String,
@@ -96,7 +96,7 @@ pub struct Target {
 
 impl Info {
     /// The attributes for a user.
-    pub fn attributes(&self, user: User) -> Attributes {
+    pub(crate) fn attributes(&self, user: User) -> Attributes {
         let resource = self.resource.as_ref().map(|t| ResourceAttributes {
             group_version: GroupVersion { group: t.group.clone(), version: t.version.clone() },
             resource: t.resource.clone(),
@@ -109,10 +109,15 @@ impl Info {
 }
 
 /// Reads a method, a path (still escaped) and a query.
-pub fn info(method: &Method, path: &str, query: &Query) -> Info {
+pub(crate) fn info(method: &Method, path: &str, query: &Query) -> Info {
     let decoded = unescape(path, false).unwrap_or_else(|| path.to_owned());
     let parts: Vec<&str> = decoded.trim_matches('/').split('/').collect();
-    let plain = Info { verb: method.as_str().to_lowercase(), path: decoded.clone(), head: *method == Method::HEAD, ..Info::default() };
+    let plain = Info {
+        verb: method.as_str().to_lowercase(),
+        path: decoded.clone(),
+        head: *method == Method::HEAD,
+        ..Info::default()
+    };
     let (group, version, rest) = match parts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
@@ -207,9 +212,9 @@ mod tests {
     fn check(method: Method, uri: &str, expect: Expect) {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let info = info(&method, path, &Query::parse(query));
-        let target = info.resource.map(|t| {
-            format!("{}/{} {}:{}:{}:{}", t.group, t.version, t.namespace, t.resource, t.name, t.subresource)
-        });
+        let target = info
+            .resource
+            .map(|t| format!("{}/{} {}:{}:{}:{}", t.group, t.version, t.namespace, t.resource, t.name, t.subresource));
         expect.assert_eq(&format!("{} {}", info.verb, target.unwrap_or(info.path)));
     }
 
@@ -221,7 +226,11 @@ mod tests {
         check(Method::GET, "/api/v1/pods?watch=1", expect!["watch /v1 :pods::"]);
         check(Method::GET, "/api/v1/namespaces/a", expect!["get /v1 a:namespaces:a:"]);
         check(Method::PUT, "/api/v1/namespaces/a/finalize", expect!["update /v1 a:namespaces:a:finalize"]);
-        check(Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", expect!["deletecollection apps/v1 a:deployments::"]);
+        check(
+            Method::DELETE,
+            "/apis/apps/v1/namespaces/a/deployments",
+            expect!["deletecollection apps/v1 a:deployments::"],
+        );
         check(Method::GET, "/api/v1/watch/namespaces/a/pods/b", expect!["watch /v1 a:pods:b:"]);
         check(Method::GET, "/api/v1/namespaces/a/pods/b/log", expect!["get /v1 a:pods:b:log"]);
         check(Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx", expect!["list /v1 :pods:x:"]);

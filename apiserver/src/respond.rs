@@ -21,18 +21,15 @@ const GZIP_ABOVE: usize = 128 * 1024;
 /// How an answer is written.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Style {
+pub(crate) struct Style {
     pub encoding: Encoding,
     pub pretty: bool,
     pub gzip: bool,
 }
 
 impl Style {
-    /// Compact JSON.
-    pub const JSON: Self = Self { encoding: Encoding::Json, pretty: false, gzip: false };
-
     /// What the client's headers and query say besides Accept: browsers and curl get pretty JSON.
-    pub fn of(encoding: Encoding, pretty: bool, headers: &HeaderMap, query: &crate::request::Query) -> Self {
+    pub(crate) fn of(encoding: Encoding, pretty: bool, headers: &HeaderMap, query: &crate::request::Query) -> Self {
         let agent = text(headers, header::USER_AGENT);
         let by_agent = ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));
         let pretty = pretty || query.optional_flag("pretty").unwrap_or(by_agent);
@@ -42,17 +39,17 @@ impl Style {
 }
 
 /// A header as text, empty where there is none.
-pub fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+pub(crate) fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
 }
 
 /// An object's answer.
-pub fn object(code: u16, document: &Document, style: Style) -> Response<Body> {
+pub(crate) fn object(code: u16, document: &Document, style: Style) -> Response<Body> {
     bytes(code, encode(document), style)
 }
 
 /// An answer of any JSON value.
-pub fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
+pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
     match Document::new(value.clone()) {
         Some(document) => object(code, &document, style),
         None => bytes(code, value.to_string().into(), style),
@@ -60,7 +57,7 @@ pub fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
 }
 
 /// An answer whose compact JSON is at hand.
-pub fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
+pub(crate) fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
     let (media, body) = match (style.encoding, style.pretty) {
         (Encoding::Json, false) => ("application/json", [json.as_ref(), b"\n"].concat()),
         (Encoding::Json, true) => ("application/json", pretty(&json)),
@@ -81,7 +78,7 @@ pub fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
 }
 
 /// A whole answer of some media type.
-pub fn whole(code: u16, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn whole(code: u16, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
     let headers = response.headers_mut();
@@ -91,7 +88,7 @@ pub fn whole(code: u16, media: &'static str, body: impl Into<Bytes>) -> Response
 }
 
 /// A failure's answer.
-pub fn status(status: &Status, style: Style) -> Response<Body> {
+pub(crate) fn status(status: &Status, style: Style) -> Response<Body> {
     let mut response = bytes(status.code, status.to_bytes().into(), style);
     let seconds = status.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = seconds {
@@ -101,7 +98,7 @@ pub fn status(status: &Status, style: Style) -> Response<Body> {
 }
 
 /// Adds `Warning` headers, each text once.
-pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for (index, warning) in warnings.iter().enumerate() {
         let first = warnings.iter().position(|w| w == warning) == Some(index);
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");

@@ -12,7 +12,7 @@ use api::{Document, GroupKind, GroupResource, GroupVersion, GroupVersionKind, Ob
 use crate::rows::Behaviour;
 
 /// One resource.
-pub struct Resource {
+pub(crate) struct Resource {
     /// The group, empty for the core group.
     pub group: String,
     /// The plural, as paths and RBAC name it.
@@ -47,7 +47,7 @@ pub struct Resource {
 
 /// A subresource.
 #[derive(Clone, Debug)]
-pub struct Subresource {
+pub(crate) struct Subresource {
     /// `status`, `scale`, ...
     pub name: String,
     /// The kind it takes and gives, with its group and version.
@@ -61,7 +61,7 @@ pub struct Subresource {
 /// JSON paths (with a leading dot) of a custom resource's scale.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub struct ScalePaths {
+pub(crate) struct ScalePaths {
     pub spec_replicas: String,
     pub status_replicas: String,
     pub selector: Option<String>,
@@ -69,7 +69,7 @@ pub struct ScalePaths {
 }
 
 /// One version.
-pub struct Version {
+pub(crate) struct Version {
     /// Its name.
     pub name: String,
     /// Whether requests may use it.
@@ -87,16 +87,16 @@ pub struct Version {
 }
 
 /// A conversion between a version and the one that is stored.
-pub trait Convert: Send + Sync {
+pub(crate) trait Convert: Send + Sync {
     /// From the version to the stored one.
     fn to_storage(&self, document: &mut Document);
     /// From the stored one.
-    fn from_storage(&self, document: &mut Document);
+    fn unstore(&self, document: &mut Document);
 }
 
 /// Where objects of a row are kept. Two rows may share one storage (events in two groups).
 #[derive(Clone, Debug)]
-pub struct Storage {
+pub(crate) struct Storage {
     /// The prefix of all keys, with a slash at the end.
     pub prefix: String,
     /// The `apiVersion` of stored values.
@@ -105,7 +105,7 @@ pub struct Storage {
 
 /// A kind's own rules, built-in or made at run time.
 #[derive(Clone)]
-pub enum Strategy {
+pub(crate) enum Strategy {
     /// Of the table in `api`.
     BuiltIn(&'static dyn Rules),
     /// Of a CustomResourceDefinition.
@@ -125,49 +125,49 @@ impl Deref for Strategy {
 
 impl Resource {
     /// Group and plural, as errors name it.
-    pub fn group_resource(&self) -> GroupResource {
+    pub(crate) fn group_resource(&self) -> GroupResource {
         GroupResource::new(&self.group, &self.plural)
     }
 
     /// Group and kind, as errors name it: those of the stored form.
-    pub fn group_kind(&self) -> GroupKind {
+    pub(crate) fn group_kind(&self) -> GroupKind {
         let stored = self.storage.as_ref().and_then(|storage| GroupVersion::parse(&storage.api_version));
         let group = stored.map_or_else(|| self.group.clone(), |version| version.group);
         GroupKind { group, kind: self.kind.clone() }
     }
 
     /// Group and version of one of its versions.
-    pub fn group_version(&self, version: &Version) -> GroupVersion {
+    pub(crate) fn group_version(&self, version: &Version) -> GroupVersion {
         GroupVersion { group: self.group.clone(), version: version.name.clone() }
     }
 
     /// Group, version and kind of one of its versions.
-    pub fn kind_in(&self, version: &Version) -> GroupVersionKind {
+    pub(crate) fn kind_in(&self, version: &Version) -> GroupVersionKind {
         self.group_version(version).kind(&self.kind)
     }
 
     /// Whether objects stand in a namespace.
-    pub fn namespaced(&self) -> bool {
+    pub(crate) fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
 
     /// A served version.
-    pub fn version(&self, name: &str) -> Option<&Version> {
+    pub(crate) fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.served && v.name == name)
     }
 
     /// A subresource.
-    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+    pub(crate) fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
 
     /// Whether the resource itself has a verb.
-    pub fn has_verb(&self, verb: &str) -> bool {
+    pub(crate) fn has_verb(&self, verb: &str) -> bool {
         self.verbs.iter().any(|v| v == verb)
     }
 
     /// The store's key of one object.
-    pub fn key(&self, object: &ObjectName) -> Option<String> {
+    pub(crate) fn key(&self, object: &ObjectName) -> Option<String> {
         let prefix = &self.storage.as_ref()?.prefix;
         Some(match (self.scope, object.namespace.as_str()) {
             (Scope::Namespaced, namespace) if !namespace.is_empty() => format!("{prefix}{namespace}/{}", object.name),
@@ -176,7 +176,7 @@ impl Resource {
     }
 
     /// The prefix of the keys of one namespace, or of all.
-    pub fn key_prefix(&self, namespace: &str) -> Option<String> {
+    pub(crate) fn key_prefix(&self, namespace: &str) -> Option<String> {
         let prefix = &self.storage.as_ref()?.prefix;
         Some(match (self.scope, namespace) {
             (Scope::Cluster, _) | (_, "") => prefix.clone(),
@@ -185,7 +185,7 @@ impl Resource {
     }
 
     /// Turns an object of `version` into the stored form.
-    pub fn to_storage(&self, version: &Version, document: &mut Document) {
+    pub(crate) fn to_storage(&self, version: &Version, document: &mut Document) {
         if let Some(convert) = version.convert {
             convert.to_storage(document);
         }
@@ -195,15 +195,15 @@ impl Resource {
     }
 
     /// Turns a stored object into `version`.
-    pub fn from_storage(&self, version: &Version, document: &mut Document) {
+    pub(crate) fn unstore(&self, version: &Version, document: &mut Document) {
         if let Some(convert) = version.convert {
-            convert.from_storage(document);
+            convert.unstore(document);
         }
         document.set("/apiVersion", self.group_version(version).to_string());
     }
 
     /// Whether `version` shows the stored bytes as they are.
-    pub fn shows_stored(&self, version: &Version) -> bool {
+    pub(crate) fn shows_stored(&self, version: &Version) -> bool {
         let same = |s: &Storage| s.api_version == self.group_version(version).to_string();
         version.convert.is_none() && self.storage.as_ref().is_some_and(same)
     }
@@ -211,7 +211,7 @@ impl Resource {
 
 impl Subresource {
     /// Whether it has a verb.
-    pub fn has_verb(&self, verb: &str) -> bool {
+    pub(crate) fn has_verb(&self, verb: &str) -> bool {
         self.verbs.iter().any(|v| v == verb)
     }
 }

@@ -28,7 +28,7 @@ const MAX_STREAMS: u32 = 1000;
 
 /// The other end of a connection.
 #[derive(Clone, Debug, Default)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Whose certificate it showed, or on whose behalf it was made in this process.
     pub user: Option<User>,
     /// Its address; none in process.
@@ -36,7 +36,7 @@ pub struct Peer {
 }
 
 /// Accepts connections until the server stops.
-pub async fn accept(
+pub(crate) async fn accept(
     core: Core,
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
@@ -79,7 +79,7 @@ async fn secured(core: Core, stream: TcpStream, address: SocketAddr, config: Arc
 }
 
 /// Serves one connection to its end.
-pub async fn connection(core: Core, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+pub(crate) async fn connection(core: Core, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
     let peer = Arc::new(peer);
     let mut stop = core.stop.subscribe();
     let service = {

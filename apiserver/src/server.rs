@@ -15,15 +15,15 @@ use tokio_util::task::TaskTracker;
 use crate::attributes::User;
 use crate::cache::Cache;
 use crate::core::{Core, Inner};
+use crate::crd;
 use crate::discovery::Documents;
 use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
+use crate::perform::lease::Leases;
 use crate::row::{Resource, Strategy};
 use crate::rows::{self, Registry, Rows};
 use crate::serve::{self, Peer};
-use crate::write::lease::Leases;
-use crate::crd;
 
 /// How a server behaves. The defaults are upstream's.
 #[derive(Clone, Debug)]
@@ -97,7 +97,6 @@ impl Server {
             documents: Documents::default(),
             leases: Leases::default(),
             metrics: Metrics::default(),
-            started: api::Timestamp::now(),
             seeds: Mutex::new(Entropy::new(seed)),
         });
         crd::start(&core).await?;

@@ -21,10 +21,11 @@ use crate::parts::{Audited, Body};
 use crate::request::{Info, Query, info};
 use crate::respond::{self, Style};
 use crate::serve::Peer;
-use crate::{plain, read, write};
+use crate::write::admit;
+use crate::{perform, plain, read};
 
 /// The largest body, in bytes (upstream's `--max-request-body-bytes` default).
-pub const MAX_BODY: usize = 3 * 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -36,7 +37,7 @@ struct Trail {
 }
 
 /// Answers one request, whatever happens.
-pub async fn handle(core: Core, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(core: Core, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let received = core.now();
     let id = audit_id(&core, request.headers());
     let style = error_style(request.headers(), request.uri().query().unwrap_or_default());
@@ -146,7 +147,8 @@ async fn stages(
 fn room<'a>(core: &'a Core, info: &Info, method: &Method) -> StatusResult<Option<SemaphorePermit<'a>>> {
     let target = info.resource.as_ref();
     let long = info.verb == "watch"
-        || target.is_some_and(|t| matches!(t.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy"));
+        || target
+            .is_some_and(|t| matches!(t.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy"));
     if long || target.is_none() {
         return Ok(None);
     }
@@ -163,7 +165,7 @@ fn broken_escape(path: &str) -> bool {
 }
 
 /// 405 for a path that exists without that method.
-pub fn not_allowed() -> Box<Status> {
+pub(crate) fn not_allowed() -> Box<Status> {
     Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 }
 
@@ -178,15 +180,18 @@ async fn resource(
     let call = route(core, &info, attributes, &query, request.headers(), now)?;
     let mut response = match info.verb.as_str() {
         _ if connects(core, &call).is_some() => return connect(core, &call, request).await,
-        "get" => write::scale::get_or_read(core, &call).await?,
+        "get" if call.target.subresource == "scale" => read::scale::get(core, &call).await?,
+        "get" => read::get(core, &call).await?,
         "list" => read::list::list(core, &call).await?,
         "watch" => read::watch::watch(core, call.clone()).await?,
         _ => {
             let body = body(request).await?;
-            write::perform::write(core, &call, body).await?
+            perform::write(core, &call, body).await?
         }
     };
-    if let Some(deprecation) = call.version().deprecation.as_ref().filter(|_| !response.headers().contains_key(header::WARNING)) {
+    if let Some(deprecation) =
+        call.version().deprecation.as_ref().filter(|_| !response.headers().contains_key(header::WARNING))
+    {
         respond::warn(&mut response, std::slice::from_ref(deprecation));
     }
     Ok(response)
@@ -246,17 +251,15 @@ fn connects(core: &Core, call: &Call) -> Option<Connector> {
 
 async fn connect(core: &Core, call: &Call, request: Request<Incoming>) -> StatusResult<Response<Body>> {
     let connector = connects(core, call).ok_or_else(Status::page_not_found)?;
-    write::admit::connect(core, call)?;
+    admit::connect(&core.parts.admission, core, call)?;
     connector.connect(request, &call.attributes, core).await
 }
 
 /// The whole body, up to the limit.
 async fn body(request: Request<Incoming>) -> StatusResult<Bytes> {
     let collected = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")),
-            None => Status::bad_request(format!("the body could not be read: {error}")),
-        }
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")),
+        None => Status::bad_request(format!("the body could not be read: {error}")),
     })
 }

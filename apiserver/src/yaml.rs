@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// The YAML of a value, with a newline at the end.
-pub fn to_yaml(value: &Value) -> String {
+pub(crate) fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => mapping(&mut out, map, 0, false),
@@ -116,13 +116,16 @@ fn block(out: &mut String, text: &str, depth: usize) {
 
 /// Whether a text without quotes is read back as that text.
 fn is_plain(text: &str) -> bool {
-    const WORDS: [&str; 13] =
-        ["y", "yes", "n", "no", "true", "false", "on", "off", "null", "~", ".nan", ".inf", "="];
+    const WORDS: [&str; 13] = ["y", "yes", "n", "no", "true", "false", "on", "off", "null", "~", ".nan", ".inf", "="];
     let first_bad = text.starts_with([
-        '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ', '.', '+', '<',
-    ]) && !(text.starts_with('-') && text.len() > 1 && text.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic))
+        '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ', '.', '+',
+        '<',
+    ]) && !(text.starts_with('-')
+        && text.len() > 1
+        && text.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic))
         && !(text.starts_with('.') && text.as_bytes().get(1).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_'));
-    let inner_bad = text.contains(": ") || text.contains(" #") || text.chars().any(|c| c.is_control() || c == '\u{feff}');
+    let inner_bad =
+        text.contains(": ") || text.contains(" #") || text.chars().any(|c| c.is_control() || c == '\u{feff}');
     let last_bad = text.ends_with([' ', ':']);
     let lower = text.to_ascii_lowercase();
     !(text.is_empty() || first_bad || inner_bad || last_bad || WORDS.contains(&lower.as_str()) || number_like(text))
@@ -135,7 +138,8 @@ fn number_like(text: &str) -> bool {
         return false;
     }
     let date = digits == 4 && text.as_bytes().get(4) == Some(&b'-');
-    let numeric = text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b'_' | b'x' | b'o' | b':' | b'+' | b'-'));
+    let numeric =
+        text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b'_' | b'x' | b'o' | b':' | b'+' | b'-'));
     date || (numeric && (text.parse::<f64>().is_ok() || text.starts_with('0') || text.contains(['_', ':'])))
 }
 

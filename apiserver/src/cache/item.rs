@@ -14,7 +14,7 @@ use crate::row::Strategy;
 
 /// One object at one revision.
 #[derive(Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// The store's key.
     pub key: Bytes,
     /// The revision that wrote it, its resourceVersion.
@@ -51,7 +51,7 @@ struct Metadata {
 
 impl Item {
     /// Reads a stored entry; `None` where it is no Kubernetes object.
-    pub fn of(entry: &Entry, strategy: &Strategy) -> Option<Self> {
+    pub(crate) fn of(entry: &Entry, strategy: &Strategy) -> Option<Self> {
         let (bytes, metadata_at) = splice(&entry.value, entry.mod_revision)?;
         let head: Head = serde_json::from_slice(&bytes).ok()?;
         let fields = match strategy.selectable(&Document::default()).is_empty() {
@@ -72,17 +72,17 @@ impl Item {
     }
 
     /// The object as a tree.
-    pub fn document(&self) -> Document {
+    pub(crate) fn document(&self) -> Document {
         Document::parse(&self.bytes).unwrap_or_default()
     }
 
     /// What follows `{` in a list of a built-in kind: all but kind and apiVersion, and the closing brace.
-    pub fn body(&self) -> Bytes {
+    pub(crate) fn body(&self) -> Bytes {
         self.bytes.slice(self.body_at..)
     }
 
     /// The same object with another resourceVersion: a deleted object carries that of its deletion.
-    pub fn at(&self, revision: Revision) -> Bytes {
+    pub(crate) fn at(&self, revision: Revision) -> Bytes {
         let start = self.metadata_at + VERSION.len();
         let digits = self.bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
         let head = &self.bytes[..start];
@@ -90,13 +90,13 @@ impl Item {
     }
 
     /// One label.
-    pub fn label(&self, key: &str) -> Option<&str> {
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
         let at = self.labels.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
         self.labels.get(at).map(|(_, v)| v.as_ref())
     }
 
     /// One selectable field; `None` where the kind has none of that name.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         match name {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
@@ -142,7 +142,7 @@ fn after_quote(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// The bytes of an object: kind, apiVersion and metadata first, the rest sorted. The way objects are stored and shown.
-pub fn encode(document: &Document) -> Bytes {
+pub(crate) fn encode(document: &Document) -> Bytes {
     let mut out = Vec::with_capacity(512);
     out.push(b'{');
     let Some(map) = document.value().as_object() else { return Bytes::from_static(b"{}") };
@@ -189,7 +189,10 @@ mod tests {
         for value in [ours.as_ref(), theirs] {
             assert_eq!(item(value).bytes, want);
         }
-        assert_eq!(item(br#"{"kind":"C","apiVersion":"v1","metadata":{}}"#).body(), r#""metadata":{"resourceVersion":"42"}}"#);
+        assert_eq!(
+            item(br#"{"kind":"C","apiVersion":"v1","metadata":{}}"#).body(),
+            r#""metadata":{"resourceVersion":"42"}}"#
+        );
         assert_eq!(item(theirs).at(7), want.replace("42", "7"));
     }
 }

@@ -19,7 +19,7 @@ const MIN_CHANGES: usize = 100;
 
 /// One change of one object.
 #[derive(Debug)]
-pub struct Change {
+pub(crate) struct Change {
     /// When.
     pub revision: Revision,
     /// The object after it; `None`: deleted.
@@ -37,7 +37,7 @@ impl Change {
 }
 
 /// What a change of the store means here; `None` where the value is no object.
-pub fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Change)> {
+pub(crate) fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Change)> {
     let read = |entry: &Entry| Item::of(entry, strategy).map(Arc::new);
     let (key, revision, new, old) = match event {
         Event::Put { entry, previous } => {
@@ -49,7 +49,7 @@ pub fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Change)> {
 }
 
 /// One resource's cache.
-pub struct Kind {
+pub(crate) struct Kind {
     /// What all its keys begin with.
     pub prefix: String,
     strategy: Strategy,
@@ -70,11 +70,11 @@ struct State {
 
 /// The changes a watcher asks for are no longer in memory.
 #[derive(Debug)]
-pub struct Gone;
+pub(crate) struct Gone;
 
 impl Kind {
     /// A cache of what `entries` hold, read at `revision`.
-    pub fn new(prefix: String, strategy: Strategy, entries: &[Entry], revision: Revision) -> Self {
+    pub(crate) fn new(prefix: String, strategy: Strategy, entries: &[Entry], revision: Revision) -> Self {
         let read = |entry: &Entry| Some((entry.key.clone(), Arc::new(Item::of(entry, &strategy)?)));
         let items = entries.iter().filter_map(read).collect();
         let state = State { items, complete_after: revision, applied: revision, ..State::default() };
@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// Takes over the events of a batch that are this resource's, all at once.
-    pub fn apply(&self, events: &[Event], revision: Revision) {
+    pub(crate) fn apply(&self, events: &[Event], revision: Revision) {
         let mut state = self.state.write();
         for event in events {
             state.apply(event, &self.strategy);
@@ -94,19 +94,19 @@ impl Kind {
     }
 
     /// Replaces everything after a gap: watchers must start again from the store.
-    pub fn replace(&self, entries: &[Entry], revision: Revision) {
+    pub(crate) fn replace(&self, entries: &[Entry], revision: Revision) {
         let fresh = Self::new(self.prefix.clone(), self.strategy.clone(), entries, revision);
         *self.state.write() = fresh.state.into_inner();
         self.changed.send_replace(revision);
     }
 
     /// One object.
-    pub fn get(&self, key: &[u8]) -> Option<Arc<Item>> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Item>> {
         self.state.read().items.get(key).cloned()
     }
 
     /// The objects whose keys begin with `prefix`, in order, and the revision of that state.
-    pub fn list(&self, prefix: &str) -> (Vec<Arc<Item>>, Revision) {
+    pub(crate) fn list(&self, prefix: &str) -> (Vec<Arc<Item>>, Revision) {
         let state = self.state.read();
         let from = Bytes::copy_from_slice(prefix.as_bytes());
         let range = state.items.range(from..).take_while(|(key, _)| key.starts_with(prefix.as_bytes()));
@@ -114,17 +114,12 @@ impl Kind {
     }
 
     /// How many objects there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.state.read().items.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The changes after a revision, and the revision up to which these are all.
-    pub fn since(&self, revision: Revision) -> Result<(Vec<Arc<Change>>, Revision), Gone> {
+    pub(crate) fn since(&self, revision: Revision) -> Result<(Vec<Arc<Change>>, Revision), Gone> {
         let state = self.state.read();
         if revision < state.complete_after {
             return Err(Gone);
@@ -134,22 +129,22 @@ impl Kind {
     }
 
     /// Whether all changes after a revision are in memory.
-    pub fn remembers(&self, revision: Revision) -> bool {
+    pub(crate) fn remembers(&self, revision: Revision) -> bool {
         revision >= self.state.read().complete_after
     }
 
     /// Tells the revision of the last change.
-    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
         self.changed.subscribe()
     }
 
     /// The revision of the last change.
-    pub fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         *self.changed.borrow()
     }
 
     /// What the kind's own rules are.
-    pub fn strategy(&self) -> &Strategy {
+    pub(crate) fn strategy(&self) -> &Strategy {
         &self.strategy
     }
 }

@@ -10,15 +10,15 @@ use parking_lot::RwLock;
 use store::{Batch, Entry, Error, Event, Range, Revision, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub mod item;
-pub mod kind;
+pub(crate) mod item;
+pub(crate) mod kind;
 
 use crate::row::Strategy;
-pub use item::{Item, encode};
-pub use kind::{Change, Kind};
+pub(crate) use item::{Item, encode};
+pub(crate) use kind::{Change, Kind};
 
 /// All Kubernetes objects stand under this prefix.
-pub const PREFIX: &str = "/registry/";
+pub(crate) const PREFIX: &str = "/registry/";
 /// Entries read at once when a cache is filled.
 const PAGE: usize = 1000;
 /// After that long without news a reader asks the store for progress.
@@ -30,7 +30,7 @@ type Kinds = BTreeMap<String, Arc<Kind>>;
 
 /// The caches of all resources.
 #[derive(Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     store: Arc<dyn Store>,
     kinds: Arc<RwLock<Kinds>>,
     seen: watch::Sender<Revision>,
@@ -43,7 +43,7 @@ enum Command {
 
 impl Cache {
     /// Reads the whole prefix, fills a cache for each of `prefixes` and follows the store until `stop` is true.
-    pub async fn start(
+    pub(crate) async fn start(
         store: Arc<dyn Store>,
         prefixes: Vec<(String, Strategy)>,
         stop: watch::Receiver<bool>,
@@ -62,7 +62,7 @@ impl Cache {
     }
 
     /// Adds a resource's cache while running. A prefix that is there already stays as it is.
-    pub async fn add(&self, prefix: String, strategy: Strategy) -> Result<(), Error> {
+    pub(crate) async fn add(&self, prefix: String, strategy: Strategy) -> Result<(), Error> {
         let gone = || Error::Unavailable("the cache stopped".into());
         let (done, answer) = oneshot::channel();
         self.commands.send(Command::Add { prefix, strategy, done }).await.map_err(|_| gone())?;
@@ -70,37 +70,32 @@ impl Cache {
     }
 
     /// Drops a resource's cache.
-    pub fn remove(&self, prefix: &str) {
+    pub(crate) fn remove(&self, prefix: &str) {
         self.kinds.write().remove(prefix);
     }
 
     /// A resource's cache by its prefix.
-    pub fn kind(&self, prefix: &str) -> Option<Arc<Kind>> {
+    pub(crate) fn kind(&self, prefix: &str) -> Option<Arc<Kind>> {
         self.kinds.read().get(prefix).cloned()
     }
 
     /// The cache that a key belongs to.
-    pub fn of_key(&self, key: &str) -> Option<Arc<Kind>> {
+    pub(crate) fn of_key(&self, key: &str) -> Option<Arc<Kind>> {
         of_key(&self.kinds.read(), key.as_bytes()).cloned()
     }
 
     /// All caches.
-    pub fn kinds(&self) -> Vec<Arc<Kind>> {
+    pub(crate) fn kinds(&self) -> Vec<Arc<Kind>> {
         self.kinds.read().values().cloned().collect()
     }
 
     /// The revision up to which everything was applied.
-    pub fn seen(&self) -> Revision {
+    pub(crate) fn seen(&self) -> Revision {
         *self.seen.borrow()
     }
 
-    /// Follows [`Cache::seen`].
-    pub fn subscribe(&self) -> watch::Receiver<Revision> {
-        self.seen.subscribe()
-    }
-
     /// Waits until the caches are at least as new as `revision`; false where that took too long.
-    pub async fn wait(&self, revision: Revision, patience: Duration) -> bool {
+    pub(crate) async fn wait(&self, revision: Revision, patience: Duration) -> bool {
         let mut seen = self.seen.subscribe();
         if *seen.borrow_and_update() >= revision {
             return true;
@@ -116,13 +111,13 @@ impl Cache {
     }
 
     /// Waits until the caches are as new as the store is now.
-    pub async fn catch_up(&self, patience: Duration) -> Result<bool, Error> {
+    pub(crate) async fn catch_up(&self, patience: Duration) -> Result<bool, Error> {
         let now = self.store.revision().await?;
         Ok(self.wait(now, patience).await)
     }
 
     /// The store under it.
-    pub fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 }

@@ -9,9 +9,10 @@ use store::{Commit, Op, Txn};
 use super::definitions;
 use crate::cache::Item;
 use crate::core::Core;
+use crate::perform::internal_delete;
 use crate::row::Resource;
 use crate::view::View;
-use crate::write::{internal_delete, stored};
+use crate::write::stored;
 
 /// Removed from a definition when its objects are gone.
 pub(super) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

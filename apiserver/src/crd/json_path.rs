@@ -111,7 +111,7 @@ fn item(value: &Value, index: i64) -> Option<&Value> {
 
 fn is(field: &[String], wanted: &str, item: &Value) -> bool {
     let found = field.iter().try_fold(item, |at, key| at.get(key));
-    found.is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == wanted, |text| text == wanted))
+    found.is_some_and(|v| v.as_str().map_or_else(|| *v == wanted, |text| text == wanted))
 }
 
 #[cfg(test)]
@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn paths_of_printer_columns() {
-        let object = json!({"a": {"b.c": [1, 2]}, "s": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "No"}]});
+        let object =
+            json!({"a": {"b.c": [1, 2]}, "s": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "No"}]});
         for (path, want) in [
             (".a['b.c'][1]", json!([2])),
             (".a.b\\.c[-1]", json!([2])),

@@ -28,7 +28,7 @@ fn definitions() -> GroupResource {
 }
 
 /// Makes the rows of the definitions there are, and follows their changes until the server stops.
-pub async fn start(core: &Core) -> Result<(), store::Error> {
+pub(crate) async fn start(core: &Core) -> Result<(), store::Error> {
     let Some(kind) = core.kind(&definitions()) else { return Ok(()) };
     let mut follower = Follower { core: core.clone(), kind, rows: BTreeMap::new(), ending: BTreeMap::new() };
     follower.sync().await?;
@@ -74,7 +74,13 @@ impl Follower {
 
     async fn sync(&mut self) -> Result<(), store::Error> {
         let (items, _) = self.kind.list(&self.kind.prefix);
-        let all: Vec<(Arc<Item>, Document)> = items.into_iter().map(|item| { let d = item.document(); (item, d) }).collect();
+        let all: Vec<(Arc<Item>, Document)> = items
+            .into_iter()
+            .map(|item| {
+                let d = item.document();
+                (item, d)
+            })
+            .collect();
         let documents: Vec<Document> = all.iter().map(|(_, document)| document.clone()).collect();
         self.drop_gone(&documents);
         let mut pending = Vec::new();

@@ -63,7 +63,8 @@ fn version(group: &str, kind: &str, described: &Value) -> Option<Version> {
         schema: Schema::from_crd(&schema, &gvk),
         columns: columns(described),
         convert: None,
-        deprecation: flag("deprecated").then(|| warning.unwrap_or_else(|| format!("{group}/{name} {kind} is deprecated"))),
+        deprecation: flag("deprecated")
+            .then(|| warning.unwrap_or_else(|| format!("{group}/{name} {kind} is deprecated"))),
         name: name.into(),
     })
 }
@@ -75,7 +76,11 @@ fn columns(described: &Value) -> Vec<Column> {
         name: text(column, "name"),
         type_name: text(column, "type"),
         format: text(column, "format"),
-        priority: column.get("priority").and_then(Value::as_i64).and_then(|p| i32::try_from(p).ok()).unwrap_or_default(),
+        priority: column
+            .get("priority")
+            .and_then(Value::as_i64)
+            .and_then(|p| i32::try_from(p).ok())
+            .unwrap_or_default(),
     };
     let name = Column { name: "Name".into(), type_name: "string".into(), format: "name".into(), priority: 0 };
     let mut columns = vec![name];

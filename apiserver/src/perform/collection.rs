@@ -7,21 +7,21 @@ use futures::{FutureExt, StreamExt, stream};
 use http::Response;
 use serde_json::json;
 
-use super::options::{DeleteOptions, WriteOptions};
-use super::perform::{perform, settings};
-use super::{Request, Verb, body};
+use super::{perform, settings};
 use crate::call::Call;
 use crate::core::Core;
 use crate::parts::Body;
 use crate::read::list::find;
 use crate::read::options::ListOptions;
 use crate::respond::{self, Style};
+use crate::write::options::{DeleteOptions, WriteOptions};
+use crate::write::{Request, Verb, body};
 
 /// So many objects are deleted at a time.
 const AT_ONCE: usize = 16;
 
 /// Answers a DELETE of a collection.
-pub async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style) -> StatusResult<Response<Body>> {
+pub(super) async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style) -> StatusResult<Response<Body>> {
     let list = ListOptions::parse(&call.query, &call.row, false)?;
     let format = if bytes.is_empty() { Format::Json } else { body::format(&call.headers)? };
     let options = DeleteOptions::parse(&call.query, &bytes, format)?;

@@ -10,11 +10,11 @@ const SHARED_FOR: Duration = Duration::from_secs(60);
 
 /// The lease that is being given out.
 #[derive(Default)]
-pub struct Leases(Mutex<Option<(LeaseId, Instant)>>);
+pub(crate) struct Leases(Mutex<Option<(LeaseId, Instant)>>);
 
 impl Leases {
     /// A lease that ends `ttl` from now, or up to a minute later.
-    pub async fn current(&self, store: &dyn Store, ttl: Duration) -> Result<LeaseId, Error> {
+    pub(crate) async fn current(&self, store: &dyn Store, ttl: Duration) -> Result<LeaseId, Error> {
         let mut current = self.0.lock().await;
         if let Some((lease, granted)) = *current
             && granted.elapsed() < SHARED_FOR

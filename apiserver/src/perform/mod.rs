@@ -1,32 +1,40 @@
 //! Does what the write machine asks for, and commits what it decides.
 
+mod collection;
+pub(crate) mod lease;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::decode::Format;
 use api::patch::PatchType;
-use api::{Document, Status, StatusResult};
+use api::{Document, ObjectName, Status, StatusResult};
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use serde_json::Value;
 use store::{Commit, Entry, Range, Revision, Txn};
 
-use super::options::{DeleteOptions, WriteOptions};
-use super::{Answer, Ask, Done, Known, Request, Settings, Shown, Snapshot, Step, Verb, body, collection, step};
-use super::store_status;
+use crate::attributes::{Attributes, ResourceAttributes, User};
 use crate::cache::Item;
 use crate::call::Call;
 use crate::core::Core;
 use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
 use crate::read::{PATIENCE, formed};
+use crate::request::Query;
 use crate::respond::{self, Style};
+use crate::row::Resource;
 use crate::view::View;
+use crate::write::options::{DeleteOptions, WriteOptions};
+use crate::write::{
+    Answer, Ask, Done, Known, Request, Settings, Shown, Snapshot, Step, Verb, body, step, store_status,
+};
 
 /// A write that meets so many conflicts in a row is given up.
 const MAX_TRIES: usize = 50;
 
 /// Answers a writing request.
-pub async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult<Response<Body>> {
+pub(crate) async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Forms)?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     let body = body::transcoded(call, body)?;
@@ -34,8 +42,8 @@ pub async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult<Respon
         return collection::delete(core, call, body, style).await;
     }
     let request = request(core, call, body).await?;
-    let done = match super::super::answers::answerer(core, call) {
-        Some(answerer) => super::super::answers::answer(core, &request, answerer.as_ref()),
+    let done = match crate::answers::answerer(core, call) {
+        Some(answerer) => crate::answers::answer(core, &request, answerer.as_ref()),
         None => perform(core, &request).await,
     };
     let mut response = match done.answer {
@@ -70,9 +78,7 @@ async fn request(core: &Core, call: &Call, body: Bytes) -> StatusResult<Request>
         _ => Format::Json,
     };
     let (verb, options) = match verb {
-        Verb::Delete(_) => {
-            (Verb::Delete(DeleteOptions::parse(&call.query, &body, format)?), WriteOptions::default())
-        }
+        Verb::Delete(_) => (Verb::Delete(DeleteOptions::parse(&call.query, &body, format)?), WriteOptions::default()),
         verb => {
             let options = options(call, &verb)?;
             (verb, options)
@@ -97,7 +103,7 @@ fn options(call: &Call, verb: &Verb) -> StatusResult<WriteOptions> {
 }
 
 /// What of the configuration the machine needs, with a lease for what expires.
-pub async fn settings(core: &Core, call: &Call) -> StatusResult<Settings> {
+pub(crate) async fn settings(core: &Core, call: &Call) -> StatusResult<Settings> {
     let config = &core.config;
     let lease = match call.row.behaviour.expires {
         true => {
@@ -112,6 +118,34 @@ pub async fn settings(core: &Core, call: &Call) -> StatusResult<Settings> {
         own_prefix: config.own_prefix.clone(),
         lease,
     })
+}
+
+/// Deletes an object on the server's own behalf, on the one path of every write.
+pub(crate) async fn internal_delete(core: &Core, row: &Arc<Resource>, object: ObjectName) {
+    let user = User { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..User::default() };
+    let Some(version) = row.versions.iter().find(|v| v.served) else { return };
+    let target = ResourceAttributes {
+        group_version: row.group_version(version),
+        resource: row.plural.clone(),
+        subresource: String::new(),
+        object,
+        fields: Vec::new(),
+    };
+    let attributes = Attributes { user, verb: "delete".into(), resource: Some(target), path: String::new() };
+    let call = Call::new(attributes, Arc::clone(row), Query::default(), HeaderMap::new(), core.now());
+    let Some(call) = call else { return };
+    let Ok(settings) = settings(core, &call).await else { return };
+    let request = Request {
+        call,
+        verb: Verb::Delete(DeleteOptions::default()),
+        options: WriteOptions::default(),
+        body: Bytes::new(),
+        format: Format::Json,
+        settings,
+    };
+    if let Err(status) = perform(core, &request).await.answer {
+        tracing::debug!(%status, "an object of a deleted definition could not be deleted");
+    }
 }
 
 /// What the store answered since the caches were read.
@@ -154,7 +188,7 @@ fn cached(core: &Core, key: &str) -> Option<Document> {
 
 /// Runs the machine until its decision is committed. A failure or a decision to change nothing is only believed when it
 /// was made from the store's latest state.
-pub async fn perform(core: &Core, request: &Request) -> Done {
+pub(crate) async fn perform(core: &Core, request: &Request) -> Done {
     let plugins = core.parts.admission.as_slice();
     let entropy = core.entropy();
     let mut answers = Answers::default();

@@ -10,9 +10,10 @@ use super::PREFIX;
 use super::wire::{put_bytes, put_fixed64, put_varint};
 
 /// The bytes of an object, envelope and all; `None` where its kind has no schema.
-pub fn of(document: &Document) -> Option<Vec<u8>> {
+pub(crate) fn of(document: &Document) -> Option<Vec<u8>> {
     let version = GroupVersion::parse(document.api_version())?;
-    let schema = Schema::of_kind(&version.group, &version.version, document.kind())?;
+    let meta_type = || Schema::of_type(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{}", document.kind()));
+    let schema = Schema::of_kind(&version.group, &version.version, document.kind()).or_else(meta_type)?;
     let map = document.value().as_object()?;
     let raw = message(&schema, schema.root(), map, &[]);
     let mut meta = Vec::new();
@@ -40,6 +41,13 @@ fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -
     for (number, field) in here {
         if field.pb.len() == path.len() + 1 {
             if let Some(value) = map.get(&field.name) {
+                if field.name == "verbs" && of.go_name() == "APIResource" {
+                    // A list of its own type: a message `{ items = 1 }`.
+                    let mut items = Vec::new();
+                    put(schema, &field.item.shape, 1, value, &mut items);
+                    put_bytes(&mut out, number, &items);
+                    continue;
+                }
                 put(schema, &field.item.shape, number, value, &mut out);
             }
         } else if embedded != number {

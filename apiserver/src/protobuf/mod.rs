@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 mod encode;
 mod wire;
 
-pub use encode::of;
 use crate::canonical::{is_pointer, is_zero};
+pub(crate) use encode::of;
 use wire::{Payload, Reader};
 
 const PREFIX: &[u8] = b"k8s\0";
@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 64;
 const ZERO_TIME: i64 = -62_135_596_800;
 
 /// The JSON form of a body; `wanted` is the kind for error texts.
-pub fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
+pub(crate) fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
     let bad = |why: String| {
         Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {wanted}): {why} ({})",
@@ -36,7 +36,8 @@ pub fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
         return Err(bad(why.into()));
     };
     let (api_version, kind, raw) = envelope(unknown).map_err(|e| bad(e.to_string()))?;
-    let version = GroupVersion::parse(&api_version).unwrap_or(GroupVersion { group: String::new(), version: api_version.clone() });
+    let version = GroupVersion::parse(&api_version)
+        .unwrap_or(GroupVersion { group: String::new(), version: api_version.clone() });
     let schema = match kind.as_str() {
         "DeleteOptions" => Schema::of_type(DELETE_OPTIONS),
         kind => Schema::of_kind(&version.group, &version.version, kind),
@@ -132,7 +133,8 @@ fn put(
         shape => {
             let value = value(schema, shape, payload, depth)?;
             let scalar = matches!(shape, Shape::Scalar(_));
-            if !(scalar && !is_pointer(of, &field.name) && is_zero(&value)) && !value.is_null() {
+            let omitted = scalar && !is_pointer(of, &field.name) && is_zero(&value);
+            if !omitted && !value.is_null() {
                 object.insert(field.name.clone(), value);
             }
         }
@@ -283,7 +285,8 @@ mod tests {
         let meta = [&[10, 7][..], b"apps/v1", &[18, 10], b"Deployment"].concat();
         let body = [b"k8s\0", &[10, 21][..], &meta, &[18, 13], &raw].concat();
         let got: Value = serde_json::from_slice(&to_json(&body, "Deployment").expect("readable")).expect("JSON");
-        let want = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 0}});
+        let want =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 0}});
         assert_eq!(got, want);
         let refused = to_json(b"{}", "ConfigMap").expect_err("no protobuf");
         assert!(refused.message.ends_with("expected prefix [107 56 115 0] ({})"), "{}", refused.message);

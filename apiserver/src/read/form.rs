@@ -10,7 +10,7 @@ use crate::row::{Resource, Version};
 /// What `?includeObject=` leaves of an object in a table row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Include {
+pub(crate) enum Include {
     None,
     Metadata,
     Object,
@@ -18,24 +18,32 @@ pub enum Include {
 
 impl Include {
     /// Reads the query; the default is metadata.
-    pub fn parse(query: &Query) -> Result<Self, String> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, String> {
         match query.get("includeObject").unwrap_or_default() {
             "None" => Ok(Self::None),
             "" | "Metadata" => Ok(Self::Metadata),
             "Object" => Ok(Self::Object),
-            other => Err(format!("unrecognized includeObject value: {other:?}")),
+            other => Err(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            )),
         }
     }
 }
 
 /// The metadata-only form.
-pub fn partial(document: &Document, version: &str) -> Value {
+pub(crate) fn partial(document: &Document, version: &str) -> Value {
     let metadata = document.at("/metadata").cloned().unwrap_or_else(|| json!({}));
     json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
 }
 
 /// A table of these objects.
-pub fn table(row: &Resource, version: &Version, shown: &Shown, documents: &[Document], metadata: Value) -> Value {
+pub(crate) fn table(
+    row: &Resource,
+    version: &Version,
+    shown: &Shown,
+    documents: &[Document],
+    metadata: Value,
+) -> Value {
     let rows: Vec<Value> = documents.iter().map(|document| table_row(row, version, shown, document)).collect();
     let mut table = json!({
         "kind": "Table",
@@ -55,7 +63,7 @@ pub fn table(row: &Resource, version: &Version, shown: &Shown, documents: &[Docu
 /// How a table is shown.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// `v1` or `v1beta1` of meta.k8s.io.
     pub version: &'static str,
     pub include: Include,

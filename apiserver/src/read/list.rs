@@ -29,7 +29,7 @@ const HISTORY_PAGE: usize = 1000;
 
 /// What a list has found.
 #[derive(Default)]
-pub struct Found {
+pub(crate) struct Found {
     items: Vec<Arc<Item>>,
     revision: Revision,
     continue_token: String,
@@ -37,7 +37,7 @@ pub struct Found {
 }
 
 /// Answers a LIST.
-pub async fn list(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
+pub(crate) async fn list(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Forms)?;
     let options = ListOptions::parse(&call.query, &call.row, false)?;
     let found = find(core, call, &options).await?;
@@ -49,10 +49,10 @@ pub async fn list(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
 }
 
 /// The selected objects.
-pub async fn find(core: &Core, call: &Call, options: &ListOptions) -> StatusResult<Found> {
+pub(crate) async fn find(core: &Core, call: &Call, options: &ListOptions) -> StatusResult<Found> {
     let text = options.resource_version.as_str();
-    let wanted = options::revision(text)
-        .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
+    let wanted =
+        options::revision(text).map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     if !options.continue_token.is_empty() {
         if !matches!(text, "" | "0") {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
@@ -298,17 +298,12 @@ fn streamed(call: &Call, found: Found, style: Style) -> Response<Body> {
 
 impl Found {
     /// The objects, in order.
-    pub fn items(&self) -> &[Arc<Item>] {
+    pub(crate) fn items(&self) -> &[Arc<Item>] {
         &self.items
     }
 
-    /// The revision of the list.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
     /// Its `metadata`.
-    pub fn metadata(&self) -> Value {
+    pub(crate) fn metadata(&self) -> Value {
         metadata(self)
     }
 }

@@ -8,11 +8,12 @@ use http::Response;
 use serde_json::json;
 use store::Revision;
 
-pub mod form;
-pub mod list;
-pub mod options;
-pub mod token;
-pub mod watch;
+pub(crate) mod form;
+pub(crate) mod list;
+pub(crate) mod options;
+pub(crate) mod scale;
+pub(crate) mod token;
+pub(crate) mod watch;
 
 use crate::cache::{Item, Kind, encode};
 use crate::call::Call;
@@ -23,10 +24,10 @@ use crate::respond::{self, Style};
 use form::{Include, Shown};
 
 /// How long a read waits for a revision it was promised.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Reads one object.
-pub async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
+pub(crate) async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
     if call.query.get("export").is_some_and(|v| !matches!(v, "" | "false" | "0")) {
         return Err(Status::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
     }
@@ -52,7 +53,7 @@ fn shown(call: &Call, item: &Item, form: Form, style: Style) -> StatusResult<Res
 }
 
 /// A single object in a form other than its own.
-pub fn formed(call: &Call, document: &Document, form: Form) -> StatusResult<serde_json::Value> {
+pub(crate) fn formed(call: &Call, document: &Document, form: Form) -> StatusResult<serde_json::Value> {
     match form {
         Form::Native => Ok(document.value().clone()),
         Form::Partial(version) => Ok(form::partial(document, version)),
@@ -66,26 +67,26 @@ pub fn formed(call: &Call, document: &Document, form: Form) -> StatusResult<serd
 }
 
 /// 406: a list asked for as one object, or the other way round; upstream names its internal type.
-pub fn wrong_form(asked: &str, what: &str, call: &Call, kind: &str) -> Box<Status> {
+pub(crate) fn wrong_form(asked: &str, what: &str, call: &Call, kind: &str) -> Box<Status> {
     let package = if call.row.group.is_empty() { "core" } else { call.row.group.split('.').next().unwrap_or_default() };
     let message = format!("you requested {asked}, but the requested object is {what} (*{package}.{kind})");
     Status::failure(406, "NotAcceptable", message)
 }
 
 /// How tables are shown to this call.
-pub fn table_shape(call: &Call, version: &'static str) -> StatusResult<Shown> {
+pub(crate) fn table_shape(call: &Call, version: &'static str) -> StatusResult<Shown> {
     let include = Include::parse(&call.query).map_err(Status::bad_request)?;
     Ok(Shown { version, include, now: call.now, headers: true })
 }
 
 /// The cache of the call's resource.
-pub fn kind_of(core: &Core, call: &Call) -> StatusResult<std::sync::Arc<Kind>> {
+pub(crate) fn kind_of(core: &Core, call: &Call) -> StatusResult<std::sync::Arc<Kind>> {
     let storage = call.row.storage.as_ref().ok_or_else(Status::page_not_found)?;
     core.cache.kind(&storage.prefix).ok_or_else(Status::page_not_found)
 }
 
 /// The bytes of an object in the call's version.
-pub fn bytes_in(call: &Call, item: &Item) -> Bytes {
+pub(crate) fn bytes_in(call: &Call, item: &Item) -> Bytes {
     match call.row.shows_stored(call.version()) {
         true => item.bytes.clone(),
         false => encode(&document_in(call, item)),
@@ -93,14 +94,14 @@ pub fn bytes_in(call: &Call, item: &Item) -> Bytes {
 }
 
 /// The tree of an object in the call's version.
-pub fn document_in(call: &Call, item: &Item) -> Document {
+pub(crate) fn document_in(call: &Call, item: &Item) -> Document {
     let mut document = item.document();
-    call.row.from_storage(call.version(), &mut document);
+    call.row.unstore(call.version(), &mut document);
     document
 }
 
 /// Waits until the cache is as new as a read with this resourceVersion may expect: empty is the store's own revision.
-pub async fn fresh_enough(core: &Core, text: &str, wanted: Revision) -> StatusResult<()> {
+pub(crate) async fn fresh_enough(core: &Core, text: &str, wanted: Revision) -> StatusResult<()> {
     match text {
         "0" => Ok(()),
         "" => {
@@ -113,7 +114,7 @@ pub async fn fresh_enough(core: &Core, text: &str, wanted: Revision) -> StatusRe
 }
 
 /// 504: the revision is not there yet.
-pub fn too_large(wanted: Revision, current: Revision, retry: bool) -> Box<Status> {
+pub(crate) fn too_large(wanted: Revision, current: Revision, retry: bool) -> Box<Status> {
     let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
     let cause = api::status::Cause {
         reason: "ResourceVersionTooLarge".into(),

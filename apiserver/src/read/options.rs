@@ -13,7 +13,7 @@ use crate::row::Resource;
 /// `?resourceVersionMatch=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Match {
+pub(crate) enum Match {
     Unset,
     Exact,
     NotOlderThan,
@@ -22,7 +22,7 @@ pub enum Match {
 /// The options of a list or watch.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub struct ListOptions {
+pub(crate) struct ListOptions {
     pub selection: Selection,
     /// 0: no limit.
     pub limit: usize,
@@ -37,7 +37,7 @@ pub struct ListOptions {
 /// Which objects.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub struct Selection {
+pub(crate) struct Selection {
     pub labels: LabelSelector,
     pub fields: FieldSelector,
     /// Only the object of this name (the deprecated watch of one object).
@@ -46,19 +46,19 @@ pub struct Selection {
 
 impl Selection {
     /// Whether an object is selected.
-    pub fn selects(&self, item: &Item) -> bool {
+    pub(crate) fn selects(&self, item: &Item) -> bool {
         let field = |name: &str| Cow::Borrowed(item.field(name).unwrap_or_default());
         let named = self.name.as_deref().is_none_or(|name| name == &*item.name);
         named && self.labels.matches(|key| item.label(key)) && self.fields.matches(field)
     }
 
     /// Whether everything is.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty() && self.name.is_none()
     }
 
     /// Reads both selectors of a query.
-    pub fn parse(query: &Query, row: &Resource) -> StatusResult<Self> {
+    pub(crate) fn parse(query: &Query, row: &Resource) -> StatusResult<Self> {
         let text = |key: &str| query.get(key).unwrap_or_default();
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(text("fieldSelector")).map_err(Status::bad_request)?;
@@ -97,7 +97,7 @@ fn unknown_to_all(field: &str) -> String {
 
 impl ListOptions {
     /// Reads a query for a list, or for a watch.
-    pub fn parse(query: &Query, row: &Resource, watch: bool) -> StatusResult<Self> {
+    pub(crate) fn parse(query: &Query, row: &Resource, watch: bool) -> StatusResult<Self> {
         let options = Self {
             selection: Selection::parse(query, row)?,
             limit: number(query, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or_default(),
@@ -191,10 +191,9 @@ fn number(query: &Query, key: &str) -> StatusResult<Option<i64>> {
 }
 
 /// Reads a resourceVersion; the empty one is 0. The error is upstream's text.
-pub fn revision(text: &str) -> Result<Revision, String> {
-    let why = || {
-        format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
-    };
+pub(crate) fn revision(text: &str) -> Result<Revision, String> {
+    let why =
+        || format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
     match text {
         "" => Ok(0),
         _ if !text.bytes().all(|b| b.is_ascii_digit()) => Err(why()),
@@ -203,6 +202,6 @@ pub fn revision(text: &str) -> Result<Revision, String> {
 }
 
 /// 500 without a reason: what upstream answers where a storage error is not translated.
-pub fn untranslated(why: String) -> Box<Status> {
+pub(crate) fn untranslated(why: String) -> Box<Status> {
     Status::failure(500, "", why)
 }

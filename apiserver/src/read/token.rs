@@ -11,7 +11,7 @@ use store::Revision;
 
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
+pub(crate) struct Token {
     v: String,
     #[serde(default)]
     rv: i64,
@@ -26,7 +26,7 @@ const LENIENT: GeneralPurpose =
 
 impl Token {
     /// A token for the keys after `last` (both with the list's prefix), as of a revision.
-    pub fn after(last: &str, prefix: &str, revision: Revision) -> String {
+    pub(crate) fn after(last: &str, prefix: &str, revision: Revision) -> String {
         let start = format!("{}\0", last.strip_prefix(prefix).unwrap_or(last));
         let rv = i64::try_from(revision).unwrap_or(i64::MAX);
         let token = Self { v: VERSION.into(), rv, start };
@@ -34,7 +34,7 @@ impl Token {
     }
 
     /// The key to start from and the revision; `None`: whatever is the latest (an inconsistent continuation).
-    pub fn parse(text: &str, prefix: &str) -> StatusResult<(String, Option<Revision>)> {
+    pub(crate) fn parse(text: &str, prefix: &str) -> StatusResult<(String, Option<Revision>)> {
         let token = read(text)?;
         if token.v != VERSION {
             return Err(bad(&format!("server does not recognize this encoded version {}", token.v)));
@@ -52,7 +52,7 @@ impl Token {
     }
 
     /// A token that goes on at the latest revision, for clients whose revision is gone.
-    pub fn inconsistent(text: &str) -> String {
+    pub(crate) fn inconsistent(text: &str) -> String {
         let token = read(text).map(|token| Self { rv: -1, ..token });
         token.map(|t| URL_SAFE_NO_PAD.encode(serde_json::to_vec(&t).unwrap_or_default())).unwrap_or_default()
     }

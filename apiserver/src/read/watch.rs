@@ -39,7 +39,7 @@ const MIN_TIMEOUT_SECONDS: u64 = 1800;
 const PIECE: usize = 64 * 1024;
 
 /// Answers a WATCH.
-pub async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body>> {
+pub(crate) async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Stream)?;
     let mut options = ListOptions::parse(&call.query, &call.row, true)?;
     options.selection.name = Some(call.target.object.name.clone()).filter(|name| !name.is_empty());
@@ -174,8 +174,8 @@ impl Watcher {
                 return None;
             }
             match self.history.take() {
-                Some(history) => self.from_history(history).await,
-                None => self.from_log().await,
+                Some(history) => self.follow_history(history).await,
+                None => self.follow_log().await,
             }
         }
     }
@@ -196,7 +196,7 @@ impl Watcher {
         Some(piece.into())
     }
 
-    async fn from_log(&mut self) {
+    async fn follow_log(&mut self) {
         self.changed.borrow_and_update();
         let seen = self.core.cache.seen();
         let Ok((changes, upto)) = self.kind.since(self.position) else {
@@ -232,7 +232,7 @@ impl Watcher {
         }
     }
 
-    async fn from_history(&mut self, mut history: store::Watch) {
+    async fn follow_history(&mut self, mut history: store::Watch) {
         let batch = tokio::select! {
             batch = history.next() => batch,
             () = tokio::time::sleep_until(self.deadline) => None,
@@ -266,9 +266,8 @@ impl Watcher {
     /// A change as this watcher's selectors see it: an object that comes to be selected is added, one that no longer is
     /// is deleted (in its last selected state, at the change's revision).
     fn seen_as(&mut self, change: &Change) -> StatusResult<Option<Bytes>> {
-        let mine = |item: &&Arc<Item>| {
-            item.key.starts_with(self.prefix.as_bytes()) && self.options.selection.selects(item)
-        };
+        let mine =
+            |item: &&Arc<Item>| item.key.starts_with(self.prefix.as_bytes()) && self.options.selection.selects(item);
         let new = change.new.as_ref().filter(mine).cloned();
         let old = change.old.as_ref().filter(mine).cloned();
         let shared = self.shares_frames();
@@ -298,7 +297,7 @@ impl Watcher {
             return Ok(frame(event, &bytes));
         }
         let mut document = Document::parse(&bytes).unwrap_or_default();
-        self.call.row.from_storage(self.call.version(), &mut document);
+        self.call.row.unstore(self.call.version(), &mut document);
         let object = self.formed(&document)?;
         Ok(frame(event, &object))
     }

@@ -52,7 +52,7 @@ impl Convert for Events {
         }
     }
 
-    fn from_storage(&self, document: &mut Document) {
+    fn unstore(&self, document: &mut Document) {
         for (new, core) in EVENT_FIELDS {
             rename(document.value_mut(), core, new);
         }
@@ -85,7 +85,7 @@ impl Convert for Autoscaling {
         document.set_default("/status/currentMetrics", Value::Null);
     }
 
-    fn from_storage(&self, document: &mut Document) {
+    fn unstore(&self, document: &mut Document) {
         let target = cpu(document.list_at("/spec/metrics"), "/resource/target/averageUtilization");
         let current = cpu(document.list_at("/status/currentMetrics"), "/resource/current/averageUtilization");
         for gone in ["/spec/metrics", "/spec/behavior", "/status/currentMetrics", "/status/conditions"] {

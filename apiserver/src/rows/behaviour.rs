@@ -2,7 +2,7 @@
 
 /// How a resource differs from the plain one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// A delete answers with the object instead of a Status (upstream's `ReturnDeletedObject`).
     pub returns_deleted: bool,
     /// Objects are given time to end (pods).
@@ -56,6 +56,6 @@ const TABLE: &[(&str, &str, Behaviour)] = &[
 ];
 
 /// The behaviour of a built-in resource.
-pub fn behaviour(group: &str, plural: &str) -> Behaviour {
+pub(crate) fn behaviour(group: &str, plural: &str) -> Behaviour {
     TABLE.iter().find(|(g, p, _)| (*g, *p) == (group, plural)).map_or(PLAIN, |(_, _, behaviour)| *behaviour)
 }

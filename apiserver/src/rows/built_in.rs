@@ -10,7 +10,7 @@ use super::behaviour::behaviour;
 use crate::row::{Resource, Storage, Strategy, Subresource, Version};
 
 /// A row for every built-in resource, in the order of discovery.
-pub fn built_in() -> Vec<Arc<Resource>> {
+pub(crate) fn built_in() -> Vec<Arc<Resource>> {
     let mut rows: Vec<Resource> = Vec::new();
     for facts in schema::resources() {
         let Some(version) = version(facts) else { continue };

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use api::{GroupKind, GroupResource};
+use api::GroupResource;
 use parking_lot::RwLock;
 
 use crate::row::Resource;
 
 mod alias;
-pub mod behaviour;
+pub(crate) mod behaviour;
 mod built_in;
 
-pub use behaviour::Behaviour;
-pub use built_in::built_in;
+pub(crate) use behaviour::Behaviour;
+pub(crate) use built_in::built_in;
 
 /// All rows.
 #[derive(Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     all: Vec<Arc<Resource>>,
     by_resource: HashMap<GroupResource, Arc<Resource>>,
     /// Higher for every set of rows.
@@ -26,33 +26,28 @@ pub struct Rows {
 
 impl Rows {
     /// A set of rows, in the order of discovery.
-    pub fn new(all: Vec<Arc<Resource>>, generation: u64) -> Self {
+    pub(crate) fn new(all: Vec<Arc<Resource>>, generation: u64) -> Self {
         let by_resource = all.iter().map(|row| (row.group_resource(), Arc::clone(row))).collect();
         Self { all, by_resource, generation }
     }
 
     /// In the order of discovery.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.all.iter()
     }
 
     /// A row by group and plural.
-    pub fn get(&self, resource: &GroupResource) -> Option<&Arc<Resource>> {
+    pub(crate) fn get(&self, resource: &GroupResource) -> Option<&Arc<Resource>> {
         self.by_resource.get(resource)
     }
 
-    /// A row by group and kind.
-    pub fn of_kind(&self, kind: &GroupKind) -> Option<&Arc<Resource>> {
-        self.all.iter().find(|row| row.kind == kind.kind && row.group == kind.group)
-    }
-
     /// Whether a group is there in that version.
-    pub fn has_version(&self, group: &str, version: &str) -> bool {
+    pub(crate) fn has_version(&self, group: &str, version: &str) -> bool {
         self.all.iter().any(|row| row.group == group && row.version(version).is_some())
     }
 
     /// The groups in order of discovery, each with its versions, the preferred one first.
-    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+    pub(crate) fn groups(&self) -> Vec<(String, Vec<String>)> {
         let mut order: Vec<String> = Vec::new();
         let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for row in &self.all {
@@ -75,21 +70,21 @@ impl Rows {
 }
 
 /// The current rows.
-pub struct Registry(RwLock<Arc<Rows>>);
+pub(crate) struct Registry(RwLock<Arc<Rows>>);
 
 impl Registry {
     /// Starts with these.
-    pub fn new(rows: Rows) -> Self {
+    pub(crate) fn new(rows: Rows) -> Self {
         Self(RwLock::new(Arc::new(rows)))
     }
 
     /// The rows as of now.
-    pub fn current(&self) -> Arc<Rows> {
+    pub(crate) fn current(&self) -> Arc<Rows> {
         Arc::clone(&self.0.read())
     }
 
     /// Puts other rows in their place.
-    pub fn swap(&self, all: Vec<Arc<Resource>>) {
+    pub(crate) fn swap(&self, all: Vec<Arc<Resource>>) {
         let mut rows = self.0.write();
         let generation = rows.generation + 1;
         *rows = Arc::new(Rows::new(all, generation));

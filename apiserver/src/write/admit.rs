@@ -3,10 +3,9 @@
 use api::{Document, GroupVersionKind, StatusResult, Timestamp};
 
 use super::machine::{Machine, Stepped};
-use crate::admission::Context;
+use crate::admission::{Context, Plugin};
 use crate::attributes::Attributes;
 use crate::call::Call;
-use crate::core::Core;
 use crate::view::View;
 
 struct Facts<'a> {
@@ -38,7 +37,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The attributes of the request, with the verb that it comes down to (a patch may create).
-    pub fn attributes(&self, verb: &str, name: &str) -> Attributes {
+    pub(crate) fn attributes(&self, verb: &str, name: &str) -> Attributes {
         let mut attributes = self.request.call.attributes.clone();
         attributes.verb = verb.into();
         if let Some(target) = attributes.resource.as_mut() {
@@ -48,7 +47,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Lets the mutating plugins change the object; defaults and prunes after each that did.
-    pub fn mutate(&self, verb: &str, object: &mut Document, old: Option<&Document>) -> Stepped<()> {
+    pub(crate) fn mutate(&self, verb: &str, object: &mut Document, old: Option<&Document>) -> Stepped<()> {
         let attributes = self.attributes(verb, object.name());
         for plugin in self.plugins {
             let before = object.clone();
@@ -63,7 +62,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Lets the validating plugins refuse.
-    pub fn validate(&self, verb: &str, object: &Document, old: Option<&Document>) -> Stepped<()> {
+    pub(crate) fn validate(&self, verb: &str, object: &Document, old: Option<&Document>) -> Stepped<()> {
         let name = if object.name().is_empty() { &self.object_name().name } else { object.name() };
         let attributes = self.attributes(verb, name);
         for plugin in self.plugins {
@@ -75,23 +74,29 @@ impl<'a> Machine<'a> {
 }
 
 /// Admission of a create that answers instead of storing.
-pub fn answered(core: &Core, call: &Call, object: &mut Document, dry_run: bool) -> StatusResult<()> {
+pub(crate) fn answered(
+    plugins: &[&dyn Plugin],
+    view: &dyn View,
+    call: &Call,
+    object: &mut Document,
+    dry_run: bool,
+) -> StatusResult<()> {
     let kind = call.subresource().map_or_else(|| call.row.kind_in(call.version()), |sub| sub.kind.clone());
-    let facts = Facts { attributes: &call.attributes, kind, view: core, now: call.now, dry_run };
-    for plugin in &core.parts.admission {
+    let facts = Facts { attributes: &call.attributes, kind, view, now: call.now, dry_run };
+    for plugin in plugins {
         plugin.mutate(object, &facts.context(None))?;
     }
-    core.parts.admission.iter().try_for_each(|plugin| plugin.validate(object, &facts.context(None)))
+    plugins.iter().try_for_each(|plugin| plugin.validate(object, &facts.context(None)))
 }
 
 /// Admission of a connect.
-pub fn connect(core: &Core, call: &Call) -> StatusResult<()> {
+pub(crate) fn connect(plugins: &[&dyn Plugin], view: &dyn View, call: &Call) -> StatusResult<()> {
     let kind = call.row.kind_in(call.version());
     let mut attributes = call.attributes.clone();
     attributes.verb = "connect".into();
-    let facts = Facts { attributes: &attributes, kind, view: core, now: call.now, dry_run: false };
+    let facts = Facts { attributes: &attributes, kind, view, now: call.now, dry_run: false };
     let mut object = Document::default();
-    for plugin in &core.parts.admission {
+    for plugin in plugins {
         plugin.mutate(&mut object, &facts.context(None))?;
         plugin.validate(&object, &facts.context(None))?;
     }

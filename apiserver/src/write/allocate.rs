@@ -18,7 +18,7 @@ use super::{Ask, Known};
 const GUESSES: usize = 8;
 
 /// Gives a service what its type needs; runs before it is prepared and validated, as upstream does.
-pub fn assign(machine: &mut Machine<'_>, new: &mut Document, old: Option<&Document>) -> Stepped<()> {
+pub(super) fn assign(machine: &mut Machine<'_>, new: &mut Document, old: Option<&Document>) -> Stepped<()> {
     let prefix = machine.request.settings.own_prefix.clone();
     let held: BTreeSet<String> = old.map(|old| keys(&prefix, old)).unwrap_or_default();
     if let Some(old) = old {
@@ -30,7 +30,7 @@ pub fn assign(machine: &mut Machine<'_>, new: &mut Document, old: Option<&Docume
 }
 
 /// Claims what the new state holds and the old one does not, and releases what it no longer holds.
-pub fn claim(machine: &Machine<'_>, new: &Document, old: Option<&Document>, txn: &mut Txn) {
+pub(super) fn claim(machine: &Machine<'_>, new: &Document, old: Option<&Document>, txn: &mut Txn) {
     let prefix = &machine.request.settings.own_prefix;
     let held: BTreeSet<String> = old.map(|old| keys(prefix, old)).unwrap_or_default();
     let wanted = keys(prefix, new);
@@ -97,7 +97,7 @@ fn normalise(new: &mut Document, old: Option<&Document>) {
 }
 
 /// Releases all that a service holds.
-pub fn release(machine: &Machine<'_>, service: &Document, txn: &mut Txn) {
+pub(super) fn release(machine: &Machine<'_>, service: &Document, txn: &mut Txn) {
     let held = keys(&machine.request.settings.own_prefix, service);
     let known: BTreeSet<&Bytes> = txn.ops.iter().map(Op::key).collect();
     let ops: Vec<Op> = held.iter().map(|key| remove(key)).filter(|op| !known.contains(op.key())).collect();
@@ -194,7 +194,13 @@ fn families(machine: &Machine<'_>, service: &mut Document) -> Stepped<()> {
     if policy.is_empty() && headless_without_selector(service) {
         // Its endpoints are the user's own, of any family.
         let mut both = wanted;
-        both.extend(["IPv4", "IPv6"].iter().filter(|f| !both.iter().any(|b| b == *f)).map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        both.extend(
+            ["IPv4", "IPv6"]
+                .iter()
+                .filter(|f| !both.iter().any(|b| b == *f))
+                .map(|f| (*f).to_owned())
+                .collect::<Vec<_>>(),
+        );
         service.set("/spec/ipFamilyPolicy", "RequireDualStack");
         service.set("/spec/ipFamilies", both);
         return Ok(());
@@ -331,7 +337,8 @@ fn node_ports(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet
                 wanted_port(machine, service, number, &of, index, held)?;
                 number
             }
-            None if wants => match mine.iter().find(|(_, p)| *p != of).filter(|(n, _)| same_port(port, *n, &mine, &of)) {
+            None if wants => match mine.iter().find(|(_, p)| *p != of).filter(|(n, _)| same_port(port, *n, &mine, &of))
+            {
                 Some((number, _)) => *number,
                 None => pick_port(machine, &of, &mine)?,
             },

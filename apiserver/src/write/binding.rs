@@ -9,7 +9,7 @@ use super::options::DeleteOptions;
 use super::{Answer, body, delete};
 
 /// Puts a pod on a node (`pkg/registry/core/pod/storage`, BindingREST).
-pub fn bind(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+pub(super) fn bind(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let binding = decode(machine, "", "v1", "Binding")?;
     let pod_name = match machine.object_name().name.as_str() {
         "" => binding.name().to_owned(),
@@ -65,7 +65,9 @@ fn check(binding: &Document) -> Stepped<()> {
 fn assigned(binding: &Document, old: &Document, now: api::Timestamp) -> Document {
     let mut new = old.clone();
     new.set("/spec/nodeName", binding.str_at("/target/name"));
-    for (field, pairs) in [("annotations", binding.annotations().collect::<Vec<_>>()), ("labels", binding.labels().collect())] {
+    for (field, pairs) in
+        [("annotations", binding.annotations().collect::<Vec<_>>()), ("labels", binding.labels().collect())]
+    {
         for (key, value) in pairs {
             let key = key.replace('~', "~0").replace('/', "~1");
             new.set(&format!("/metadata/{field}/{key}"), value);
@@ -106,7 +108,7 @@ fn decode(machine: &mut Machine<'_>, group: &str, version: &str, kind: &str) -> 
 }
 
 /// Deletes a pod if no disruption budget forbids it (`pkg/registry/core/pod/storage/eviction.go`).
-pub fn evict(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+pub(super) fn evict(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let eviction = decode(machine, "policy", "v1", "Eviction")?;
     if !eviction.name().is_empty() && eviction.name() != machine.object_name().name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
@@ -171,11 +173,10 @@ fn charge_budget(machine: &Machine<'_>, pod: &Document, txn: &mut Txn) -> Steppe
 fn refused(budget: &Document) -> Box<Status> {
     let desired = budget.i64_at("/status/desiredHealthy").unwrap_or_default();
     let healthy = budget.i64_at("/status/currentHealthy").unwrap_or_default();
-    let message = format!(
-        "The disruption budget {} needs {desired} healthy pods and has {healthy} currently",
-        budget.name()
-    );
-    let mut status = Status::failure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
+    let message =
+        format!("The disruption budget {} needs {desired} healthy pods and has {healthy} currently", budget.name());
+    let mut status =
+        Status::failure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
     let cause = api::status::Cause { reason: "DisruptionBudget".into(), message, field: String::new() };
     status.details = Some(api::status::Details { causes: vec![cause], ..api::status::Details::default() });
     status

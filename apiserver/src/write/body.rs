@@ -12,7 +12,7 @@ const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "applicatio
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A protobuf body as JSON; others as they are.
-pub fn transcoded(call: &crate::call::Call, body: bytes::Bytes) -> StatusResult<bytes::Bytes> {
+pub(crate) fn transcoded(call: &crate::call::Call, body: bytes::Bytes) -> StatusResult<bytes::Bytes> {
     if body.is_empty() || media_type(&call.headers) != PROTOBUF {
         return Ok(body);
     }
@@ -21,12 +21,12 @@ pub fn transcoded(call: &crate::call::Call, body: bytes::Bytes) -> StatusResult<
 }
 
 /// The media type of a request's body, without parameters.
-pub fn media_type(headers: &HeaderMap) -> String {
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
     text(headers, header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned()
 }
 
 /// The format of an object's body; 415 for others.
-pub fn format(headers: &HeaderMap) -> StatusResult<Format> {
+pub(crate) fn format(headers: &HeaderMap) -> StatusResult<Format> {
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
@@ -37,12 +37,12 @@ pub fn format(headers: &HeaderMap) -> StatusResult<Format> {
 }
 
 /// 415 for a patch.
-pub fn unknown_patch() -> Box<Status> {
+pub(crate) fn unknown_patch() -> Box<Status> {
     Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")
 }
 
 /// Reads the request's object by a schema, and sees to it that its kind is the one wanted.
-pub fn decode(machine: &mut Machine<'_>, schema: &Schema, wanted: &GroupVersionKind) -> Stepped<Document> {
+pub(crate) fn decode(machine: &mut Machine<'_>, schema: &Schema, wanted: &GroupVersionKind) -> Stepped<Document> {
     let request = machine.request;
     let decoded = schema.decode(&request.body, request.format, request.options.validation)?;
     machine.warnings.extend(decoded.warnings);
@@ -67,12 +67,15 @@ fn right_kind(document: &mut Document, wanted: &GroupVersionKind) -> StatusResul
     }
     match kind == wanted.kind {
         true => Ok(()),
-        false => Err(Status::bad_request(format!("the kind in the data ({kind}) does not match the expected kind ({})", wanted.kind))),
+        false => Err(Status::bad_request(format!(
+            "the kind in the data ({kind}) does not match the expected kind ({})",
+            wanted.kind
+        ))),
     }
 }
 
 /// The namespace must be the path's, or none; then it becomes the path's.
-pub fn namespace(machine: &Machine<'_>, document: &mut Document) -> StatusResult<()> {
+pub(crate) fn namespace(machine: &Machine<'_>, document: &mut Document) -> StatusResult<()> {
     let row = &machine.request.call.row;
     let expected = if row.namespaced() { machine.object_name().namespace.as_str() } else { "" };
     let given = document.namespace();
@@ -88,7 +91,7 @@ pub fn namespace(machine: &Machine<'_>, document: &mut Document) -> StatusResult
 }
 
 /// The name must be the path's.
-pub fn name(machine: &Machine<'_>, document: &Document) -> StatusResult<()> {
+pub(crate) fn name(machine: &Machine<'_>, document: &Document) -> StatusResult<()> {
     let expected = &machine.object_name().name;
     match document.name() {
         "" => Err(Status::bad_request(format!(

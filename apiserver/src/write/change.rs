@@ -10,7 +10,7 @@ use super::machine::{Machine, Stepped, put, remove, unchanged};
 use super::{Answer, Verb, allocate, body, create, meta};
 
 /// Decides a PUT or PATCH.
-pub fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let key = machine.key(machine.object_name())?;
     let stored = machine.snapshot.object(&key);
     let live = stored.clone().map(|stored| machine.shown(stored));
@@ -85,7 +85,8 @@ fn applied(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Docume
 fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
     let request = machine.request;
     let schema = &machine.version().schema;
-    let Ok(decoded) = schema.decode(&request.body, api::decode::Format::Yaml, api::decode::FieldValidation::Warn) else {
+    let Ok(decoded) = schema.decode(&request.body, api::decode::Format::Yaml, api::decode::FieldValidation::Warn)
+    else {
         return Ok(());
     };
     let duplicates: Vec<String> = decoded.warnings.into_iter().filter(|w| w.contains("already set")).collect();
@@ -94,7 +95,8 @@ fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
     }
     if request.options.validation == api::decode::FieldValidation::Strict {
         let listed = duplicates.join("\n  ");
-        let why = format!("error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}");
+        let why =
+            format!("error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}");
         return Err(Status::bad_request(why).into());
     }
     machine.warnings.extend(duplicates);
@@ -102,7 +104,7 @@ fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
 }
 
 /// From the stored object and the wanted one (in the request's version) to the transaction.
-pub fn replace(
+pub(super) fn replace(
     machine: &mut Machine<'_>,
     key: &str,
     old: &Document,
@@ -195,7 +197,7 @@ fn timeless(document: &Document) -> Value {
 }
 
 /// Whether a deleted object's last hindrance is gone.
-pub fn finished(behaviour: &crate::rows::Behaviour, new: &Document, old: &Document) -> bool {
+pub(super) fn finished(behaviour: &crate::rows::Behaviour, new: &Document, old: &Document) -> bool {
     let spec_done = !behaviour.spec_finalizers || new.list_at("/spec/finalizers").is_empty();
     let grace = old.i64_at("/metadata/deletionGracePeriodSeconds");
     let no_grace = grace.is_none_or(|seconds| seconds == 0);

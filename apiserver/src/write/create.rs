@@ -10,7 +10,7 @@ use super::machine::{Machine, Stepped, free, put};
 use super::{Answer, Verb, allocate, body, meta};
 
 /// A POST to the collection.
-pub fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+pub(super) fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let call = &machine.request.call;
     let kind = call.row.kind_in(machine.version());
     let mut object = body::decode(machine, &machine.version().schema, &kind)?;
@@ -21,7 +21,7 @@ pub fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
 }
 
 /// Creates a decoded object (in the request's version), whatever verb led here.
-pub fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Stepped<(Txn, Answer)> {
+pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Stepped<(Txn, Answer)> {
     let row = std::sync::Arc::clone(&machine.request.call.row);
     if !matches!(machine.request.verb, Verb::Apply) {
         api::apply::update(&machine.version().schema, None, &mut object, &writer(machine));
@@ -98,7 +98,7 @@ fn valid(machine: &mut Machine<'_>, object: &Document) -> Stepped<()> {
 }
 
 /// Who writes, for managed fields.
-pub fn writer<'b>(machine: &'b Machine<'_>) -> Writer<'b> {
+pub(super) fn writer<'b>(machine: &'b Machine<'_>) -> Writer<'b> {
     let request = machine.request;
     let manager = match request.options.manager.as_str() {
         "" => agent(request.call.user_agent()),

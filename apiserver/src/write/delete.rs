@@ -22,7 +22,7 @@ enum Grace {
 }
 
 /// Decides a DELETE of one object.
-pub fn delete(machine: &mut Machine<'_>, options: &DeleteOptions) -> Stepped<(Txn, Answer)> {
+pub(super) fn delete(machine: &mut Machine<'_>, options: &DeleteOptions) -> Stepped<(Txn, Answer)> {
     let (key, old) = machine.current()?;
     preconditions(machine, &old, options)?;
     machine.validate("delete", &Document::default(), Some(&old))?;
@@ -36,8 +36,8 @@ pub fn delete(machine: &mut Machine<'_>, options: &DeleteOptions) -> Stepped<(Tx
     if behaviour.cleans_up {
         cleans_up(machine, &mut new);
     }
-    let held = new.finalizers().next().is_some()
-        || (behaviour.spec_finalizers && !new.list_at("/spec/finalizers").is_empty());
+    let held =
+        new.finalizers().next().is_some() || (behaviour.spec_finalizers && !new.list_at("/spec/finalizers").is_empty());
     if matches!(grace, Grace::None) && held && !new.deleting() {
         meta::mark_deleting(&mut new, machine.now(), 0);
     }
@@ -196,7 +196,8 @@ fn finalizers(object: &mut Document, options: &DeleteOptions) {
         (None, None) => return,
     };
     let before: Vec<String> = object.finalizers().map(str::to_owned).collect();
-    let mut after: Vec<String> = before.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    let mut after: Vec<String> =
+        before.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
     after.extend(wanted.map(str::to_owned));
     if after.is_empty() {
         object.remove("/metadata/finalizers");

@@ -14,7 +14,7 @@ use crate::entropy::Entropy;
 use crate::row::Version;
 
 /// Why a step stops.
-pub enum Stop {
+pub(crate) enum Stop {
     /// For an answer.
     Ask(Ask),
     /// For good.
@@ -28,10 +28,10 @@ impl From<Box<Status>> for Stop {
 }
 
 /// The result of a step inside the machine.
-pub type Stepped<T> = Result<T, Stop>;
+pub(super) type Stepped<T> = Result<T, Stop>;
 
 /// One run.
-pub struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     pub request: &'a Request,
     pub snapshot: &'a dyn Snapshot,
     pub plugins: &'a [&'a dyn Plugin],
@@ -40,7 +40,7 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub fn new(
+    pub(crate) fn new(
         request: &'a Request,
         snapshot: &'a dyn Snapshot,
         plugins: &'a [&'a dyn Plugin],
@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
     }
 
     /// By verb and subresource.
-    pub fn run(&mut self) -> Stepped<(Txn, Answer)> {
+    pub(crate) fn run(&mut self) -> Stepped<(Txn, Answer)> {
         let own_kind = self.request.call.subresource().is_none_or(|sub| sub.kind.kind == self.request.call.row.kind);
         match (&self.request.verb, self.request.subresource()) {
             (Verb::Create, "binding") => binding::bind(self),
@@ -64,26 +64,26 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.request.call.now
     }
 
-    pub fn version(&self) -> &'a Version {
+    pub(crate) fn version(&self) -> &'a Version {
         self.request.call.version()
     }
 
     /// The object the path names.
-    pub fn object_name(&self) -> &'a ObjectName {
+    pub(crate) fn object_name(&self) -> &'a ObjectName {
         &self.request.call.target.object
     }
 
     /// The key of an object of the request's resource.
-    pub fn key(&self, name: &ObjectName) -> Stepped<String> {
+    pub(crate) fn key(&self, name: &ObjectName) -> Stepped<String> {
         self.request.call.row.key(name).ok_or_else(|| crate::service::not_allowed().into())
     }
 
     /// The stored object that the path names; 404 where it is not.
-    pub fn current(&self) -> Stepped<(String, Document)> {
+    pub(crate) fn current(&self) -> Stepped<(String, Document)> {
         let key = self.key(self.object_name())?;
         match self.snapshot.object(&key) {
             Some(document) => Ok((key, document)),
@@ -91,12 +91,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub fn not_found(&self) -> Box<Status> {
+    pub(crate) fn not_found(&self) -> Box<Status> {
         Status::not_found(&self.request.call.resource(), &self.object_name().name)
     }
 
     /// The schema of what is stored.
-    pub fn storage_schema(&self) -> Schema {
+    pub(crate) fn storage_schema(&self) -> Schema {
         let call = &self.request.call;
         let other = || {
             let storage = call.row.storage.as_ref()?;
@@ -110,13 +110,13 @@ impl<'a> Machine<'a> {
     }
 
     /// What was read, in the request's version, without what Go omits and with the table's defaults.
-    pub fn complete(&self, document: &mut Document) {
+    pub(crate) fn complete(&self, document: &mut Document) {
         omit_empty(&self.version().schema, document);
         self.version().schema.default(document);
     }
 
     /// Both kinds of defaults on a stored form.
-    pub fn default(&self, document: &mut Document) {
+    pub(crate) fn default(&self, document: &mut Document) {
         let schema = self.storage_schema();
         omit_empty(&schema, document);
         schema.default(document);
@@ -124,7 +124,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What the kind's own rules see of this write.
-    pub fn rules_change<'b>(&'b self, operation: Operation, old: Option<&'b Document>) -> Change<'b> {
+    pub(crate) fn rules_change<'b>(&'b self, operation: Operation, old: Option<&'b Document>) -> Change<'b> {
         Change {
             operation,
             subresource: self.request.subresource(),
@@ -135,25 +135,24 @@ impl<'a> Machine<'a> {
     }
 
     /// The stored form in the request's version.
-    pub fn shown(&self, mut document: Document) -> Document {
-        self.request.call.row.from_storage(self.version(), &mut document);
+    pub(crate) fn shown(&self, mut document: Document) -> Document {
+        self.request.call.row.unstore(self.version(), &mut document);
         document
     }
 
     /// An answer with an object, given in its stored form.
-    pub fn answer(&self, code: u16, stored: Document) -> Answer {
+    pub(crate) fn answer(&self, code: u16, stored: Document) -> Answer {
         Answer { code, shown: Shown::Object(self.shown(stored)) }
     }
 
-    pub fn lease(&self) -> i64 {
+    pub(crate) fn lease(&self) -> i64 {
         if self.request.call.row.behaviour.expires { self.request.settings.lease } else { 0 }
     }
 }
 
 /// A success without an object.
-pub fn success(code: u16, details: Value) -> Answer {
-    let mut status =
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
+pub(super) fn success(code: u16, details: Value) -> Answer {
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
     if let (Some(status), false) = (status.as_object_mut(), details.is_null()) {
         status.insert("details".into(), details);
     }
@@ -164,24 +163,24 @@ pub fn success(code: u16, details: Value) -> Answer {
 }
 
 /// That an object still is as it was read.
-pub fn unchanged(key: &str, document: &Document) -> Compare {
+pub(super) fn unchanged(key: &str, document: &Document) -> Compare {
     let mod_revision = document.resource_version().parse().unwrap_or_default();
     Compare { key: Bytes::copy_from_slice(key.as_bytes()), mod_revision }
 }
 
 /// That a key is free.
-pub fn free(key: &str) -> Compare {
+pub(super) fn free(key: &str) -> Compare {
     Compare { key: Bytes::copy_from_slice(key.as_bytes()), mod_revision: 0 }
 }
 
 /// Stores an object: the resourceVersion is the store's and not part of the value.
-pub fn put(key: &str, document: &Document, lease: i64) -> Op {
+pub(super) fn put(key: &str, document: &Document, lease: i64) -> Op {
     let mut stored = document.clone();
     stored.remove("/metadata/resourceVersion");
     Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: encode(&stored), lease }
 }
 
 /// Removes a key.
-pub fn remove(key: &str) -> Op {
+pub(super) fn remove(key: &str) -> Op {
     Op::Delete { key: Bytes::copy_from_slice(key.as_bytes()) }
 }

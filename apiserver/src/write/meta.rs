@@ -13,7 +13,7 @@ const MAX_NAMES: usize = 8;
 const MAX_BASE: usize = 58;
 
 /// Fills in what the server gives a new object.
-pub fn new_object(machine: &mut Machine<'_>, object: &mut Document) -> Stepped<()> {
+pub(super) fn new_object(machine: &mut Machine<'_>, object: &mut Document) -> Stepped<()> {
     let row = std::sync::Arc::clone(&machine.request.call.row);
     for gone in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         object.remove(&format!("/metadata/{gone}"));
@@ -54,7 +54,7 @@ fn taken(snapshot: &dyn Snapshot, key: &str) -> bool {
 }
 
 /// Carries over what an update may not change.
-pub fn carry_over(machine: &Machine<'_>, new: &mut Document, old: &Document) {
+pub(super) fn carry_over(machine: &Machine<'_>, new: &mut Document, old: &Document) {
     if new.uid().is_empty() {
         new.set("/metadata/uid", old.uid());
     }
@@ -108,7 +108,7 @@ fn outside(document: &Document) -> Map<String, Value> {
 }
 
 /// Marks an object as being deleted.
-pub fn mark_deleting(object: &mut Document, at: Timestamp, grace_seconds: i64) {
+pub(super) fn mark_deleting(object: &mut Document, at: Timestamp, grace_seconds: i64) {
     object.set("/metadata/deletionTimestamp", time::rfc3339(at));
     object.set("/metadata/deletionGracePeriodSeconds", grace_seconds);
     if let Some(generation) = object.i64_at("/metadata/generation").filter(|g| *g > 0) {
@@ -117,7 +117,7 @@ pub fn mark_deleting(object: &mut Document, at: Timestamp, grace_seconds: i64) {
 }
 
 /// Drops owner references that stand twice; one warning names their uids.
-pub fn dedup_owners(object: &mut Document, warnings: &mut Vec<String>) {
+pub(super) fn dedup_owners(object: &mut Document, warnings: &mut Vec<String>) {
     let Some(Value::Array(owners)) = object.at_mut("/metadata/ownerReferences") else { return };
     let mut seen: Vec<Value> = Vec::new();
     let mut uids: Vec<String> = Vec::new();

@@ -1,41 +1,32 @@
 //! Writes: one pure machine for every verb and kind, re-run from the request when a commit meets a conflict.
 //!
 //! `step(request, snapshot, ..) -> Ask(Read | List) | Done(Txn, answer)`. It holds no async, clock, randomness or I/O:
-//! [`perform`] does what it asks for and commits what it decides.
+//! [`crate::perform`] does what it asks for and commits what it decides.
 
 use std::collections::BTreeSet;
 
-use std::sync::Arc;
-
-use api::{Document, ObjectName, Status, StatusResult};
+use api::{Document, Status, StatusResult};
 use bytes::Bytes;
-use http::HeaderMap;
 use ipnet::IpNet;
 use store::{Compare, Error, Op, Txn};
 
-pub mod admit;
+pub(crate) mod admit;
 mod allocate;
 mod binding;
-mod body;
+pub(crate) mod body;
 mod change;
-mod collection;
 mod create;
 mod delete;
-pub mod lease;
 mod machine;
 mod meta;
-pub mod options;
-pub mod perform;
-pub mod scale;
+pub(crate) mod options;
+pub(crate) mod scale;
 
 use crate::admission::Plugin;
-use crate::attributes::{Attributes, ResourceAttributes, User};
+use crate::attributes::User;
 use crate::cache::Item;
 use crate::call::Call;
-use crate::core::Core;
 use crate::entropy::Entropy;
-use crate::request::Query;
-use crate::row::Resource;
 use crate::view::View;
 use machine::Machine;
 use options::{DeleteOptions, WriteOptions};
@@ -43,7 +34,7 @@ use options::{DeleteOptions, WriteOptions};
 /// What is to be done.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Verb {
+pub(crate) enum Verb {
     Create,
     Update,
     Patch(api::patch::PatchType),
@@ -54,7 +45,7 @@ pub enum Verb {
 /// A write, with all that its steps need.
 #[derive(Clone)]
 #[allow(missing_docs)]
-pub struct Request {
+pub(crate) struct Request {
     pub call: Call,
     pub verb: Verb,
     pub options: WriteOptions,
@@ -66,7 +57,7 @@ pub struct Request {
 /// What of the configuration the machine needs.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: (u16, u16),
     pub own_prefix: String,
@@ -77,14 +68,14 @@ pub struct Settings {
 /// What stands at a key that is no object: an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Known {
+pub(crate) enum Known {
     Unknown,
     Free,
     Taken,
 }
 
 /// What the machine may look at.
-pub trait Snapshot {
+pub(crate) trait Snapshot {
     /// All objects, as the caches hold them.
     fn view(&self) -> &dyn View;
     /// The object at a key in its stored form, with its resourceVersion.
@@ -97,7 +88,7 @@ pub trait Snapshot {
 
 /// A question to the store that must be answered before the machine goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Whether this key is taken.
     Read(String),
     /// Which keys there are under this prefix.
@@ -106,7 +97,7 @@ pub enum Ask {
 
 /// Where the machine stands.
 #[derive(Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// It needs an answer.
     Ask(Ask),
     /// It has decided.
@@ -115,7 +106,7 @@ pub enum Step {
 
 /// A decision.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// What to commit; empty: nothing.
     pub txn: Txn,
     /// What to answer once that is committed.
@@ -127,14 +118,14 @@ pub struct Done {
 /// A success.
 #[derive(Debug)]
 #[allow(missing_docs)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub code: u16,
     pub shown: Shown,
 }
 
 /// What is shown of it.
 #[derive(Debug)]
-pub enum Shown {
+pub(crate) enum Shown {
     /// An object in the request's version; a commit's revision becomes its resourceVersion.
     Object(Document),
     /// A Status of success.
@@ -142,7 +133,7 @@ pub enum Shown {
 }
 
 /// Decides, or asks. The same arguments give the same step.
-pub fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin], entropy: Entropy) -> Step {
+pub(crate) fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin], entropy: Entropy) -> Step {
     let mut machine = Machine::new(request, snapshot, plugins, entropy);
     let decided = machine.run();
     let warnings = std::mem::take(&mut machine.warnings);
@@ -158,7 +149,7 @@ pub fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin],
 
 impl Request {
     /// Whether nothing is to be stored.
-    pub fn dry_run(&self) -> bool {
+    pub(crate) fn dry_run(&self) -> bool {
         match &self.verb {
             Verb::Delete(options) => options.dry_run,
             _ => self.options.dry_run,
@@ -166,53 +157,25 @@ impl Request {
     }
 
     /// Who asks.
-    pub fn user(&self) -> &User {
+    pub(crate) fn user(&self) -> &User {
         &self.call.attributes.user
     }
 
     /// The subresource's name, empty for the resource itself.
-    pub fn subresource(&self) -> &str {
+    pub(crate) fn subresource(&self) -> &str {
         &self.call.target.subresource
     }
 }
 
 /// A compare and a put that replace what an item holds.
-pub fn stored(item: &Item, document: &Document) -> (Compare, Op) {
+pub(crate) fn stored(item: &Item, document: &Document) -> (Compare, Op) {
     let key = String::from_utf8_lossy(&item.key).into_owned();
     let compare = Compare { key: item.key.clone(), mod_revision: item.revision };
     (compare, machine::put(&key, document, 0))
 }
 
-/// Deletes an object on the server's own behalf, on the one path of every write.
-pub async fn internal_delete(core: &Core, row: &Arc<Resource>, object: ObjectName) {
-    let user = User { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..User::default() };
-    let Some(version) = row.versions.iter().find(|v| v.served) else { return };
-    let target = ResourceAttributes {
-        group_version: row.group_version(version),
-        resource: row.plural.clone(),
-        subresource: String::new(),
-        object,
-        fields: Vec::new(),
-    };
-    let attributes = Attributes { user, verb: "delete".into(), resource: Some(target), path: String::new() };
-    let call = Call::new(attributes, Arc::clone(row), Query::default(), HeaderMap::new(), core.now());
-    let Some(call) = call else { return };
-    let Ok(settings) = perform::settings(core, &call).await else { return };
-    let request = Request {
-        call,
-        verb: Verb::Delete(DeleteOptions::default()),
-        options: WriteOptions::default(),
-        body: Bytes::new(),
-        format: api::decode::Format::Json,
-        settings,
-    };
-    if let Err(status) = perform::perform(core, &request).await.answer {
-        tracing::debug!(%status, "an object of a deleted definition could not be deleted");
-    }
-}
-
 /// What a failing store means to a client.
-pub fn store_status(error: &Error) -> Box<Status> {
+pub(crate) fn store_status(error: &Error) -> Box<Status> {
     match error {
         Error::TooLarge(..) => Status::too_large("etcdserver: request is too large"),
         Error::NoSpace => Status::failure(507, "", "the store has no space left: only deletes are taken"),

@@ -11,7 +11,7 @@ use crate::request::Query;
 /// Options of create, update and patch.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub struct WriteOptions {
+pub(crate) struct WriteOptions {
     pub dry_run: bool,
     pub manager: String,
     pub validation: FieldValidation,
@@ -20,7 +20,7 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// Reads a query; `kind` is `CreateOptions` and so on, `apply` a server-side apply.
-    pub fn parse(query: &Query, kind: &str, apply: bool) -> StatusResult<Self> {
+    pub(crate) fn parse(query: &Query, kind: &str, apply: bool) -> StatusResult<Self> {
         let manager = query.get("fieldManager").unwrap_or_default().to_owned();
         let validation = query.get("fieldValidation").unwrap_or_default();
         let force = query.optional_flag("force").filter(|_| kind == "PatchOptions");
@@ -62,7 +62,7 @@ fn refuse(errors: Errors, kind: &str) -> StatusResult<()> {
 /// What becomes of dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Propagation {
+pub(crate) enum Propagation {
     Foreground,
     Background,
     Orphan,
@@ -71,7 +71,7 @@ pub enum Propagation {
 /// Options of delete and deletecollection.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub struct DeleteOptions {
+pub(crate) struct DeleteOptions {
     pub dry_run: bool,
     pub grace_seconds: Option<i64>,
     pub propagation: Option<Propagation>,
@@ -82,7 +82,7 @@ pub struct DeleteOptions {
 
 impl DeleteOptions {
     /// Reads the body, or the query where there is none.
-    pub fn parse(query: &Query, body: &[u8], format: Format) -> StatusResult<Self> {
+    pub(crate) fn parse(query: &Query, body: &[u8], format: Format) -> StatusResult<Self> {
         let value = match body.is_empty() {
             true => of_query(query)?,
             false => plain(body, format).map_err(Status::bad_request)?,

@@ -1,34 +1,13 @@
 //! The scale subresource: an `autoscaling/v1` Scale in place of the object.
 
-use api::{Document, GroupVersionKind, Schema, Status, StatusResult};
-use http::Response;
+use api::{Document, GroupVersionKind, Schema, Status};
 use serde_json::{Value, json};
 use store::Txn;
 
 use super::machine::{Machine, Stepped};
 use super::{Answer, Shown, Verb, body, change, create};
 use crate::call::Call;
-use crate::core::Core;
-use crate::negotiate::Offer;
-use crate::parts::Body;
-use crate::read;
-use crate::respond::{self, Style};
 use crate::row::ScalePaths;
-
-/// A GET, of the object or of its scale.
-pub async fn get_or_read(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
-    if call.target.subresource != "scale" {
-        return read::get(core, call).await;
-    }
-    let accepted = call.negotiate(Offer::Objects)?;
-    read::fresh_enough(core, "", 0).await?;
-    let object = &call.target.object;
-    let found = call.row.key(object).and_then(|key| read::kind_of(core, call).ok()?.get(key.as_bytes()));
-    let item = found.ok_or_else(|| Status::not_found(&call.resource(), &object.name))?;
-    let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
-    let scale = of(call, &read::document_in(call, &item)).ok_or_else(Status::page_not_found)?;
-    Ok(respond::object(200, &scale, style))
-}
 
 fn paths(call: &Call) -> ScalePaths {
     let own = call.subresource().and_then(|sub| sub.scale.clone());
@@ -45,7 +24,7 @@ fn pointer(path: &str) -> String {
 }
 
 /// The scale of an object.
-fn of(call: &Call, object: &Document) -> Option<Document> {
+pub(crate) fn of(call: &Call, object: &Document) -> Option<Document> {
     let paths = paths(call);
     let kind = scale_kind();
     let mut metadata = serde_json::Map::new();
@@ -93,7 +72,7 @@ fn scale_kind() -> GroupVersionKind {
 }
 
 /// A PUT or PATCH of a scale.
-pub fn write(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
+pub(crate) fn write(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let (key, stored) = machine.current()?;
     let live = machine.shown(stored.clone());
     let call = &machine.request.call;

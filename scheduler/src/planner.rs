@@ -193,7 +193,8 @@ impl Planner for Scheduler {
         } else if let Some(node) = change.was::<ApiNode>() {
             self.remove_node(node.metadata.name.as_deref().unwrap_or_default());
         } else if let Some(key) = change.key_of::<Namespace>() {
-            self.set_namespace(change, &key);
+            let labels = change.after.as_ref().map(|n| n.metadata().labels.clone().unwrap_or_default());
+            self.snapshot.set_namespace(&key.object.name, labels);
         }
     }
 
@@ -210,19 +211,5 @@ impl Planner for Scheduler {
 
     fn wake_at(&self) -> Option<Timestamp> {
         self.queue.wake_at()
-    }
-}
-
-impl Scheduler {
-    fn set_namespace(&mut self, change: &Change, key: &Key) {
-        match &change.after {
-            Some(namespace) => {
-                let labels = namespace.metadata().labels.clone().unwrap_or_default();
-                self.snapshot.namespaces.insert(key.object.name.clone(), labels);
-            }
-            None => {
-                self.snapshot.namespaces.remove(&key.object.name);
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
 use reconcile::selector;
 
 use crate::{Counts, Footprint, HostPort, Node, NodeIndex, Wanted};
@@ -81,6 +81,31 @@ pub struct Domains {
     pub count: usize,
 }
 
+/// Pods that say the same about being near others, per node.
+#[derive(Clone, Debug)]
+pub struct Saying {
+    /// Their namespace.
+    pub namespace: String,
+    /// What they say.
+    pub term: PodAffinityTerm,
+    /// How much it matters.
+    pub force: Force,
+    /// How many say it on each node.
+    pub per_node: Vec<i64>,
+    total: i64,
+}
+
+/// How much an affinity term matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Force {
+    /// Required affinity.
+    Attracts,
+    /// Required anti-affinity.
+    Repels,
+    /// A preference with its weight.
+    Prefers(i64),
+}
+
 /// How many pods of a namespace that are counted together each node has.
 #[derive(Clone, Debug)]
 struct Counter {
@@ -115,10 +140,15 @@ pub struct Snapshot {
     counters: Vec<Counter>,
     /// By label; forgotten when nodes come, go or are labelled.
     domains: BTreeMap<String, Arc<Domains>>,
-    /// The placed pods that say something about being near others, and their nodes.
-    near: BTreeMap<String, Arc<str>>,
-    /// The labels of namespaces.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// What placed pods say about being near others, by its text.
+    sayings: BTreeMap<String, Saying>,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether each node is cordoned.
+    pub unschedulable: Vec<bool>,
+    /// Which of the different sets of taints each node has.
+    pub taint_set: Vec<usize>,
+    /// The different sets of taints; few, whatever the number of nodes.
+    pub taint_sets: Vec<Vec<Taint>>,
     asked: u64,
 }
 
@@ -148,9 +178,28 @@ impl Snapshot {
         self.node(node)?.labels.get(key).map(String::as_str)
     }
 
-    /// A node's taints.
-    pub fn taints(&self, node: NodeIndex) -> &[Taint] {
-        self.node(node).map_or(&[], |n| &n.taints)
+    /// Evaluates something once for each set of taints, and tells it by node.
+    pub fn by_taints<T: Copy>(&self, of: impl Fn(&[Taint]) -> T) -> impl Fn(NodeIndex) -> Option<T> {
+        let sets: Vec<T> = self.taint_sets.iter().map(|set| of(set)).collect();
+        move |node| self.taint_set.get(node).and_then(|set| sets.get(*set)).copied()
+    }
+
+    fn taint_number(&mut self, taints: &[Taint]) -> usize {
+        let bare: Vec<Taint> = taints.iter().map(|t| Taint { time_added: None, ..t.clone() }).collect();
+        if let Some(known) = self.taint_sets.iter().position(|set| *set == bare) {
+            return known;
+        }
+        self.taint_sets.push(bare);
+        self.taint_sets.len() - 1
+    }
+
+    /// Forgets sets of taints that no node has any more.
+    fn tidy_taints(&mut self) {
+        if self.taint_sets.len() > 2 * self.rows.len() + 16 {
+            self.taint_sets.clear();
+            let taints: Vec<Arc<Node>> = self.rows.iter().map(|row| row.node.clone()).collect();
+            self.taint_set = taints.iter().map(|node| self.taint_number(&node.taints)).collect();
+        }
     }
 
     /// The ports of a node that are taken.
@@ -163,12 +212,21 @@ impl Snapshot {
         self.rows.get(node).into_iter().flat_map(|row| row.pods.values())
     }
 
-    /// The placed pods that say something about being near others, and their nodes.
-    pub fn choosy(&self) -> impl Iterator<Item = (NodeIndex, &Footprint)> {
-        self.near.iter().filter_map(|(uid, node)| {
-            let at = *self.index.get(node)?;
-            Some((at, &**self.rows.get(at)?.pods.get(uid)?))
-        })
+    /// What placed pods say about being near others.
+    pub fn sayings(&self) -> impl Iterator<Item = &Saying> {
+        self.sayings.values()
+    }
+
+    /// Takes in a namespace's labels; nothing if it is gone.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) {
+        let changed = match labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()) != Some(labels),
+            None => self.namespaces.remove(name).is_some(),
+        };
+        if changed {
+            // Terms may find pods by their namespace's labels.
+            self.counters.retain(|c| !matches!(c.counts, Counts::Term(_)));
+        }
     }
 
     /// Where a pod is placed.
@@ -202,6 +260,10 @@ impl Snapshot {
         self.others.values_mut().for_each(|column| column.push(0));
         self.scored_cpu.push(0);
         self.scored_memory.push(0);
+        self.unschedulable.push(node.unschedulable);
+        let taints = self.taint_number(&node.taints);
+        self.taint_set.push(taints);
+        self.sayings.values_mut().for_each(|saying| saying.per_node.push(0));
         self.index.insert(name.clone(), at);
         let others = node.allocatable.others.clone();
         self.rows.push(Row { node: Arc::new(node), ports: Vec::new(), pods: BTreeMap::new() });
@@ -232,6 +294,11 @@ impl Snapshot {
         for (resource, amount) in &node.allocatable.others {
             self.other(resource).resize(at, *amount);
         }
+        let taints = self.taint_number(&node.taints);
+        if let (Some(set), Some(closed)) = (self.taint_set.get_mut(at), self.unschedulable.get_mut(at)) {
+            (*set, *closed) = (taints, node.unschedulable);
+        }
+        self.tidy_taints();
         let row = self.rows.get_mut(at)?;
         if row.node.labels != node.labels {
             self.domains.clear();
@@ -252,10 +319,15 @@ impl Snapshot {
             counter.per_node.swap_remove(at);
         });
         self.domains.clear();
-        let row = self.rows.swap_remove(at);
-        row.pods.keys().for_each(|uid| {
-            self.near.remove(uid);
+        for footprint in self.pods_on(at).cloned().collect::<Vec<_>>() {
+            self.say(at, &footprint, -1);
+        }
+        self.sayings.values_mut().for_each(|saying| {
+            saying.per_node.swap_remove(at);
         });
+        self.unschedulable.swap_remove(at);
+        self.taint_set.swap_remove(at);
+        let row = self.rows.swap_remove(at);
         if let Some(moved) = self.rows.get(at) {
             self.index.insert(moved.node.name.clone(), at);
         }
@@ -296,9 +368,6 @@ impl Snapshot {
     fn occupy(&mut self, at: NodeIndex, footprint: &Arc<Footprint>) {
         self.weigh(at, footprint, 1);
         if let Some(row) = self.rows.get_mut(at) {
-            if !footprint.near.is_empty() {
-                self.near.insert(footprint.uid.clone(), row.node.name.clone());
-            }
             row.ports.extend(footprint.ports.iter().cloned());
             row.pods.insert(footprint.uid.clone(), footprint.clone());
         }
@@ -307,7 +376,6 @@ impl Snapshot {
     fn leave(&mut self, at: NodeIndex, uid: &str) {
         let Some(footprint) = self.rows.get_mut(at).and_then(|row| row.pods.remove(uid)) else { return };
         self.weigh(at, &footprint, -1);
-        self.near.remove(uid);
         if let Some(row) = self.rows.get_mut(at)
             && !footprint.ports.is_empty()
         {
@@ -336,27 +404,63 @@ impl Snapshot {
         }
         for counter in &mut self.counters {
             if let Some(count) = counter.per_node.get_mut(at)
-                && counted(footprint, &counter.namespace, &counter.counts)
+                && counted(footprint, &counter.namespace, &counter.counts, &self.namespaces)
             {
                 *count += sign;
             }
         }
+        self.say(at, footprint, sign);
     }
 
-    /// Makes sure that what a pod's spread constraints count is being kept.
+    /// Adds what a pod says about being near others, or takes it away.
+    fn say(&mut self, at: NodeIndex, footprint: &Footprint, sign: i64) {
+        let near = &footprint.near;
+        let attracts = near.attracted.iter().map(|term| (term, Force::Attracts));
+        let repels = near.repelled.iter().map(|term| (term, Force::Repels));
+        let prefers = near.preferred().map(|(term, weight)| (term, Force::Prefers(weight)));
+        for (term, force) in attracts.chain(repels).chain(prefers) {
+            let text = format!("{force:?} {} {term:?}", footprint.namespace);
+            let nodes = self.rows.len();
+            let saying = self.sayings.entry(text.clone()).or_insert_with(|| Saying {
+                namespace: footprint.namespace.clone(),
+                term: term.clone(),
+                force,
+                per_node: vec![0; nodes],
+                total: 0,
+            });
+            saying.total += sign;
+            if let Some(count) = saying.per_node.get_mut(at) {
+                *count += sign;
+            }
+            if saying.total <= 0 {
+                self.sayings.remove(&text);
+            }
+        }
+    }
+
+    /// Makes sure that what is counted for a pod is being kept.
     pub fn prepare(&mut self, pod: &Wanted) {
-        for spread in &pod.spread {
-            if !self.domains.contains_key(&spread.key) {
-                let domains = self.domains(&spread.key);
-                self.domains.insert(spread.key.clone(), domains);
+        let near = &pod.footprint.near;
+        let keys = pod.spread.iter().map(|s| &s.key).chain(near.terms().map(|t| &t.topology_key));
+        for key in keys {
+            if !self.domains.contains_key(key) {
+                let domains = self.domains(key);
+                self.domains.insert(key.clone(), domains);
             }
-            let Some(counts) = &spread.counts else { continue };
-            self.asked += 1;
-            let namespace = &pod.footprint.namespace;
-            match self.counters.iter_mut().find(|c| c.namespace == *namespace && c.counts == *counts) {
-                Some(counter) => counter.asked = self.asked,
-                None => self.add_counter(namespace, counts),
-            }
+        }
+        for counts in pod.spread.iter().filter_map(|s| s.counts.as_ref()) {
+            self.keep(&pod.footprint.namespace, counts);
+        }
+        for term in near.terms() {
+            self.keep(&pod.footprint.namespace, &Counts::Term(Box::new(term.clone())));
+        }
+    }
+
+    fn keep(&mut self, namespace: &str, counts: &Counts) {
+        self.asked += 1;
+        match self.counters.iter_mut().find(|c| c.namespace == *namespace && c.counts == *counts) {
+            Some(counter) => counter.asked = self.asked,
+            None => self.add_counter(namespace, counts),
         }
     }
 
@@ -372,7 +476,8 @@ impl Snapshot {
     }
 
     fn count(&self, namespace: &str, counts: &Counts) -> Vec<i64> {
-        let on = |row: &Row| row.pods.values().filter(|p| counted(p, namespace, counts)).count() as i64;
+        let on =
+            |row: &Row| row.pods.values().filter(|p| counted(p, namespace, counts, &self.namespaces)).count() as i64;
         self.rows.iter().map(on).collect()
     }
 
@@ -401,11 +506,35 @@ impl Snapshot {
     }
 }
 
-/// Whether a spread constraint counts a pod. One that is being deleted makes room already; an empty selector is none.
-fn counted(pod: &Footprint, namespace: &str, counts: &Counts) -> bool {
-    let matches = |counts: &Counts| match counts {
-        Counts::Labels(labels) => !selector::is_empty(labels) && selector::matches(labels, Some(&pod.labels)),
-        Counts::Owner(uid) => pod.owner.as_ref() == Some(uid),
-    };
-    !pod.terminating && pod.namespace == namespace && matches(counts)
+type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Whether a pod is counted. For spreading, one that is being deleted makes room already, and an empty selector is none.
+fn counted(pod: &Footprint, namespace: &str, counts: &Counts, namespaces: &Namespaces) -> bool {
+    let spreads = !pod.terminating && pod.namespace == namespace;
+    match counts {
+        Counts::Labels(labels) => {
+            spreads && !selector::is_empty(labels) && selector::matches(labels, Some(&pod.labels))
+        }
+        Counts::Owner(uid) => spreads && pod.owner.as_ref() == Some(uid),
+        Counts::Term(term) => is_about(term, namespace, pod, namespaces),
+    }
+}
+
+/// Whether an affinity term of a pod in `namespace` is about another pod: its namespaces are those it names and those
+/// its selector finds, or its own if it says nothing.
+fn is_about(term: &PodAffinityTerm, namespace: &str, pod: &Footprint, namespaces: &Namespaces) -> bool {
+    let named = term.namespaces.as_deref().unwrap_or_default();
+    let there = named.contains(&pod.namespace)
+        || match &term.namespace_selector {
+            None => named.is_empty() && pod.namespace == namespace,
+            Some(found) => selector::is_empty(found) || selector::matches(found, namespaces.get(&pod.namespace)),
+        };
+    there && term.label_selector.as_ref().is_some_and(|s| selector::matches(s, Some(&pod.labels)))
+}
+
+impl Snapshot {
+    /// Whether an affinity term of a pod in `namespace` is about another pod.
+    pub fn is_about(&self, term: &PodAffinityTerm, namespace: &str, pod: &Footprint) -> bool {
+        is_about(term, namespace, pod, &self.namespaces)
+    }
 }

@@ -48,6 +48,17 @@ impl Near {
     pub fn is_empty(&self) -> bool {
         self.attracted.is_empty() && self.repelled.is_empty() && self.likes.is_empty() && self.dislikes.is_empty()
     }
+
+    /// What it prefers, with weights; what it dislikes weighs below zero.
+    pub fn preferred(&self) -> impl Iterator<Item = (&PodAffinityTerm, i64)> {
+        let likes = self.likes.iter().map(|w| (&w.pod_affinity_term, i64::from(w.weight)));
+        likes.chain(self.dislikes.iter().map(|w| (&w.pod_affinity_term, -i64::from(w.weight))))
+    }
+
+    /// All its terms.
+    pub fn terms(&self) -> impl Iterator<Item = &PodAffinityTerm> {
+        self.attracted.iter().chain(&self.repelled).chain(self.preferred().map(|(term, _)| term))
+    }
 }
 
 /// A port of the node itself.
@@ -95,13 +106,15 @@ pub struct Spread {
     pub counts: Option<Counts>,
 }
 
-/// Which pods a spread constraint counts, within the pod's namespace.
+/// Which pods are counted, seen from a pod's namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Counts {
-    /// Those whose labels match, `matchLabelKeys` included.
+    /// For a spread constraint: those of the namespace whose labels match, `matchLabelKeys` included.
     Labels(LabelSelector),
-    /// Those of the same owner: what upstream's default constraints count for pods of a workload.
+    /// For a spread constraint: those of the same owner, as upstream's default constraints count pods of a workload.
     Owner(String),
+    /// Those that an affinity term is about.
+    Term(Box<PodAffinityTerm>),
 }
 
 /// A pod that is to be placed.

@@ -1,11 +1,11 @@
 //! InterPodAffinity: pods that want to be near other pods, or far from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PodAffinityTerm;
-use reconcile::selector;
 
-use crate::{Candidates, Event, Footprint, MAX_SCORE, NodeIndex, Plugin, Reason, Snapshot, Wanted};
+use crate::snapshot::{Domains, Force};
+use crate::{Candidates, Counts, Event, MAX_SCORE, NodeIndex, Plugin, Reason, Snapshot, Wanted};
 
 const EXISTING_REPEL: Reason = Reason::resolvable("node(s) didn't satisfy existing pods anti-affinity rules");
 const NOT_NEAR: Reason = Reason::unresolvable("node(s) didn't match pod affinity rules");
@@ -16,70 +16,74 @@ const HARD_AFFINITY_WEIGHT: i64 = 1;
 
 pub(super) struct InterPodAffinity;
 
-/// Whether a term of `owner` is about `other`.
-fn about(term: &PodAffinityTerm, owner: &Footprint, other: &Footprint, snapshot: &Snapshot) -> bool {
-    in_namespaces(term, owner, &other.namespace, snapshot)
-        && term.label_selector.as_ref().is_some_and(|s| selector::matches(s, Some(&other.labels)))
+/// Sums over the domains of one label.
+struct Sums {
+    domains: Arc<Domains>,
+    sums: Vec<i64>,
 }
 
-/// The namespaces of a term are those it names and those its selector finds; its own if it says nothing.
-fn in_namespaces(term: &PodAffinityTerm, owner: &Footprint, namespace: &str, snapshot: &Snapshot) -> bool {
-    let named = term.namespaces.as_deref().unwrap_or_default();
-    match &term.namespace_selector {
-        None if named.is_empty() => owner.namespace == namespace,
-        None => named.iter().any(|n| n == namespace),
-        Some(found) => {
-            named.iter().any(|n| n == namespace)
-                || selector::is_empty(found)
-                || selector::matches(found, snapshot.namespaces.get(namespace))
+impl Sums {
+    /// Sums up what each node has.
+    fn new(key: &str, snapshot: &Snapshot, per_node: &[i64]) -> Self {
+        let domains = snapshot.domains(key);
+        let mut sums = vec![0; domains.count];
+        for (domain, count) in domains.of.iter().zip(per_node).filter(|(_, count)| **count != 0) {
+            if let Some(sum) = domain.and_then(|d| sums.get_mut(d)) {
+                *sum += count;
+            }
         }
+        Self { domains, sums }
+    }
+
+    /// The sum of a node's domain; nothing if the node lacks the label.
+    fn near(&self, node: NodeIndex) -> Option<i64> {
+        let domain = self.domains.of.get(node).copied().flatten()?;
+        self.sums.get(domain).copied()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.sums.iter().all(|sum| *sum == 0)
     }
 }
 
-/// Places that a label makes one: the label and its value.
-type Place<'a> = (&'a str, &'a str);
-
-fn place<'a>(term: &'a PodAffinityTerm, snapshot: &'a Snapshot, at: NodeIndex) -> Option<Place<'a>> {
-    Some((&term.topology_key, snapshot.label(at, &term.topology_key)?))
+/// How many pods that a term is about are near each node.
+fn around(term: &PodAffinityTerm, pod: &Wanted, snapshot: &Snapshot) -> Sums {
+    let counts = Counts::Term(Box::new(term.clone()));
+    let per_node = snapshot.matching(&pod.footprint.namespace, &counts);
+    Sums::new(&term.topology_key, snapshot, &per_node)
 }
 
-fn placed(snapshot: &Snapshot) -> impl Iterator<Item = (NodeIndex, &Footprint)> {
-    (0..snapshot.len()).flat_map(|at| snapshot.pods_on(at).map(move |pod| (at, &**pod)))
-}
-
-/// The places of pods to which all of the terms apply.
-fn attracting<'a>(pod: &'a Wanted, snapshot: &'a Snapshot) -> BTreeSet<Place<'a>> {
-    let (own, terms) = (&*pod.footprint, &pod.footprint.near.attracted);
-    let all = |other: &Footprint| terms.iter().all(|t| about(t, own, other, snapshot));
-    let near = placed(snapshot).filter(|(_, other)| all(other));
-    near.flat_map(|(at, _)| terms.iter().filter_map(move |t| place(t, snapshot, at))).collect()
-}
-
-/// The places of pods that this pod must stay away from.
-fn repelling<'a>(pod: &'a Wanted, snapshot: &'a Snapshot) -> BTreeSet<Place<'a>> {
-    let (own, terms) = (&*pod.footprint, &pod.footprint.near.repelled);
-    let places = move |(at, other): (NodeIndex, &'a Footprint)| {
-        terms.iter().filter(move |t| about(t, own, other, snapshot)).filter_map(move |t| place(t, snapshot, at))
+/// How many pods that all required terms are about are near each node, by each term's label.
+fn attracting(pod: &Wanted, snapshot: &Snapshot) -> Vec<Sums> {
+    let (namespace, terms) = (&pod.footprint.namespace, &pod.footprint.near.attracted);
+    if let [term] = terms.as_slice() {
+        return vec![around(term, pod, snapshot)];
+    }
+    let on = |at| {
+        let all = snapshot.pods_on(at).filter(|p| terms.iter().all(|t| snapshot.is_about(t, namespace, p)));
+        all.count() as i64
     };
-    placed(snapshot).flat_map(places).collect()
+    let per_node: Vec<i64> = (0..snapshot.len()).map(on).collect();
+    terms.iter().map(|term| Sums::new(&term.topology_key, snapshot, &per_node)).collect()
 }
 
-/// The places whose pods keep this pod away.
-fn closed<'a>(pod: &'a Wanted, snapshot: &'a Snapshot) -> BTreeSet<Place<'a>> {
-    let places = |(at, other): (NodeIndex, &'a Footprint)| {
-        let against = other.near.repelled.iter().filter(move |t| about(t, other, &pod.footprint, snapshot));
-        against.filter_map(move |t| place(t, snapshot, at))
-    };
-    snapshot.choosy().flat_map(places).collect()
-}
-
-fn near_enough(pod: &Wanted, snapshot: &Snapshot, attracting: &BTreeSet<Place<'_>>, at: NodeIndex) -> bool {
+/// Refuses nodes that are not near enough to the pods this one requires.
+fn require_near(pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
     let own = &*pod.footprint;
-    let terms = &own.near.attracted;
-    let Some(places) = terms.iter().map(|t| place(t, snapshot, at)).collect::<Option<Vec<_>>>() else { return false };
+    let attracting = attracting(pod, snapshot);
     // The first of a group that wants to be together has nobody to be near yet.
-    let first = || attracting.is_empty() && terms.iter().all(|t| about(t, own, own, snapshot));
-    places.iter().all(|place| attracting.contains(place)) || first()
+    let first = attracting.iter().all(Sums::is_nothing)
+        && own.near.attracted.iter().all(|t| snapshot.is_about(t, &own.namespace, own));
+    let near = |at| attracting.iter().all(|sums| sums.near(at).is_some_and(|count| count > 0 || first));
+    nodes.refuse(|at| (!near(at)).then_some(NOT_NEAR));
+}
+
+fn refuse_near(sums: &[Sums], reason: &Reason, nodes: &mut Candidates) {
+    let sums: Vec<&Sums> = sums.iter().filter(|s| !s.is_nothing()).collect();
+    if !sums.is_empty() {
+        let near = |at| sums.iter().any(|s| s.near(at).is_some_and(|count| count > 0));
+        nodes.refuse(|at| near(at).then(|| reason.clone()));
+    }
 }
 
 impl Plugin for InterPodAffinity {
@@ -90,19 +94,14 @@ impl Plugin for InterPodAffinity {
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         let near = &pod.footprint.near;
         if !near.attracted.is_empty() {
-            let attracting = attracting(pod, snapshot);
-            nodes.refuse(|at| (!near_enough(pod, snapshot, &attracting, at)).then_some(NOT_NEAR));
+            require_near(pod, snapshot, nodes);
         }
-        let within =
-            |places: &BTreeSet<Place<'_>>, at| places.iter().any(|(key, value)| snapshot.label(at, key) == Some(value));
-        if !near.repelled.is_empty() {
-            let repelling = repelling(pod, snapshot);
-            nodes.refuse(|at| within(&repelling, at).then_some(TOO_NEAR));
-        }
-        let closed = closed(pod, snapshot);
-        if !closed.is_empty() {
-            nodes.refuse(|at| within(&closed, at).then_some(EXISTING_REPEL));
-        }
+        let repelling: Vec<Sums> = near.repelled.iter().map(|term| around(term, pod, snapshot)).collect();
+        refuse_near(&repelling, &TOO_NEAR, nodes);
+        let against = snapshot.sayings().filter(|s| s.force == Force::Repels);
+        let against = against.filter(|s| snapshot.is_about(&s.term, &s.namespace, &pod.footprint));
+        let closed: Vec<Sums> = against.map(|s| Sums::new(&s.term.topology_key, snapshot, &s.per_node)).collect();
+        refuse_near(&closed, &EXISTING_REPEL, nodes);
     }
 
     fn weight(&self) -> i64 {
@@ -115,8 +114,7 @@ impl Plugin for InterPodAffinity {
             return false;
         }
         for (score, at) in scores.iter_mut().zip(nodes) {
-            let here = liked.iter().filter(|((key, value), _)| snapshot.label(*at, key) == Some(value));
-            *score = here.map(|(_, weight)| weight).sum();
+            *score = liked.iter().filter_map(|(sums, weight)| Some(sums.near(*at)? * weight)).sum();
         }
         let (most, least) = (scores.iter().max().copied().unwrap_or(0), scores.iter().min().copied().unwrap_or(0));
         for score in scores.iter_mut() {
@@ -133,32 +131,17 @@ impl Plugin for InterPodAffinity {
     }
 }
 
-/// How much the pod likes places, and how much pods there like it.
-fn liked<'a>(pod: &'a Wanted, snapshot: &'a Snapshot) -> BTreeMap<Place<'a>, i64> {
-    let own = &*pod.footprint;
-    let mut liked = BTreeMap::new();
-    let mut add = |term: &'a PodAffinityTerm, at, weight: i64| {
-        if let Some(place) = place(term, snapshot, at) {
-            *liked.entry(place).or_insert(0) += weight;
-        }
-    };
-    let preferred = || weighted(own);
-    if preferred().next().is_some() {
-        for (at, other) in placed(snapshot) {
-            let mine = preferred().filter(|(term, _)| about(term, own, other, snapshot));
-            mine.for_each(|(term, weight)| add(term, at, weight));
-        }
-    }
-    for (at, other) in snapshot.choosy() {
-        let required = other.near.attracted.iter().map(|term| (term, HARD_AFFINITY_WEIGHT));
-        let theirs = required.chain(weighted(other)).filter(|(term, _)| about(term, other, own, snapshot));
-        theirs.for_each(|(term, weight)| add(term, at, weight));
-    }
-    liked
-}
-
-/// A pod's preferences; what it dislikes weighs below zero.
-fn weighted(pod: &Footprint) -> impl Iterator<Item = (&PodAffinityTerm, i64)> {
-    let likes = pod.near.likes.iter().map(|w| (&w.pod_affinity_term, i64::from(w.weight)));
-    likes.chain(pod.near.dislikes.iter().map(|w| (&w.pod_affinity_term, -i64::from(w.weight))))
+/// The pods that this one prefers to be near, and those that prefer to be near it, with what each counts for.
+fn liked(pod: &Wanted, snapshot: &Snapshot) -> Vec<(Sums, i64)> {
+    let mine = pod.footprint.near.preferred().map(|(term, weight)| (around(term, pod, snapshot), weight));
+    let theirs = snapshot.sayings().filter_map(|saying| {
+        let weight = match saying.force {
+            Force::Attracts => HARD_AFFINITY_WEIGHT,
+            Force::Prefers(weight) => weight,
+            Force::Repels => return None,
+        };
+        let about = snapshot.is_about(&saying.term, &saying.namespace, &pod.footprint);
+        about.then(|| (Sums::new(&saying.term.topology_key, snapshot, &saying.per_node), weight))
+    });
+    mine.chain(theirs).collect()
 }

@@ -6,11 +6,10 @@ pub(super) struct NodeResourcesBalancedAllocation;
 
 /// How close the used parts of two resources are to each other.
 fn balance(used: [i64; 2], all: [i64; 2]) -> i64 {
-    let parts: Vec<f64> =
-        used.iter().zip(all).filter(|(_, all)| *all != 0).map(|(u, all)| (*u as f64 / all as f64).min(1.0)).collect();
-    let deviation = match parts.as_slice() {
-        [a, b] => ((a - b) / 2.0).abs(),
-        _ => 0.0,
+    let part = |used: i64, all: i64| (used as f64 / all as f64).min(1.0);
+    let deviation = match (used, all) {
+        (_, [0, _] | [_, 0]) => 0.0,
+        ([a, b], [all_a, all_b]) => ((part(a, all_a) - part(b, all_b)) / 2.0).abs(),
     };
     ((1.0 - deviation) * MAX_SCORE as f64) as i64
 }

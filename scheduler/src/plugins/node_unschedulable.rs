@@ -20,9 +20,9 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
-        let tolerates = tolerates(pod);
-        let closed = |at| snapshot.node(at).is_some_and(|n| n.unschedulable) && !tolerates;
-        nodes.refuse(|at| closed(at).then_some(UNSCHEDULABLE));
+        if !tolerates(pod) {
+            nodes.refuse(|at| (snapshot.unschedulable.get(at) == Some(&true)).then_some(UNSCHEDULABLE));
+        }
     }
 
     fn wakes_on(&self, _: &Wanted, event: &Event<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! PodTopologySpread: pods that belong together are spread over nodes, zones or whatever a label names.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use reconcile::selector;
@@ -24,21 +25,23 @@ struct Counted<'a> {
     domains: Arc<Domains>,
     /// Pods per domain; nothing where no node of the domain is eligible.
     pods: Vec<Option<i64>>,
+    per_node: Option<Cow<'a, [i64]>>,
 }
 
 impl<'a> Counted<'a> {
-    fn new(spread: &'a Spread, pod: &Wanted, snapshot: &Snapshot, counted: &[bool]) -> Self {
+    fn new(spread: &'a Spread, pod: &Wanted, snapshot: &'a Snapshot, counted: &[bool]) -> Self {
         let domains = snapshot.domains(&spread.key);
         let mut pods = vec![None; domains.count];
         let per_node = spread.counts.as_ref().map(|c| snapshot.matching(&pod.footprint.namespace, c));
+        let includes = includes(spread, pod, snapshot);
         for (at, domain) in domains.of.iter().enumerate() {
             let Some(sum) = domain.and_then(|d| pods.get_mut(d)) else { continue };
-            if counted.get(at) == Some(&true) && includes(spread, pod, snapshot, at) {
+            if counted.get(at) == Some(&true) && includes(at) {
                 let here = per_node.as_ref().and_then(|p| p.get(at)).copied().unwrap_or(0);
                 *sum = Some(sum.unwrap_or(0) + here);
             }
         }
-        Self { spread, domains, pods }
+        Self { spread, domains, pods, per_node }
     }
 
     fn domain(&self, node: NodeIndex) -> Option<usize> {
@@ -61,9 +64,13 @@ impl<'a> Counted<'a> {
 }
 
 /// Whether the constraint's policies let a node count.
-fn includes(spread: &Spread, pod: &Wanted, snapshot: &Snapshot, at: NodeIndex) -> bool {
-    (!spread.honors_affinity || snapshot.node(at).is_some_and(|n| allows(&pod.nodes, n)))
-        && (!spread.honors_taints || admits(snapshot.taints(at), &pod.tolerations))
+fn includes<'a>(spread: &Spread, pod: &'a Wanted, snapshot: &'a Snapshot) -> impl Fn(NodeIndex) -> bool + 'a {
+    let choosy = spread.honors_affinity && !(pod.nodes.labels.is_empty() && pod.nodes.required.is_none());
+    let admitted = spread.honors_taints.then(|| snapshot.by_taints(|taints| admits(taints, &pod.tolerations)));
+    move |at| {
+        (!choosy || snapshot.node(at).is_some_and(|n| allows(&pod.nodes, n)))
+            && admitted.as_ref().is_none_or(|admitted| admitted(at) == Some(true))
+    }
 }
 
 /// Which nodes have the labels of all constraints.
@@ -76,7 +83,7 @@ fn matches(spread: &Spread, pod: &Footprint) -> bool {
     match &spread.counts {
         Some(Counts::Labels(labels)) => selector::matches(labels, Some(&pod.labels)),
         Some(Counts::Owner(uid)) => pod.owner.as_ref() == Some(uid),
-        None => false,
+        Some(Counts::Term(_)) | None => false,
     }
 }
 
@@ -127,7 +134,7 @@ impl Plugin for PodTopologySpread {
             })
             .collect();
         for (score, at) in scores.iter_mut().zip(nodes).filter(|(_, at)| scored(at)) {
-            *score = crowd(&constraints, pod, snapshot, *at);
+            *score = crowd(&constraints, *at);
         }
         let within = || scores.iter().zip(nodes).filter(|(_, at)| scored(at)).map(|(s, _)| *s);
         let (most, least) = (within().max().unwrap_or(0), within().min().unwrap_or(0));
@@ -155,11 +162,11 @@ impl Plugin for PodTopologySpread {
 }
 
 /// How many pods are near a node, each constraint by its weight.
-fn crowd(constraints: &[(Counted<'_>, f64)], pod: &Wanted, snapshot: &Snapshot, at: NodeIndex) -> i64 {
+fn crowd(constraints: &[(Counted<'_>, f64)], at: NodeIndex) -> i64 {
     let one = |(counted, weight): &(Counted<'_>, f64)| {
         counted.domain(at)?;
         let pods = match counted.spread.key.as_str() {
-            HOSTNAME => on_node(counted.spread, pod, snapshot, at),
+            HOSTNAME => counted.per_node.as_ref().and_then(|p| p.get(at)).copied().unwrap_or(0),
             _ => counted.pods_near(at),
         };
         Some(pods as f64 * weight + f64::from(counted.spread.max_skew - 1))
@@ -167,18 +174,21 @@ fn crowd(constraints: &[(Counted<'_>, f64)], pod: &Wanted, snapshot: &Snapshot, 
     constraints.iter().filter_map(one).sum::<f64>().round() as i64
 }
 
-fn on_node(spread: &Spread, pod: &Wanted, snapshot: &Snapshot, at: NodeIndex) -> i64 {
-    let per_node = spread.counts.as_ref().map(|c| snapshot.matching(&pod.footprint.namespace, c));
-    per_node.and_then(|p| p.get(at).copied()).unwrap_or(0)
-}
-
 /// Makes constraints with many domains count as much as those with few.
 fn weight(counted: &Counted<'_>, nodes: &[NodeIndex], scored: impl Fn(&NodeIndex) -> bool) -> f64 {
     let here = || nodes.iter().filter(|at| scored(at));
-    let size = if counted.spread.key == HOSTNAME {
-        here().count()
-    } else {
-        here().map(|at| counted.domain(*at)).collect::<std::collections::BTreeSet<_>>().len()
+    let size = match counted.spread.key.as_str() {
+        HOSTNAME => here().count(),
+        _ => {
+            // Nodes without the label are a domain too.
+            let mut seen = vec![false; counted.domains.count + 1];
+            for at in here() {
+                if let Some(seen) = seen.get_mut(counted.domain(*at).map_or(0, |d| d + 1)) {
+                    *seen = true;
+                }
+            }
+            seen.into_iter().filter(|s| *s).count()
+        }
     };
     ((size + 2) as f64).ln()
 }

@@ -39,7 +39,8 @@ impl Plugin for TaintToleration {
     }
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
-        nodes.refuse(|at| (!admits(snapshot.taints(at), &pod.tolerations)).then_some(UNTOLERATED));
+        let admitted = snapshot.by_taints(|taints| admits(taints, &pod.tolerations));
+        nodes.refuse(|at| (admitted(at) != Some(true)).then_some(UNTOLERATED));
     }
 
     fn weight(&self) -> i64 {
@@ -50,8 +51,9 @@ impl Plugin for TaintToleration {
         let soft = |t: &Toleration| matches!(t.effect.as_deref(), None | Some("" | "PreferNoSchedule"));
         let tolerations: Vec<Toleration> = pod.tolerations.iter().filter(|t| soft(t)).cloned().collect();
         let disliked = |t: &&Taint| t.effect == "PreferNoSchedule" && !tolerated(t, &tolerations);
+        let disliked = snapshot.by_taints(|taints| taints.iter().filter(disliked).count() as i64);
         for (score, node) in scores.iter_mut().zip(nodes) {
-            *score = snapshot.taints(*node).iter().filter(disliked).count() as i64;
+            *score = disliked(*node).unwrap_or(0);
         }
         normalize(scores, true);
         true

@@ -23,6 +23,7 @@ enum Step {
         cpu: u8,
         gpu: u8,
         port: bool,
+        apart: bool,
         priority: u8,
     },
     DropPod(u8),
@@ -39,8 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0..4u8, 1..6u8, 0..3u8).prop_map(|(name, cpu, gpu)| Step::Node { name, cpu, gpu }),
         1 => (0..4u8).prop_map(Step::DropNode),
-        6 => (0..20u8, 0..4u8, 0..2u8, any::<bool>(), 0..3u8)
-            .prop_map(|(name, cpu, gpu, port, priority)| Step::Pod { name, cpu, gpu, port, priority }),
+        6 => (0..20u8, 0..4u8, 0..2u8, any::<bool>(), any::<bool>(), 0..3u8)
+            .prop_map(|(name, cpu, gpu, port, apart, priority)| Step::Pod { name, cpu, gpu, port, apart, priority }),
         2 => (0..20u8).prop_map(Step::DropPod),
         1 => (0..20u8).prop_map(Step::Finish),
         6 => (1..8u8, any::<u16>()).prop_map(|(count, fate)| Step::Decide { count, fate }),
@@ -69,7 +70,7 @@ impl Cluster {
                 let gone: Vec<String> = self.pods.iter().filter(|(_, p)| on(p)).map(|(n, _)| n.clone()).collect();
                 gone.iter().for_each(|n| self.drop_pod(story, n));
             }
-            Step::Pod { name, cpu, gpu, port, priority } => self.add(story, *name, *cpu, *gpu, *port, *priority),
+            Step::Pod { .. } => self.add(story, step),
             Step::DropPod(name) => self.drop_pod(story, &format!("p{name}")),
             Step::Finish(name) => self.finish(story, &format!("p{name}")),
             Step::Decide { count, fate } => self.decide(story, *count, *fate, trace),
@@ -91,13 +92,16 @@ impl Cluster {
         story.scheduler.set_node(&node(&name, &words.each_ref().map(String::as_str)), story.now);
     }
 
-    fn add(&mut self, story: &mut Story, name: u8, cpu: u8, gpu: u8, port: bool, priority: u8) {
+    fn add(&mut self, story: &mut Story, step: &Step) {
+        let Step::Pod { name, cpu, gpu, port, apart, priority } = step else { return };
         let name = format!("p{name}");
         if self.pods.contains_key(&name) {
             return;
         }
         let mut words = vec![format!("cpu={cpu}"), format!("gpu={gpu}"), format!("priority={priority}")];
         words.extend(port.then(|| "port=80".to_owned()));
+        words.extend(apart.then(|| "app=apart".to_owned()));
+        words.extend(apart.then(|| "far=kubernetes.io/hostname/app=apart".to_owned()));
         let mut new = pod(&name, &words.iter().map(String::as_str).collect::<Vec<_>>());
         self.generation += 1;
         new.metadata.uid = Some(format!("uid-{name}-{}", self.generation));
@@ -155,6 +159,8 @@ impl Cluster {
             assert_eq!(snapshot.pods.used(at), pods.len() as i64);
             assert!(snapshot.cpu.free(at) >= 0 && gpus.free(at) >= 0 && snapshot.pods.free(at) >= 0, "overcommitted");
             assert!(pods.iter().filter(|p| !p.ports.is_empty()).count() <= 1, "a port is given twice");
+            let apart = pods.iter().filter(|p| p.labels.get("app").is_some_and(|v| v == "apart")).count();
+            assert!(apart <= 1, "pods that keep apart are together");
             let name = &snapshot.node(at).unwrap().name;
             let scored: i64 = pods.iter().map(|p| p.scored_cpu_milli).sum();
             assert_eq!(snapshot.scored_cpu[at], scored, "{name}");

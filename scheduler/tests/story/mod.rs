@@ -85,7 +85,7 @@ pub(crate) fn node(name: &str, words: &[&str]) -> Node {
 
 fn affinity(words: &[&str]) -> Value {
     let term = |t: &str| {
-        let (key, selector) = t.split_once('/').unwrap();
+        let (key, selector) = t.rsplit_once('/').unwrap();
         let labels = pair(selector);
         json!({"topologyKey": key, "labelSelector": {"matchLabels": labels}})
     };

@@ -42,6 +42,10 @@ pub(crate) struct Init<'a> {
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// Reads one byte when the container is to start: a fifo opened for both ways.
     pub(crate) gate: Option<OwnedFd>,
+    /// Runs in the child when all is mounted, the host's files still in sight.
+    pub(crate) before_pivot: Option<&'a dyn Fn() -> Result<()>>,
+    /// Runs in the child behind the gate.
+    pub(crate) before_exec: Option<&'a dyn Fn() -> Result<()>>,
 }
 
 /// The text of uid_map and gid_map.
@@ -194,9 +198,9 @@ fn run_init(init: &Init<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -
         Err(e) => return e,
     };
     let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-    init.process.enter(&built.proc, slave.unwrap_or(standard), || match &init.gate {
-        Some(gate) => wait_at(gate, channel),
-        None => Ok(()),
+    init.process.enter(&built.proc, slave.unwrap_or(standard), || {
+        init.gate.as_ref().map_or(Ok(()), |gate| wait_at(gate, channel))?;
+        init.before_exec.map_or(Ok(()), |before_exec| before_exec())
     })
 }
 
@@ -230,8 +234,11 @@ fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
     }
     let (root, console) = init.rootfs.build(init.process.terminal)?;
     let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
-    init.rootfs.enter(&root)?;
     expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
+    if let Some(before_pivot) = init.before_pivot {
+        before_pivot()?;
+    }
+    init.rootfs.enter(&root)?;
     if init.new_cgroup {
         unshare(UnshareFlags::NEWCGROUP)?;
     }

@@ -87,6 +87,16 @@ pub(crate) fn propagation(word: &str) -> Option<(u64, bool)> {
     find(word).map(|flag| (flag, false)).or_else(|| find(word.strip_prefix('r')?).map(|flag| (flag, true)))
 }
 
+/// Every word that is known, for `features`.
+pub(crate) fn words() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().flat_map(|(name, ..)| [(*name).to_owned(), format!("r{name}")]);
+    let propagation = PROPAGATION.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
+    let others = ["bind", "rbind", "tmpcopyup"].map(str::to_owned);
+    let mut words: Vec<String> = attributes.chain(propagation).chain(others).collect();
+    words.sort();
+    words
+}
+
 fn apply(parsed: &mut Options, option: &str, destination: &Path) -> Result<()> {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == word);
     if let Some((_, set, clear)) = attribute(option) {

@@ -269,7 +269,7 @@ impl Shim {
 
     /// New limits for a container or (`None`) the pod.
     pub fn update(&self, container: Option<&str>, resources: &LinuxResources) -> Result<()> {
-        self.ask(Call::Update { container: container.map(str::to_owned), resources: resources.clone() })
+        self.ask(Call::Update { container: container.map(str::to_owned), resources: Box::new(resources.clone()) })
     }
 
     /// Usage of a container or (`None`) the pod.

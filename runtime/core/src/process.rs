@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) terminal: bool,
     pub(crate) window: Option<(u16, u16)>,
     personality: Option<u64>,
+    /// Descriptors from 3 on that the program inherits.
+    preserve_fds: u32,
 }
 
 impl Prepared {
@@ -80,11 +82,17 @@ impl Prepared {
             terminal: process.terminal().unwrap_or(false),
             window: size.map(|size| (narrow(size.height()), narrow(size.width()))),
             personality: None,
+            preserve_fds: 0,
         })
     }
 
     pub(crate) fn with_personality(mut self, personality: Option<u64>) -> Self {
         self.personality = personality;
+        self
+    }
+
+    pub(crate) fn with_preserved_fds(mut self, count: u32) -> Self {
+        self.preserve_fds = count;
         self
     }
 
@@ -96,7 +104,13 @@ impl Prepared {
         standard: [BorrowedFd<'_>; 3],
         gate: impl FnOnce() -> Result<()>,
     ) -> Error {
-        match self.become_user(proc, standard).and_then(|env| gate().map(|()| env)).and_then(|env| self.exec(env)) {
+        let run = || {
+            let env = self.become_user(proc, standard)?;
+            let path = self.locate(&env)?;
+            gate()?;
+            self.exec(&path, &env)
+        };
+        match run() {
             Ok(never) => match never {},
             Err(e) => e,
         }
@@ -111,7 +125,7 @@ impl Prepared {
         }
         self.set_streams(standard)?;
         for (resource, limit) in &self.rlimits {
-            rustix::process::setrlimit(*resource, limit.clone())
+            rustix::process::setrlimit(*resource, *limit)
                 .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;
         }
         // A full keyring quota is no reason to fail.
@@ -199,26 +213,29 @@ impl Prepared {
         env
     }
 
-    fn exec(&self, env: Vec<CString>) -> Result<std::convert::Infallible> {
+    /// The program's file; an error here comes before anybody waits for the start.
+    fn locate(&self, env: &[CString]) -> Result<CString> {
         let program = self.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
-        let candidates = candidates(&program, &env);
-        let found = candidates.iter().find(|path| is_executable(path)).or(candidates.last());
-        let path = found.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).unwrap_or_default();
-        sys::cloexec_from(3).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
+        let candidates = candidates(&program, env);
+        let found = candidates.iter().find(|path| is_executable(path));
+        // One that is there but may not be run says so when it is.
+        let found = found.or_else(|| candidates.iter().find(|path| std::fs::symlink_metadata(path).is_ok()));
+        match found {
+            Some(path) => CString::new(path.as_os_str().as_bytes()).map_err(|e| Error::Invalid(e.to_string())),
+            None if program.contains('/') => {
+                let absent = std::io::Error::from_raw_os_error(libc::ENOENT);
+                Err(Error::System(format!("exec: {program:?}: stat {program}"), absent))
+            }
+            None => Err(Error::Invalid(format!("exec: {program:?}: executable file not found in $PATH"))),
+        }
+    }
+
+    fn exec(&self, path: &CString, env: &[CString]) -> Result<std::convert::Infallible> {
+        sys::cloexec_from(3 + self.preserve_fds).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
         if self.no_new_privileges {
             self.filter()?;
         }
-        let error = sys::exec(&path, &self.args, &env);
-        let errno = error.raw_os_error().unwrap_or_default();
-        Err(match errno {
-            libc::ENOENT if !program.contains('/') => {
-                Error::Invalid(format!("exec: {program:?}: executable file not found in $PATH"))
-            }
-            libc::ENOENT if std::fs::symlink_metadata(&program).is_err() => {
-                Error::System(format!("exec: {program:?}: stat {program}"), error)
-            }
-            _ => Error::System(format!("exec {program:?}"), error),
-        })
+        Err(Error::System(format!("exec {:?}", path.to_string_lossy()), sys::exec(path, &self.args, env)))
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) enum Call {
     },
     Update {
         container: Option<String>,
-        resources: LinuxResources,
+        resources: Box<LinuxResources>,
     },
     Stats {
         container: Option<String>,

@@ -49,6 +49,9 @@ pub struct Instruction {
     pub k: u32,
 }
 
+/// linux/sched.h; libc's constant has lost it to 32 bits.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of [`fork`] we are on.
 pub(crate) enum Forked {
     Parent { pid: i32, pidfd: OwnedFd },
@@ -64,7 +67,7 @@ fn check(result: c_long) -> io::Result<c_long> {
 /// stay locked in the child for ever.
 pub(crate) fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     let mut pidfd: c_int = -1;
-    let into = if cgroup.is_some() { libc::CLONE_INTO_CGROUP as u64 } else { 0 };
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64 | into,
         pidfd: &raw mut pidfd as u64,
@@ -167,16 +170,6 @@ pub(crate) fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
     }
     // SAFETY: replaces one of the standard descriptors, which nothing in this process owns.
     check(c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(|_| ())
-}
-
-/// A descriptor that an earlier program left open for us, by its number.
-pub(crate) fn inherited(fd: RawFd) -> Option<OwnedFd> {
-    // SAFETY: asking for flags has no effect on a descriptor.
-    if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return None;
-    }
-    // SAFETY: it is open, and by the caller's word meant for us alone.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Blocks the given signals and returns a descriptor that reads them.

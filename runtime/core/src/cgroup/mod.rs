@@ -191,7 +191,7 @@ impl Host {
             }
             // A frozen process dies only when it thaws.
             let _ = self.freeze(group, false);
-            std::thread::sleep(INTERVAL);
+            pause();
         }
     }
 
@@ -221,7 +221,7 @@ impl Host {
                 // v1 freezes in steps that have to be asked for.
                 let _ = write(dir, file, text);
             }
-            std::thread::sleep(INTERVAL);
+            pause();
         }
     }
 
@@ -241,7 +241,7 @@ impl Host {
             loop {
                 match remove_tree(hierarchy.root.as_fd(), &group.path, 0) {
                     Ok(()) | Err(Errno::NOENT) => break,
-                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => std::thread::sleep(INTERVAL),
+                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => pause(),
                     Err(e) => return Err(failed(|| format!("remove cgroup {}", group.path.display()))(e)),
                 }
             }
@@ -420,6 +420,12 @@ fn remove_tree(root: BorrowedFd<'_>, path: &Path, depth: usize) -> rustix::io::R
         }
     }
     unlinkat(root, path, AtFlags::REMOVEDIR)
+}
+
+/// Waits a little. v1 tells nobody when a cgroup gets empty or frozen.
+#[allow(clippy::disallowed_methods)]
+fn pause() {
+    std::thread::sleep(INTERVAL);
 }
 
 /// Sends a signal; a process that is gone is no error.

@@ -4,7 +4,7 @@
 //! shim joins the pod's network, IPC and UTS namespaces itself, so that containers are born in them.
 
 mod container;
-mod log;
+pub(crate) mod log;
 mod pause;
 mod server;
 
@@ -22,8 +22,6 @@ use crate::pod::{PROTOCOL_VERSION, PodConfig};
 use crate::protocol::{Failure, PodFile, ShimFile};
 use crate::sys::{self, Forked};
 use crate::{Error, Result, failed, files, protect};
-
-pub(crate) use log::rfc3339;
 
 /// Runs the shim of the pod whose configuration stands in `run_dir`: `trimtab shim <run_dir>`. Must be called before
 /// any other thread is started. Returns in the spawning process once the pod stands (or failed); the shim itself goes on

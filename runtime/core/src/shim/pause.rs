@@ -21,7 +21,6 @@ const UID: u32 = 65_534;
 /// The running process and its namespace.
 #[derive(Debug)]
 pub(super) struct Pause {
-    pub(super) pid: i32,
     pub(super) namespace: OwnedFd,
 }
 
@@ -58,7 +57,7 @@ pub(super) fn start(place: impl FnOnce(i32) -> Result<()>) -> Result<Pause> {
             if namespace.is_err() {
                 let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             }
-            Ok(Pause { pid, namespace: namespace? })
+            Ok(Pause { namespace: namespace? })
         }
     }
 }

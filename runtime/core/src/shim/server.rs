@@ -281,6 +281,8 @@ impl Server {
             sysctls: Vec::new(),
             born_in: self.host.birthplace(group),
             gate: None,
+            before_pivot: None,
+            before_exec: None,
         };
         let oom_kills_before = self.host.oom_kills(group);
         let started = launch::start(&init, ends.child(), |pid| match init.born_in {

@@ -1,5 +1,6 @@
 //! Containers on this kernel, as root, with Debian's static busybox for a root file system.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod oci;
 mod pod;
 mod support;

@@ -92,17 +92,37 @@ fn errors_name_what_is_wrong() {
     let Some(_) = busybox() else { return };
     let pod = Pod::start();
     let cases: [(&str, &dyn Fn(&mut serde_json::Value), &str); 12] = [
-        ("args", &|s| s["process"]["args"] = json!(["nowhere"]), "exec: \"nowhere\": executable file not found in $PATH"),
-        ("path", &|s| s["process"]["args"] = json!(["/nowhere"]), "exec: \"/nowhere\": stat /nowhere: No such file or directory"),
+        (
+            "args",
+            &|s| s["process"]["args"] = json!(["nowhere"]),
+            "exec: \"nowhere\": executable file not found in $PATH",
+        ),
+        (
+            "path",
+            &|s| s["process"]["args"] = json!(["/nowhere"]),
+            "exec: \"/nowhere\": stat /nowhere: No such file or directory",
+        ),
         ("dir", &|s| s["process"]["args"] = json!(["/etc/passwd"]), "exec \"/etc/passwd\": Permission denied"),
         ("empty", &|s| s["process"]["args"] = json!([]), "process.args: must name a program"),
         ("cwd", &|s| s["process"]["cwd"] = json!("x"), "process.cwd: \"x\" is not an absolute path"),
         ("fd", &|s| s["process"]["cwd"] = json!("/proc/self/fd/7"), "process.cwd"),
         ("uid", &|s| s["process"]["user"]["uid"] = json!(u32::MAX), "process.user.uid: 4294967295 is not an id"),
         ("nul", &|s| s["process"]["env"] = json!(["A=\0"]), "process.env"),
-        ("bind", &|s| s["mounts"] = json!([{"destination": "/x", "source": "/nowhere", "options": ["bind"]}]), "open mount source /nowhere"),
-        ("option", &|s| s["mounts"] = json!([{"destination": "/x", "type": "tmpfs", "options": ["colour=red"]}]), "mounts: /x: option colour=red"),
-        ("seccomp", &|s| s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "linux.seccomp: SCMP_ACT_NOTIFY"),
+        (
+            "bind",
+            &|s| s["mounts"] = json!([{"destination": "/x", "source": "/nowhere", "options": ["bind"]}]),
+            "open mount source /nowhere",
+        ),
+        (
+            "option",
+            &|s| s["mounts"] = json!([{"destination": "/x", "type": "tmpfs", "options": ["colour=red"]}]),
+            "mounts: /x: option colour=red",
+        ),
+        (
+            "seccomp",
+            &|s| s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+            "linux.seccomp: SCMP_ACT_NOTIFY",
+        ),
         ("huge", &|s| s["linux"]["resources"]["rdma"] = json!(null), ""),
     ];
     for (id, change, want) in cases {
@@ -179,7 +199,8 @@ fn containers_have_terminals() {
     let Some(_) = busybox() else { return };
     let pod = Pod::start();
     let terminal = |s: &mut serde_json::Value| s["process"]["terminal"] = json!(true);
-    let mut config = pod.container_with("c", "read x; tty; stat -c %t /dev/console; stty size; echo $x; exit 9", terminal);
+    let mut config =
+        pod.container_with("c", "read x; tty; stat -c %t /dev/console; stty size; echo $x; exit 9", terminal);
     config.stdin = true;
     pod.shim.start_container(&config).unwrap();
     let session = pod.shim.attach("c", true).unwrap();
@@ -204,12 +225,14 @@ fn limits_hold() {
     let (state, log) = pod.run_config(&config);
     let exit = state.exit.unwrap();
     assert!(exit.oom_killed && exit.code == 137, "{exit:?} {log}");
-    let (state, log) = pod.run_config(&pod.container_with("p", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo all", limits));
+    let (state, log) =
+        pod.run_config(&pod.container_with("p", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo all", limits));
     assert!(state.exit.unwrap().code != 0 && log.contains("can't fork"), "{log}");
     pod.shim.start_container(&pod.container_with("c", "sleep 1000", limits)).unwrap();
     let stats = pod.shim.stats(Some("c")).unwrap();
     assert!(stats.pids >= 1 && stats.memory_usage_bytes > 0 && stats.cpu_usage_ns > 0, "{stats:?}");
-    let more: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 64 << 20, "swap": 64 << 20}})).unwrap();
+    let more: LinuxResources =
+        serde_json::from_value(json!({"memory": {"limit": 64 << 20, "swap": 64 << 20}})).unwrap();
     pod.shim.update(Some("c"), &more).unwrap();
     let unknown: LinuxResources = serde_json::from_value(json!({"unified": {"nosuch.max": "1"}})).unwrap();
     let error = pod.shim.update(None, &unknown).unwrap_err();
@@ -245,8 +268,12 @@ fn volumes_are_mounted_as_asked() {
         list.push(json!({"destination": "/data", "source": volume, "options": ["rbind", "rw"]}));
         list.push(json!({"destination": "/ro/deep", "source": volume, "options": ["bind", "rro", "noexec"]}));
         list.push(json!({"destination": "/etc/passwd", "source": volume.join("file"), "options": ["bind", "ro"]}));
-        list.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "mode=700"]}));
-        list.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
+        list.push(
+            json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "mode=700"]}),
+        );
+        list.push(
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}),
+        );
     };
     let script = "cat /etc/passwd; echo new > /data/new; echo x > /ro/deep/x || echo ro; dd if=/dev/zero of=/t/f bs=1k count=100 2>/dev/null || echo full; \
         ls -d /sys/fs/cgroup/memory /sys/fs/cgroup/memory.max 2>/dev/null | head -1 | grep -c memory; mkdir /sys/fs/cgroup/x || echo ro";
@@ -331,7 +358,9 @@ fn a_new_agent_adopts() {
     assert!(matches!(Shim::start(&program(), &pod.config), Err(Error::State(_))));
     assert!(matches!(Shim::adopt(Path::new("/nowhere")), Err(Error::NotFound(_))));
     // Bad messages cost the sender his answer, nothing else.
-    for junk in [&b"junk"[..], b"{}", b"{\"version\":1,\"call\":{\"start\":{\"container\":\"../../x\"}}}", &[0xff; 70_000]] {
+    for junk in
+        [&b"junk"[..], b"{}", b"{\"version\":1,\"call\":{\"start\":{\"container\":\"../../x\"}}}", &[0xff; 70_000]]
+    {
         crate::support::send_raw(&pod.config.run_dir, junk);
     }
     adopted.signal("c", 9, false).unwrap();
@@ -391,7 +420,44 @@ fn our_executable_cannot_be_written_from_inside() {
 }
 
 fn oci_caps() -> Vec<String> {
-    ["SYS_ADMIN", "SYS_PTRACE", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID", "MKNOD"]
-        .map(|name| format!("CAP_{name}"))
-        .to_vec()
+    [
+        "SYS_ADMIN",
+        "SYS_PTRACE",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "CHOWN",
+        "FOWNER",
+        "KILL",
+        "SETUID",
+        "SETGID",
+        "MKNOD",
+    ]
+    .map(|name| format!("CAP_{name}"))
+    .to_vec()
+}
+
+#[test]
+fn many_come_and_go() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let open = |pod: &Pod| {
+        let shim: serde_json::Value =
+            serde_json::from_slice(&fs::read(pod.config.run_dir.join("shim.json")).unwrap()).unwrap();
+        fs::read_dir(format!("/proc/{}/fd", shim["pid"])).unwrap().count()
+    };
+    let before = open(&pod);
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let pod = &pod;
+            scope.spawn(move || {
+                for n in 0..8 {
+                    let id = format!("c{worker}-{n}");
+                    let (state, log) = pod.run(&id, "echo x");
+                    assert_eq!((state.exit.unwrap().code, log.as_str()), (0, "x\n"));
+                    pod.shim.remove_container(&id).unwrap();
+                }
+            });
+        }
+    });
+    eventually("descriptors are closed", || open(&pod) <= before);
 }

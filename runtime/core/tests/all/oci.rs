@@ -1,0 +1,219 @@
+//! The command line as containerd and podman call it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{busybox, eventually, layer, program, spec};
+
+/// A bundle and a root of states of its own.
+struct Bundle {
+    dir: tempfile::TempDir,
+    id: String,
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _ = self.oci(&["delete", "--force", &self.id.clone()]);
+    }
+}
+
+impl Bundle {
+    fn new(id: &str, script: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::rename(layer(dir.path()), dir.path().join("rootfs")).unwrap();
+        let id = format!("{id}-{}", std::process::id());
+        let mut spec = spec(script);
+        spec["root"]["path"] = json!("rootfs");
+        spec["linux"]["cgroupsPath"] = json!(format!("/trimtab-test/oci/{id}"));
+        change(&mut spec);
+        fs::write(dir.path().join("config.json"), spec.to_string()).unwrap();
+        Self { dir, id }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("states")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("oci").arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn oci(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    fn good(&self, args: &[&str]) -> String {
+        let output = self.oci(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn bad(&self, args: &[&str]) -> String {
+        let output = self.oci(args);
+        assert!(!output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap().trim().to_owned()
+    }
+
+    fn status(&self) -> String {
+        let state: Value = serde_json::from_str(&self.good(&["state", &self.id])).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    fn bundle(&self) -> &str {
+        self.dir.path().to_str().unwrap()
+    }
+}
+
+#[test]
+fn run_gives_output_and_exit_code() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("run", "echo hello; hostname; exit 3", |s| s["hostname"] = json!("inside"));
+    let output = bundle.oci(&["run", "--bundle", bundle.bundle(), &bundle.id]);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(3), "hello\ninside\n"));
+    assert!(bundle.bad(&["state", &bundle.id]).ends_with("does not exist"));
+    assert_eq!(bundle.good(&["list", "-q"]), "");
+}
+
+#[test]
+fn a_container_goes_through_its_states() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("life", "echo started > /mark; sleep 1000", |_| {});
+    let id = bundle.id.as_str();
+    let pid_file = bundle.dir.path().join("pid");
+    // Whoever creates is not the parent for long: streams must not be pipes we wait for.
+    let mut create = bundle.command(&["create", "-b", bundle.bundle(), "--pid-file", pid_file.to_str().unwrap(), id]);
+    assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let mark = bundle.dir.path().join("rootfs/mark");
+    assert_eq!(bundle.status(), "created");
+    assert!(!mark.exists());
+    let pid = fs::read_to_string(pid_file).unwrap();
+    assert!(Path::new("/proc").join(&pid).exists());
+    assert!(bundle.bad(&["create", "-b", bundle.bundle(), id]).contains("exists already"));
+    assert!(bundle.bad(&["delete", id]).contains("not stopped"));
+    bundle.good(&["start", id]);
+    eventually("it starts", || mark.exists());
+    assert_eq!(bundle.status(), "running");
+    assert!(bundle.bad(&["start", id]).contains("running"));
+    bundle.good(&["pause", id]);
+    assert_eq!(bundle.status(), "paused");
+    assert!(bundle.bad(&["exec", id, "true"]).contains("paused"));
+    bundle.good(&["resume", id]);
+    let output = bundle.oci(&[
+        "exec",
+        "-e",
+        "A=b",
+        "-u",
+        "1000:1000",
+        "--cwd",
+        "/tmp",
+        id,
+        "sh",
+        "-c",
+        "id -u; echo $A $HOME; pwd; exit 6",
+    ]);
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
+        (Some(6), "1000\nb /home/u\n/tmp\n")
+    );
+    assert!(bundle.bad(&["exec", id, "nowhere"]).contains("executable file not found in $PATH"));
+    let pids: Vec<u32> = serde_json::from_str(&bundle.good(&["ps", "-f", "json", id])).unwrap();
+    assert!(pids.contains(&pid.parse().unwrap()));
+    bundle.good(&["kill", id, "KILL"]);
+    eventually("it stops", || bundle.status() == "stopped");
+    assert!(bundle.bad(&["kill", id, "9"]).contains("not running"));
+    bundle.good(&["delete", id]);
+    bundle.good(&["delete", "--force", id]);
+    let found = Command::new("find").args(["/sys/fs/cgroup", "-name", id]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+#[test]
+fn errors_come_early_and_leave_nothing() {
+    let Some(_) = busybox() else { return };
+    let cases: [(&str, &dyn Fn(&mut Value), &str); 6] = [
+        ("args", &|s| s["process"]["args"] = json!(["nowhere"]), "executable file not found in $PATH"),
+        ("version", &|s| s["ociVersion"] = json!("2.0"), "ociVersion"),
+        (
+            "twice",
+            &|s| s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "pid"})),
+            "linux.namespaces: pid occurs twice",
+        ),
+        (
+            "ns",
+            &|s| s["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network", "path": "/nowhere"}]),
+            "linux.namespaces: open /nowhere",
+        ),
+        (
+            "rlimit",
+            &|s| s["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 8}]),
+            "process.rlimits",
+        ),
+        ("terminal", &|s| s["process"]["terminal"] = json!(true), "--console-socket"),
+    ];
+    for (id, change, want) in cases {
+        let bundle = Bundle::new(id, "true", change);
+        let log = bundle.dir.path().join("log");
+        let log_name = log.to_str().unwrap();
+        let error =
+            bundle.bad(&["--log", log_name, "--log-format", "json", "create", "-b", bundle.bundle(), &bundle.id]);
+        assert!(error.contains(want), "{id}: {error}");
+        let record: Value = serde_json::from_str(fs::read_to_string(&log).unwrap().lines().last().unwrap()).unwrap();
+        assert_eq!(record["msg"].as_str(), Some(error.as_str()));
+        assert_eq!(bundle.good(&["list", "-q"]), "");
+    }
+    let bundle = Bundle::new("id", "true", |_| {});
+    assert!(bundle.bad(&["create", "-b", bundle.bundle(), "../x"]).contains("does not match"));
+}
+
+#[test]
+fn hooks_run_in_order() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("hooks", "cat /hooks", |_| {});
+    let file = bundle.dir.path().join("rootfs/hooks");
+    let config = bundle.dir.path().join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    let outside = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("grep -q {} && echo {name} >> {}", bundle.id, file.display())]}]);
+    spec["hooks"] = json!({"poststop": outside("poststop"), "createRuntime": outside("createRuntime"), "createContainer": outside("createContainer"),
+        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "echo startContainer >> /hooks"]}]});
+    fs::write(&config, spec.to_string()).unwrap();
+    let output = bundle.oci(&["run", "-b", bundle.bundle(), &bundle.id]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text, "createRuntime\ncreateContainer\nstartContainer\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(&file).unwrap().ends_with("poststop\n"));
+    spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}]});
+    fs::write(&config, spec.to_string()).unwrap();
+    assert!(bundle.bad(&["run", "-b", bundle.bundle(), &bundle.id]).contains("timed out"));
+    assert_eq!(bundle.good(&["list", "-q"]), "");
+}
+
+#[test]
+fn user_namespaces_map_ids() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("user", "id -u; cat /proc/self/uid_map; stat -c %t:%T /dev/null", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
+        s["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        s["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    });
+    let output = bundle.oci(&["run", "-b", bundle.bundle(), &bundle.id]);
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(text, "0 0 100000 1000 1:3", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn features_and_spec_are_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| Command::new(program()).arg("oci").args(args).current_dir(dir.path()).output().unwrap();
+    let features: Value = serde_json::from_slice(&run(&["features"]).stdout).unwrap();
+    assert_eq!(features["linux"]["seccomp"]["enabled"], json!(true));
+    assert!(run(&["spec"]).status.success());
+    let spec: Value = serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(spec["process"]["args"], json!(["sh"]));
+    assert!(!run(&["spec"]).status.success());
+}

@@ -262,7 +262,7 @@ impl<'a> Plan<'a> {
             return false;
         }
         let unhealthy = self.shrink(&old, most, |s| s.replicas - s.available());
-        let spare = self.sets.sum(|s| s.available_replicas.unwrap_or_default()) - least;
+        let spare = self.sets.available() - least;
         let healthy = self.shrink(&old, spare, |s| s.replicas);
         unhealthy + healthy > 0
     }

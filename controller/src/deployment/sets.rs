@@ -59,6 +59,11 @@ impl<'a> Sets<'a> {
         self.all.iter().map(|s| s.replicas).sum()
     }
 
+    /// How many pods of all of them are available and will stay.
+    pub(super) fn available(&self) -> i32 {
+        self.all.iter().map(Set::available).sum()
+    }
+
     /// A sum over their statuses.
     pub(super) fn sum(&self, of: impl Fn(&ReplicaSetStatus) -> i32) -> i32 {
         self.all.iter().filter_map(|s| s.rs.status.as_ref()).map(of).sum()
@@ -100,8 +105,11 @@ impl<'a> Set<'a> {
         self.rs.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// How many pods are available and will stay: a status that is behind the size counts pods that are on their way
+    /// out, and what was decided on them would take away too many.
     pub(super) fn available(&self) -> i32 {
-        self.rs.status.as_ref().and_then(|s| s.available_replicas).unwrap_or_default()
+        let counted = self.rs.status.as_ref().and_then(|s| s.available_replicas).unwrap_or_default();
+        counted.min(self.replicas)
     }
 
     /// How many pods it was told to have.

@@ -150,15 +150,21 @@ where
 fn apply<K: Resource>(objects: &mut BTreeMap<ObjectName, Arc<K>>, event: Event<K>) {
     match event {
         Event::Listed(list) => {
-            *objects = list.into_iter().map(|object| (name_of(&object), Arc::new(object))).collect();
+            *objects = list.into_iter().map(|object| (name_of(&object), Arc::new(slim(object)))).collect();
         }
         Event::Applied(object) => {
-            objects.insert(name_of(&object), Arc::new(object));
+            objects.insert(name_of(&object), Arc::new(slim(object)));
         }
         Event::Deleted(object) => {
             objects.remove(&name_of(&object));
         }
     }
+}
+
+/// Nobody here asks who wrote which field, and that is half of an object.
+fn slim<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
 }
 
 /// Namespace and name.

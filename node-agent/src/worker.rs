@@ -20,6 +20,10 @@ use crate::sources::Hold;
 const INBOX: usize = 64;
 /// Rounds of decisions without a pause: more would mean that two steps undo each other.
 const MAX_ROUNDS: usize = 64;
+/// Steps of one pod under way at the same time.
+const MAX_TASKS: usize = 128;
+/// How long a worker stands still when its plan does not come to rest or too much is under way.
+const PAUSE: Duration = Duration::from_secs(1);
 /// First and longest wait before a refused status is sent again.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -101,6 +105,8 @@ struct Worker {
     /// A status is on its way.
     reporting: bool,
     retry: Duration,
+    /// Nothing is decided before.
+    paused: Option<Timestamp>,
 }
 
 impl Worker {
@@ -124,6 +130,7 @@ impl Worker {
             _follow: follow,
             reporting: false,
             retry: RETRY_FIRST,
+            paused: None,
         }
     }
 
@@ -140,7 +147,13 @@ impl Worker {
 
     /// Decides and begins steps until none is left; says when to look again.
     fn advance(&mut self) -> Option<Timestamp> {
+        if let Some(until) = self.paused.filter(|until| Timestamp::now() < *until) {
+            return Some(until);
+        }
         for _ in 0..MAX_ROUNDS {
+            if self.tasks.len() >= MAX_TASKS {
+                break;
+            }
             let now = Timestamp::now();
             let outcome = decide(&self.pod, &self.seen, now);
             if outcome.effects.is_empty() {
@@ -157,8 +170,13 @@ impl Worker {
                 self.perform(step);
             }
         }
-        tracing::error!(pod = self.pod.metadata.name, "a pod's plan does not come to rest");
-        Some(Timestamp::now() + Duration::from_secs(1))
+        tracing::error!(
+            pod = self.pod.metadata.name,
+            under_way = self.tasks.len(),
+            "a pod's plan does not come to rest"
+        );
+        self.paused = Some(Timestamp::now() + PAUSE);
+        self.paused
     }
 
     fn perform(&mut self, step: Step) {

@@ -156,6 +156,11 @@ fn begin_for_run(seen: &mut Observed, step: &Step, now: Timestamp) -> Vec<Note> 
                 (state.begun, state.in_flight) = (Some(now), true);
             }
         }
+        Step::RemoveRun { container, run } => {
+            if let Some(run) = seen.run_mut(container, run) {
+                run.removing = true;
+            }
+        }
         Step::StopRun { container, run, message, deadline } => {
             if let Some(run) = seen.run_mut(container, run) {
                 let (pre_stop, signalled, killed) = (Hook::Pending, None, None);
@@ -414,6 +419,7 @@ fn new_run(seen: &mut Seen, container: &str, attempt: u32, sandbox: u32, process
         post_start: Hook::Pending,
         stop: None,
         probes: Default::default(),
+        removing: false,
         removed: false,
     };
     if let Some(before) = seen.current.replace(run) {

@@ -198,6 +198,9 @@ pub struct Run {
     pub stop: Option<Stop>,
     /// The probes' results.
     pub probes: Probes,
+    /// It is being removed from the shim.
+    #[serde(skip)]
+    pub removing: bool,
     /// The shim has forgotten it.
     pub removed: bool,
 }

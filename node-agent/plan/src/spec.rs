@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use api::k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxSeccomp, Mount, Process, Root, Spec, User,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxSeccomp, Mount, Process, Root, Spec,
+    User,
 };
 
 use crate::env::expand;
@@ -145,10 +146,15 @@ fn user(identity: &Identity) -> User {
     user
 }
 
+/// The capabilities of a container as OCI names them.
+pub fn capability_set(container: &Container) -> Capabilities {
+    let parse = |name: &String| serde_json::from_value::<Capability>(name.as_str().into()).ok();
+    security::capabilities(container).iter().filter_map(parse).collect()
+}
+
 /// Nothing is inheritable, so that no child gains what its parent has dropped.
 fn capabilities(container: &Container) -> LinuxCapabilities {
-    let names = security::capabilities(container);
-    let set: oci_spec::runtime::Capabilities = names.iter().filter_map(|n| n.parse::<Capability>().ok()).collect();
+    let set = capability_set(container);
     let mut capabilities = LinuxCapabilities::default();
     capabilities.set_bounding(Some(set.clone()));
     capabilities.set_effective(Some(set.clone()));

@@ -200,7 +200,7 @@ fn tend(plan: &mut Plan<'_>, member: &Member<'_>) {
 
 /// An ended run leaves the shim at once: what is to be known of it has been noted.
 pub(crate) fn remove(plan: &mut Plan<'_>, member: &Member<'_>, run: &Run) {
-    if !run.removed && run.sandbox == plan.seen.sandbox_attempt && plan.seen.sandbox.done().is_some() {
+    if !run.removing && !run.removed && run.sandbox == plan.seen.sandbox_attempt && plan.seen.sandbox.done().is_some() {
         plan.step(Step::RemoveRun { container: member.name().into(), run: run.id.clone() });
     }
 }

@@ -86,7 +86,7 @@ fn build(
         cgroup: format!("{}/{run}", qos::cgroup(&p.agent.config.cgroup_root(), pod)),
         memory_capacity_bytes: p.agent.memory_bytes,
         mounts,
-        default_seccomp: super::seccomp::default_profile(container),
+        default_seccomp: super::seccomp::default_profile(container).map_err(StartFailure::Config)?,
         local_seccomp: super::seccomp::local_profile(&p.agent.config, pod, container).map_err(StartFailure::Config)?,
     };
     let log_path = p.paths.log(&container.name, attempt);

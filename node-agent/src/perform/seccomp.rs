@@ -7,9 +7,10 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use crate::Config;
 
-/// The filter of a container that asks for none.
-pub(super) fn default_profile(_container: &Container) -> Option<LinuxSeccomp> {
-    None
+/// The filter of a container that asks for none of its own.
+pub(super) fn default_profile(container: &Container) -> Result<Option<LinuxSeccomp>, String> {
+    let set = node_plan::spec::capability_set(container);
+    runtime_core::seccomp::default_profile(&set).map(Some).map_err(|error| crate::chain(&error))
 }
 
 /// The filter that a `Localhost` profile names, below `<data>/seccomp`.

@@ -53,6 +53,15 @@ fn commands_replace_and_arguments_follow() {
 }
 
 #[test]
+fn every_capability_reaches_the_specification() {
+    let pod = pod(json!({"containers": [{"name": "c", "command": ["x"], "securityContext": {"privileged": true}}]}));
+    let spec = spec(&pod, &pod.spec.as_ref().unwrap().containers[0], &Parts::default()).unwrap();
+    let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+    assert_eq!(sets.bounding().as_ref().unwrap().len(), 41);
+    assert_eq!(sets.inheritable().as_ref().map_or(0, |s| s.len()), 0);
+}
+
+#[test]
 fn parts_of_volumes_with_variables() {
     let mount = |m: Value| serde_json::from_value(m).unwrap();
     let env = [("POD".to_string(), "p".to_string())];

@@ -151,6 +151,9 @@ impl Story {
         for note in begin(&mut self.seen, &step, self.now) {
             self.say(&format!("  event {}: {}", note.reason, note.message));
         }
+        // What has begun is not asked for again while it goes on.
+        let again = decide(&self.pod, &self.seen, self.now).effects;
+        assert!(!again.contains(&step), "asked for twice: {step:?}");
         let process = Process { pid: 7, started_at: self.now };
         let fact = match step {
             Step::AttachNetwork => Fact::Network(Ok(vec!["10.1.0.2".parse().unwrap()])),

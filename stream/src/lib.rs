@@ -10,6 +10,8 @@ mod forward;
 mod lane;
 mod negotiate;
 mod spdy;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod websocket;
 

@@ -7,3 +7,8 @@ mod headers;
 mod session;
 
 pub(crate) use session::{Session, Stream};
+#[cfg(test)]
+pub(crate) use {
+    frame::{Head, control, data},
+    headers::Deflater,
+};

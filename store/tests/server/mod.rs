@@ -1,6 +1,7 @@
 //! Stores that need something started: Debian's etcd on loopback; a transformer that turns every bit.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,9 @@ fn free_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-fn launch(dir: &std::path::Path, client: &str, peer: &str) -> std::io::Result<Child> {
+fn launch(dir: &Path, client: &str, peer: &str, more: &[String]) -> std::io::Result<Child> {
     Command::new("etcd")
+        .args(more)
         .arg("--data-dir")
         .arg(dir.join("data"))
         .args(["--listen-client-urls", client, "--advertise-client-urls", client])
@@ -49,9 +51,12 @@ fn launch(dir: &std::path::Path, client: &str, peer: &str) -> std::io::Result<Ch
 impl Server {
     /// Nothing if there is no etcd on this machine.
     fn start() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_url(), free_url());
-        match launch(dir.path(), &client, &peer) {
+        Self::start_with(tempfile::tempdir().unwrap(), "http", &[])
+    }
+
+    fn start_with(dir: tempfile::TempDir, scheme: &str, more: &[String]) -> Option<Self> {
+        let (client, peer) = (free_url().replacen("http", scheme, 1), free_url());
+        match launch(dir.path(), &client, &peer, more) {
             Ok(child) => Some(Self { child, client, peer, dir }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 println!("SKIPPED: there is no etcd on PATH (Debian: apt-get install etcd-server)");
@@ -62,7 +67,10 @@ impl Server {
     }
 
     async fn connect(&self) -> Etcd {
-        let config = Config { urls: vec![self.client.clone()], ..Config::default() };
+        self.connect_with(Config { urls: vec![self.client.clone()], ..Config::default() }).await
+    }
+
+    async fn connect_with(&self, config: Config) -> Etcd {
         for _ in 0..200 {
             if let Ok(store) = Etcd::connect(config.clone()).await {
                 return store;
@@ -117,9 +125,77 @@ async fn a_watch_survives_a_restart_of_etcd() {
     server.child.wait().unwrap();
     let lost = store.commit(store::Txn { compare: vec![], ops: vec![put("/lost", "x")] });
     assert!(matches!(lost.await, Err(Error::Unknown(_) | Error::Unavailable(_))));
-    server.child = launch(server.dir.path(), &server.client, &server.peer).unwrap();
+    server.child = launch(server.dir.path(), &server.client, &server.peer, &[]).unwrap();
     let again = server.connect().await;
     let after = write(&again, vec![put("/after", "x")]).await;
     crate::conformance::collect(&mut watch, &mut seen, after).await;
     assert_eq!(seen, (from..=after).collect::<Vec<_>>());
+}
+
+/// A CA and a certificate that it signed for a server on loopback and a client, as files.
+fn certificates(dir: &Path) -> [PathBuf; 3] {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let file = |name: &str, pem: String| {
+        std::fs::write(dir.join(name), pem).unwrap();
+        dir.join(name)
+    };
+    let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    [file("ca.pem", ca_certificate.pem()), file("leaf.pem", certificate.pem()), file("leaf.key", key.serialize_pem())]
+}
+
+#[tokio::test]
+async fn tls_and_a_password_are_needed_and_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let [ca, leaf, key] = certificates(dir.path());
+    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    let flags = [
+        flag("trusted-ca-file", &ca),
+        flag("cert-file", &leaf),
+        flag("key-file", &key),
+        "--client-cert-auth".to_owned(),
+    ];
+    let Some(server) = Server::start_with(dir, "https", &flags) else { return };
+    let open = Config {
+        urls: vec![server.client.clone()],
+        ca_file: Some(ca.clone()),
+        client_files: Some((leaf, key)),
+        user: None,
+    };
+    server.connect_with(open.clone()).await;
+    require_password(&open).await;
+
+    let right = Config { user: Some(("root".to_owned(), "secret".to_owned())), ..open.clone() };
+    let store = server.connect_with(right.clone()).await;
+    let revision = write(&store, vec![put("/k", "x")]).await;
+    let mut watch = store.watch("/".into(), revision).await.unwrap();
+    crate::conformance::collect(&mut watch, &mut Vec::new(), revision).await;
+
+    let wrong = Config { user: Some(("root".to_owned(), "guess".to_owned())), ..open.clone() };
+    assert!(Etcd::connect(wrong).await.is_err(), "a wrong password");
+    let nobody = Etcd::connect(open).await;
+    let refused = async { nobody?.range(Range::key("/k")).await };
+    assert!(refused.await.is_err(), "no password");
+    let stranger = Config { client_files: None, ..right };
+    assert!(Etcd::connect(stranger).await.is_err(), "no certificate");
+}
+
+/// Makes etcd ask for the password of its user root.
+async fn require_password(config: &Config) {
+    use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+    let read = |path: &PathBuf| std::fs::read(path).unwrap();
+    let (leaf, key) = config.client_files.as_ref().unwrap();
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(read(config.ca_file.as_ref().unwrap())))
+        .identity(Identity::from_pem(read(leaf), read(key)));
+    let options = ConnectOptions::new().with_tls(tls);
+    let mut client = Client::connect(&config.urls, Some(options)).await.unwrap();
+    client.user_add("root", "secret", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.auth_enable().await.unwrap();
 }

@@ -21,6 +21,8 @@ mod machine;
 mod meta;
 pub(crate) mod options;
 pub(crate) mod scale;
+#[cfg(test)]
+mod tests;
 
 use crate::admission::Plugin;
 use crate::attributes::User;

@@ -7,6 +7,7 @@ mod manifests;
 mod node;
 mod part;
 mod plane;
+mod print;
 mod progress;
 mod server;
 mod token;

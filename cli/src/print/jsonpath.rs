@@ -67,7 +67,10 @@ impl Template {
 
     /// The values of the first expression.
     pub(crate) fn values<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
-        self.0.iter().find_map(|p| if let Piece::Path(path) = p { Some(find(path, document, document)) } else { None }).unwrap_or_default()
+        self.0
+            .iter()
+            .find_map(|p| if let Piece::Path(path) = p { Some(find(path, document, document)) } else { None })
+            .unwrap_or_default()
     }
 }
 
@@ -257,7 +260,8 @@ fn condition(text: &str) -> Result<Step> {
         ("<", Compare::Less),
         (">", Compare::Greater),
     ];
-    let found = OPERATORS.iter().filter_map(|(sign, op)| Some((text.find(sign)?, sign, *op))).min_by_key(|(at, ..)| *at);
+    let found =
+        OPERATORS.iter().filter_map(|(sign, op)| Some((text.find(sign)?, sign, *op))).min_by_key(|(at, ..)| *at);
     let Some((at, sign, operator)) = found else {
         return Ok(Step::Filter(steps(text)?, Compare::Exists, Operand::None));
     };

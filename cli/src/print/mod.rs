@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use columns::Columns;
 use jsonpath::Template;
 pub(crate) use table::View;
+pub(crate) use tabs::align;
 
 /// What `-o` asks for.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ impl Output {
             "json" => Self::Json,
             "yaml" => Self::Yaml,
             "name" => Self::Name,
-            "jsonpath" | "jsonpath-as-json" if value.is_empty() => bail!("template format specified but no template given"),
+            "jsonpath" | "jsonpath-as-json" if value.is_empty() => {
+                bail!("template format specified but no template given")
+            }
             "jsonpath" => Self::JsonPath(Template::parse(value)?),
             "custom-columns" => Self::Columns(Columns::parse(value)?),
             _ => bail!(
@@ -55,7 +58,13 @@ impl Output {
 }
 
 /// The text of objects in a form other than a table. `names` has `pod/web` for each.
-pub(crate) fn objects(output: &Output, objects: &[Value], names: &[String], as_list: bool, headers: bool) -> Result<String> {
+pub(crate) fn objects(
+    output: &Output,
+    objects: &[Value],
+    names: &[String],
+    as_list: bool,
+    headers: bool,
+) -> Result<String> {
     let whole = || match (objects, as_list) {
         ([one], false) => one.clone(),
         _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": objects}),

@@ -23,7 +23,8 @@ pub(crate) struct View {
 
 /// A table's text.
 pub(crate) fn text(table: &Value, view: &View) -> String {
-    let columns: Vec<Column> = list(table, "columnDefinitions").iter().enumerate().filter_map(|c| Column::of(c, view)).collect();
+    let columns: Vec<Column> =
+        list(table, "columnDefinitions").iter().enumerate().filter_map(|c| Column::of(c, view)).collect();
     let mut lines = Vec::new();
     if !view.no_headers {
         lines.push(header(&columns, view));
@@ -46,7 +47,11 @@ impl Column {
         let priority = definition.get("priority").and_then(Value::as_i64).unwrap_or_default();
         let of = |field: &str| definition.get(field).and_then(Value::as_str).unwrap_or_default();
         let shown = priority == 0 || view.wide;
-        shown.then(|| Self { index, title: of("name").to_uppercase(), is_name: of("format") == "name" || index == 0 && of("name") == "Name" })
+        shown.then(|| Self {
+            index,
+            title: of("name").to_uppercase(),
+            is_name: of("format") == "name" || index == 0 && of("name") == "Name",
+        })
     }
 }
 

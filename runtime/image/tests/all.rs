@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use runtime_image::{Error, Store};
+use runtime_image::{Auth, Error, Progress, PullOptions, Store};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
@@ -23,7 +24,9 @@ fn layer(rows: &[(&str, EntryType, &str)]) -> Vec<u8> {
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(*kind);
         header.set_mode(if *kind == EntryType::Directory { 0o750 } else { 0o4755 });
-        (header.set_uid(7), header.set_gid(8), header.set_mtime(1_000_000));
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_000_000);
         let data: &[u8] = if kind.is_symlink() || kind.is_hard_link() {
             header.as_gnu_mut().unwrap().linkname[..content.len()].copy_from_slice(content.as_bytes());
             b""
@@ -166,9 +169,145 @@ fn an_executable_becomes_an_image() {
     assert_ne!(second.id, image.id);
     assert_eq!(store.list().unwrap().len(), 2);
     // In use keeps an image without names; nothing else does.
-    store.collect(&[image.id.clone()]).unwrap();
+    store.collect(std::slice::from_ref(&image.id)).unwrap();
     assert!(store.get(&image.id).unwrap().is_some());
     store.remove("trimtab/builtin:v1").unwrap();
     store.collect(&[]).unwrap();
     assert_eq!(store.list().unwrap(), []);
+}
+
+/// A registry of fixed answers; the first time a blob is asked for, half of it comes.
+fn registry(pages: Vec<(String, &'static str, Vec<u8>)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut broken = std::collections::BTreeSet::new();
+        for stream in listener.incoming() {
+            let _ = answer(stream.unwrap(), &pages, &mut broken);
+        }
+    });
+    address
+}
+
+fn answer(
+    mut stream: TcpStream,
+    pages: &[(String, &'static str, Vec<u8>)],
+    broken: &mut std::collections::BTreeSet<String>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let path = lines.next().unwrap()?.split(' ').nth(1).unwrap().to_owned();
+    let mut from = 0;
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.split('-').next().unwrap().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let Some((_, kind, body)) = pages.iter().find(|(page, ..)| *page == path) else {
+        let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no"}]}"#;
+        return write!(stream, "HTTP/1.1 404 x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    };
+    let status = if from > 0 { "206 x" } else { "200 x" };
+    let body = &body[from..];
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    let cut = path.contains("/blobs/") && broken.insert(path);
+    stream.write_all(if cut { &body[..body.len() / 2] } else { body })
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The registry's pages for an image `app:1` behind an index.
+fn pages(layers: &[Vec<u8>], packed: &[Vec<u8>]) -> Vec<(String, &'static str, Vec<u8>)> {
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let diffs: Vec<String> = layers.iter().map(|l| digest(l)).collect();
+    let config =
+        serde_json::json!({"architecture": arch, "os": "linux", "rootfs": {"type": "layers", "diff_ids": diffs}});
+    let config = config.to_string().into_bytes();
+    let describe =
+        |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
+    let manifest_kind = "application/vnd.oci.image.manifest.v1+json";
+    let index_kind = "application/vnd.oci.image.index.v1+json";
+    let packed_kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": manifest_kind,
+        "config": describe("application/vnd.oci.image.config.v1+json", &config),
+        "layers": packed.iter().map(|l| describe(packed_kind, l)).collect::<Vec<_>>()});
+    let manifest = manifest.to_string().into_bytes();
+    let mut own = describe(manifest_kind, &manifest);
+    own["platform"] = serde_json::json!({"architecture": arch, "os": "linux"});
+    let mut other = describe(manifest_kind, b"other");
+    other["platform"] = serde_json::json!({"architecture": "s390x", "os": "linux"});
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": index_kind, "manifests": [other, own]})
+        .to_string()
+        .into_bytes();
+    let blob =
+        |bytes: &[u8]| (format!("/v2/team/app/blobs/{}", digest(bytes)), "application/octet-stream", bytes.to_vec());
+    let mut pages: Vec<_> = packed.iter().map(|l| blob(l)).collect();
+    pages.push(blob(&config));
+    pages.push((format!("/v2/team/app/manifests/{}", digest(&manifest)), manifest_kind, manifest));
+    pages.push(("/v2/team/app/manifests/1".to_owned(), index_kind, index));
+    pages.push(("/v2/".to_owned(), "application/json", b"{}".to_vec()));
+    pages
+}
+
+fn pull(
+    store: &Store,
+    name: &str,
+    address: &str,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<runtime_image::Image, Error> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = PullOptions { plain_http: vec![address.to_owned()], ..PullOptions::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(store.pull(name, &Auth::Anonymous, &options, progress))
+}
+
+#[test]
+fn images_are_pulled_verified_and_resumed() {
+    let layers = vec![layer(&[("a", FILE, "one")]), layer(&[("b/", DIR, ""), ("b/c", FILE, &"long ".repeat(9000))])];
+    let packed = vec![gzip(&layers[0]), zstd::encode_all(&layers[1][..], 1).unwrap()];
+    let address = registry(pages(&layers, &packed));
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let seen = std::sync::Mutex::new(Vec::new());
+    let name = format!("{address}/team/app:1");
+    let image = pull(&store, &name, &address, |p| seen.lock().unwrap().push(p)).unwrap();
+    assert_eq!(image.names, [name.clone()]);
+    assert_eq!(fs::read_to_string(image.layers[1].join("a")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(image.layers[0].join("b/c")).unwrap().len(), 45_000);
+    let seen = seen.into_inner().unwrap();
+    assert!(matches!(seen[0], Progress::Resolved { layers: 2, .. }), "{seen:?}");
+    assert_eq!(seen.iter().filter(|p| matches!(p, Progress::Unpacked { .. })).count(), 2);
+    assert_eq!(store.get(&image.digests[0]).unwrap(), Some(image.clone()));
+    assert_eq!(pull(&store, &name, &address, |_| {}).unwrap(), image);
+    assert!(matches!(pull(&store, &format!("{address}/team/app:2"), &address, |_| {}), Err(Error::NotFound(_))));
+}
+
+#[test]
+fn what_is_not_what_its_digest_says_is_refused() {
+    let layers = vec![layer(&[("a", FILE, "one")])];
+    let packed = vec![gzip(&layers[0])];
+    for lie in ["blob", "diff"] {
+        let mut pages = pages(if lie == "diff" { &packed } else { &layers }, &packed);
+        if lie == "blob" {
+            let last = pages[0].2.len() - 1;
+            pages[0].2[last] ^= 1;
+        }
+        let address = registry(pages);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let result = pull(&store, &format!("{address}/team/app:1"), &address, |_| {});
+        assert!(matches!(result, Err(Error::Digest { .. })), "{lie}: {result:?}");
+        assert_eq!(store.list().unwrap(), []);
+    }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, UserBuilder};
+use oci_spec::runtime::{Capabilities, Capability, Process, UserBuilder};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
@@ -157,7 +157,12 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
         let bare = name.strip_prefix("CAP_").unwrap_or(name);
         more.insert(bare.parse::<Capability>().map_err(|_| Error::Invalid(format!("--cap: {name:?} is unknown")))?);
     }
-    let mut capabilities = process.capabilities().clone().unwrap_or_else(LinuxCapabilities::default);
+    // Its default is not the empty one.
+    let mut capabilities = process.capabilities().clone().unwrap_or_default();
+    if process.capabilities().is_none() {
+        let none = || Some(Capabilities::new());
+        capabilities.set_bounding(none()).set_effective(none()).set_permitted(none()).set_ambient(none());
+    }
     let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
     let (bounding, effective, permitted) =
         (with(capabilities.bounding()), with(capabilities.effective()), with(capabilities.permitted()));

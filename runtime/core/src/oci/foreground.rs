@@ -129,7 +129,7 @@ fn write_all(fd: std::os::fd::BorrowedFd<'_>, mut data: &[u8]) {
 fn forward(pidfd: &OwnedFd, signals: &OwnedFd, session: &Session) {
     let mut record = [MaybeUninit::<u8>::uninit(); size_of::<libc::signalfd_siginfo>()];
     while let Ok((bytes, _)) = rustix::io::read(signals, &mut record) {
-        let number = bytes.get(..4).and_then(|b| <[u8; 4]>::try_from(&*b).ok()).map_or(0, i32::from_ne_bytes);
+        let number = bytes.get(..4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map_or(0, i32::from_ne_bytes);
         if number == libc::SIGWINCH {
             session.resize();
         } else if let Some(signal) = Signal::from_named_raw(number) {

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::support::{busybox, eventually, layer, program, spec};
 
+/// Name, change of the spec, the error wanted.
+type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
+
 /// A bundle and a root of states of its own.
 struct Bundle {
     dir: tempfile::TempDir,
@@ -136,7 +139,7 @@ fn a_container_goes_through_its_states() {
 #[test]
 fn errors_come_early_and_leave_nothing() {
     let Some(_) = busybox() else { return };
-    let cases: [(&str, &dyn Fn(&mut Value), &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("args", &|s| s["process"]["args"] = json!(["nowhere"]), "executable file not found in $PATH"),
         ("version", &|s| s["ociVersion"] = json!("2.0"), "ociVersion"),
         (

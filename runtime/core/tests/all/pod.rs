@@ -14,6 +14,9 @@ use serde_json::json;
 
 use crate::support::{Pod, busybox, eventually, exit_code, program, read_all, readable};
 
+/// Name, change of the spec, the error wanted.
+type Case<'a> = (&'a str, &'a dyn Fn(&mut serde_json::Value), &'a str);
+
 fn exec(container: &str, args: &[&str]) -> ExecConfig {
     let args = args.iter().map(|a| (*a).to_owned()).collect();
     ExecConfig { container: container.to_owned(), args, tty: false, stdin: false }
@@ -91,7 +94,7 @@ fn containers_are_confined() {
 fn errors_name_what_is_wrong() {
     let Some(_) = busybox() else { return };
     let pod = Pod::start();
-    let cases: [(&str, &dyn Fn(&mut serde_json::Value), &str); 12] = [
+    let cases: [Case<'_>; 12] = [
         (
             "args",
             &|s| s["process"]["args"] = json!(["nowhere"]),

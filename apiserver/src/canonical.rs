@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use api::schema::{Field, Shape, Type};
+use api::schema::{Field, Scalar, Shape, Type};
 use api::{Document, Schema};
 use serde_json::Value;
 
@@ -59,6 +59,8 @@ fn of_type(schema: &Schema, of: &Type, value: &mut Value) {
 fn omitted(of: &Type, field: &Field, value: &Value) -> bool {
     let kept = field.required || field.item.default.is_some() || !is_zero(value);
     match field.item.shape {
+        // A struct in Go: never empty, and 0 is a value (a rolling update's maxUnavailable).
+        Shape::Scalar(Scalar::IntOrString) => false,
         Shape::Scalar(_) => !kept && !value.is_null() && !is_pointer(of, &field.name),
         Shape::List { .. } | Shape::Map { .. } => !kept,
         Shape::Struct { .. } | Shape::Any | Shape::Object => false,
@@ -89,13 +91,15 @@ mod tests {
         let schema = Schema::of_kind("apps", "v1", "Deployment").expect("a kind");
         let mut object = Document::new(json!({
             "metadata": {"name": "", "labels": {}},
-            "spec": {"replicas": 0, "paused": false, "minReadySeconds": 0, "template": {"spec": {
+            "spec": {"replicas": 0, "paused": false, "minReadySeconds": 0,
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0}}, "template": {"spec": {
                 "containers": [], "hostNetwork": false, "enableServiceLinks": false, "volumes": [{"name": "v", "emptyDir": {}}]
             }}}
         }))
         .expect("an object");
         omit_empty(&schema, &mut object);
-        let spec = json!({"replicas": 0, "template": {"spec": {
+        let strategy = json!({"rollingUpdate": {"maxUnavailable": 0}});
+        let spec = json!({"replicas": 0, "strategy": strategy, "template": {"spec": {
             "containers": null, "enableServiceLinks": false, "volumes": [{"name": "v", "emptyDir": {}}]
         }}});
         assert_eq!(object.value(), &json!({"metadata": {}, "spec": spec}));

@@ -116,7 +116,7 @@ impl Index {
         let mut errors = Vec::new();
         for grant in self.grants(user, namespace) {
             match &grant.rules {
-                Ok(rules) if rules.iter().any(|rule| wanted(rule)) => return Ok(&grant.source),
+                Ok(rules) if rules.iter().any(&wanted) => return Ok(&grant.source),
                 Ok(_) => {}
                 Err(error) => errors.push(error.clone()),
             }

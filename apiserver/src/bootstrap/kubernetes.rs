@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use api::Document;
 use serde_json::{Value, json};
 
-/// The service, its endpoints and their slice. Pods reach the servers at `addresses`.
+/// The service, its endpoints and their slice. Pods reach the servers at `addresses`; a loopback address is not one.
 pub(super) fn objects(service_address: IpAddr, addresses: &[SocketAddr]) -> Vec<Document> {
-    let same_family: Vec<&SocketAddr> =
-        addresses.iter().filter(|address| address.is_ipv4() == service_address.is_ipv4()).collect();
-    let Some(first) = same_family.first() else { return vec![service(service_address, 6443)] };
+    let reached = |address: &&SocketAddr| address.is_ipv4() == service_address.is_ipv4() && !address.ip().is_loopback();
+    let same_family: Vec<&SocketAddr> = addresses.iter().filter(reached).collect();
+    let Some(first) = same_family.first() else {
+        return vec![service(service_address, addresses.first().map_or(6443, SocketAddr::port))];
+    };
     let port = first.port();
     let ips: Vec<String> = same_family.iter().map(|address| address.ip().to_string()).collect();
     vec![service(service_address, port), endpoints(&ips, port), slice(service_address, &ips, port)]

@@ -7,6 +7,7 @@
 mod kubernetes;
 mod merge;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
@@ -61,24 +62,51 @@ pub async fn reconcile(client: &Client, service_address: IpAddr, addresses: &[So
     all(client, wanted).await
 }
 
+/// Looks first at what is there, kind by kind: at a restart everything is, and nothing is written.
 async fn all(client: &Client, wanted: Vec<Document>) -> Result<(), Error> {
-    let each = futures::stream::iter(wanted).map(|wanted| async move { one(client, wanted).await });
+    let mut kinds: Vec<String> = wanted.iter().map(|object| object.kind().to_owned()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let lists = futures::stream::iter(kinds).map(|kind| async move { live(client, &kind).await });
+    let live: Vec<Vec<Document>> = lists.buffer_unordered(AT_ONCE).try_collect().await?;
+    let live: BTreeMap<Key, Document> = live.into_iter().flatten().map(|object| (key(&object), object)).collect();
+    let live = &live;
+    let each = futures::stream::iter(wanted).map(|wanted| async move { one(client, wanted, live).await });
     each.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-async fn one(client: &Client, wanted: Document) -> Result<(), Error> {
+type Key = [String; 3];
+
+fn key(object: &Document) -> Key {
+    [object.kind(), object.namespace(), object.name()].map(str::to_owned)
+}
+
+async fn live(client: &Client, kind: &str) -> Result<Vec<Document>, Error> {
+    let found = PATHS.iter().find(|(name, _, _)| *name == kind);
+    let (_, prefix, plural) = found.copied().unwrap_or_default();
+    let request = Request::get(format!("{prefix}/{plural}")).body(Vec::new()).map_err(KubeError::HttpError)?;
+    let list: Value = client.request(request).await?;
+    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let named = |mut item: Document| {
+        // Items of a list do not say what they are.
+        item.set("/kind", kind);
+        item.set("/apiVersion", list.get("apiVersion").cloned().unwrap_or_default());
+        item
+    };
+    Ok(items.into_iter().filter_map(Document::new).map(named).collect())
+}
+
+async fn one(client: &Client, wanted: Document, live: &BTreeMap<Key, Document>) -> Result<(), Error> {
     let path = path(&wanted);
-    let made = send(client, http::Method::POST, &path, &wanted).await;
-    match made {
-        // A service that is there already is refused for its address (422) before its name (409) is looked at.
-        Err(KubeError::Api(status)) if matches!(status.code, 409 | 422) => {}
-        made => return Ok(made.map(drop)?),
-    }
+    let Some(live) = live.get(&key(&wanted)) else {
+        return match send(client, http::Method::POST, &path, &wanted).await {
+            // Another server was faster.
+            Err(KubeError::Api(status)) if status.code == 409 => Ok(()),
+            made => Ok(made.map(drop)?),
+        };
+    };
+    let Some(mended) = merge::mend(live, &wanted) else { return Ok(()) };
     let own = format!("{path}/{}", wanted.name());
-    let request = Request::get(&own).body(Vec::new()).map_err(KubeError::HttpError)?;
-    let live: Value = client.request(request).await?;
-    let live = Document::new(live).unwrap_or_default();
-    let Some(mended) = merge::mend(&live, &wanted) else { return Ok(()) };
     Ok(send(client, http::Method::PUT, &own, &mended).await.map(drop)?)
 }
 

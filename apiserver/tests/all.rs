@@ -1,5 +1,5 @@
 //! The server as a whole, over an in-process connection, on the memory store.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::time::Duration;

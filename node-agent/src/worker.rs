@@ -288,7 +288,12 @@ pub(crate) fn status_patch(pod: &Pod, next: &PodStatus) -> Option<serde_json::Va
     let mut patch = serde_json::Map::new();
     for (key, value) in &new {
         if old.get(key) != Some(value) {
-            patch.insert(key.clone(), if key == "conditions" { changed(old.get(key), value) } else { value.clone() });
+            let value = match key.as_str() {
+                "conditions" => changed(old.get(key), value),
+                "hostIPs" | "podIPs" => replaced(value),
+                _ => value.clone(),
+            };
+            patch.insert(key.clone(), value);
         }
     }
     for key in old.keys().filter(|key| !new.contains_key(*key)) {
@@ -303,6 +308,13 @@ fn fields(status: &PodStatus) -> Option<serde_json::Map<String, serde_json::Valu
         Ok(serde_json::Value::Object(map)) => Some(map),
         _ => None,
     }
+}
+
+/// A list that is not to be merged with the one there.
+fn replaced(list: &serde_json::Value) -> serde_json::Value {
+    let mut list = list.as_array().cloned().unwrap_or_default();
+    list.push(serde_json::json!({"$patch": "replace"}));
+    serde_json::Value::Array(list)
 }
 
 /// The conditions that differ.

@@ -80,7 +80,14 @@ pub(super) async fn forget(p: &Performer, pod: &Pod, seen: &Observed) -> Result<
 async fn report(p: &Performer, pod: &Pod, seen: &Observed) -> Result<(), kube::Error> {
     let next = node_plan::status(pod, seen, &p.agent.facts, api::Timestamp::now());
     let Some(patch) = status_patch(pod, &next) else { return Ok(()) };
-    absent_is_fine(send_status(p.agent.client.clone(), pod, patch).await.map(drop))
+    match send_status(p.agent.client.clone(), pod, patch).await {
+        // A status that is refused for what it says must not keep the pod for ever.
+        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+            tracing::warn!(message = status.message, pod = pod.metadata.name, "a pod's last status was refused");
+            Ok(())
+        }
+        answer => answer.map(drop),
+    }
 }
 
 /// Only this very pod: one of the same name that came after it is not ours.

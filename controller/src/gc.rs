@@ -251,3 +251,6 @@ fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<L
         Some(_) => Owner::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod gc;
 pub mod job;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;

@@ -238,3 +238,6 @@ fn delete(pod: &Pod, now: Timestamp) -> Vec<Effect> {
     let told = Told { done: Some(done), failed: None };
     vec![Effect::strategic(pod, "status", body), Effect::delete(pod).telling(told)]
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ fn failure_condition(
     }
     Some(list).filter(|l| !l.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

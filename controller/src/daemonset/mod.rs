@@ -126,3 +126,6 @@ fn status(
         observed_generation: ds.metadata.generation.filter(|g| *g != 0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,9 @@ impl<'a> Plan<'a> {
         }
         status::note_pause(self.deployment, &mut self.status, self.now);
         self.sync_new();
-        if paused || self.size_changed() {
+        // Without a rolling update nothing is shared in proportion: several with pods are on their way to one.
+        let shared = strategy(self.deployment) == "RollingUpdate" || self.sets.active().len() < 2;
+        if paused || (shared && self.size_changed()) {
             self.scale();
             if paused {
                 self.clean_up();
@@ -146,7 +148,8 @@ impl<'a> Plan<'a> {
     fn scale(&mut self) {
         let (wanted, sizes) = (wanted(self.deployment), self.sizes());
         if let Some(place) = self.only_active_or_latest() {
-            self.sets.scale(place, wanted, sizes, false);
+            // Also when the size is right already: what its annotations say is what called for this.
+            self.sets.scale(place, wanted, sizes, true);
         } else if self.saturated() {
             for place in self.sets.old().into_iter().filter(|i| self.sets.all[*i].replicas > 0).collect::<Vec<_>>() {
                 self.sets.scale(place, 0, sizes, false);

@@ -242,3 +242,6 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels.insert(MANAGED_LABEL.into(), MANAGER.into());
     labels
 }
+
+#[cfg(test)]
+mod tests;

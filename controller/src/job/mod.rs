@@ -385,3 +385,6 @@ fn conclude(job: &Job, status: &mut JobStatus, end: &End, settled: bool, now: Ti
     }
     Some(Effect::warning(reference(job), reason, message.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

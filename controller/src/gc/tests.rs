@@ -1,0 +1,119 @@
+//! What goes with its owner, and what stays.
+
+use expect_test::{Expect, expect};
+
+use crate::deployment::Deployments;
+use crate::gc::GarbageCollector;
+use crate::model::script::run;
+use crate::replicaset::ReplicaSets;
+
+fn check(script: &str, expect: Expect) {
+    let controllers: Vec<Box<dyn reconcile::Controller>> =
+        vec![Box::new(Deployments), Box::new(ReplicaSets), Box::new(GarbageCollector)];
+    expect.assert_eq(&run(controllers, script));
+}
+
+#[test]
+fn in_the_background_the_owner_goes_first() {
+    check(
+        "deployment ns/web 2 a
+         until-quiet
+         trace garbage
+         delete Deployment ns/web
+         trace garbage
+         until-quiet
+         get ReplicaSet
+         get Pod",
+        expect![[r#"
+            --
+            garbage-collector-controller: delete replicasets.apps ns/web-74cd784884 Background
+            garbage-collector-controller: delete pods ns/web-74cd784884-3 Background
+            garbage-collector-controller: delete pods ns/web-74cd784884-4 Background
+            --
+            --
+            --
+        "#]],
+    );
+}
+
+#[test]
+fn in_the_foreground_the_owner_waits_for_the_last_dependent() {
+    check(
+        "deployment ns/web 1 a
+         until-quiet
+         trace garbage
+         delete Deployment ns/web Foreground
+         trace garbage
+         get Deployment
+         until-quiet
+         trace garbage
+         get Deployment",
+        expect![[r#"
+            --
+            garbage-collector-controller: delete replicasets.apps ns/web-74cd784884 Foreground
+            garbage-collector-controller: delete pods ns/web-74cd784884-3 Background
+            --
+            web 1
+            --
+            garbage-collector-controller: patch replicasets.apps ns/web-74cd784884 {"metadata":{"finalizers":[]}}
+            garbage-collector-controller: patch deployments.apps ns/web {"metadata":{"finalizers":[]}}
+            --
+            --
+        "#]],
+    );
+}
+
+#[test]
+fn orphans_stay_and_are_adopted_by_the_next_of_the_same_template() {
+    check(
+        "deployment ns/web 1 a
+         until-quiet
+         trace garbage
+         delete Deployment ns/web Orphan
+         trace garbage
+         get ReplicaSet
+         deployment ns/web 1 a
+         trace deployment-controller: patch replicasets
+         get ReplicaSet
+         again",
+        expect![[r#"
+            --
+            garbage-collector-controller: patch replicasets.apps ns/web-74cd784884 {"metadata":{"ownerReferences":[]}}
+            garbage-collector-controller: patch deployments.apps ns/web {"metadata":{"finalizers":[]}}
+            --
+            web-74cd784884 1 []
+            --
+            deployment-controller: patch replicasets.apps ns/web-74cd784884 {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"Deployment","name":"web","uid":"uid-4"}]}}
+            --
+            web-74cd784884 1 [web]
+            --
+        "#]],
+    );
+}
+
+#[test]
+fn one_of_two_owners_is_enough() {
+    check(
+        "apply ReplicaSet ns/one {spec: {replicas: 0, selector: {matchLabels: {a: x}}}}
+         apply Pod ns/p {metadata: {ownerReferences: [
+           {apiVersion: apps/v1, kind: ReplicaSet, name: one, uid: uid-1},
+           {apiVersion: apps/v1, kind: ReplicaSet, name: two, uid: uid-9}]}}
+         trace garbage
+         get Pod
+         delete ReplicaSet ns/one
+         trace garbage
+         get Pod"
+            .replace("[\n           ", "[")
+            .replace("},\n           ", "}, ")
+            .as_str(),
+        expect![[r#"
+            garbage-collector-controller: patch pods ns/p {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"one","uid":"uid-1"}]}}
+            --
+            p Pending [one]
+            --
+            garbage-collector-controller: delete pods ns/p Background
+            --
+            --
+        "#]],
+    );
+}

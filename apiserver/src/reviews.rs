@@ -87,7 +87,7 @@ fn check(review: &Document, whose: Whose, namespace: &str) -> StatusResult<()> {
     let spec = Path::new("spec");
     let mut errors = Vec::new();
     if resource == plain {
-        let value = review.at("/spec/nonResourceAttributes").cloned().unwrap_or(Value::Null);
+        let value = path_value(review);
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         errors.push(Error::invalid(spec.clone(), value, why));
     }
@@ -101,7 +101,7 @@ fn check(review: &Document, whose: Whose, namespace: &str) -> StatusResult<()> {
             errors.push(Error::invalid(path, theirs, "must match metadata.namespace"));
         }
         if plain {
-            let value = review.at("/spec/nonResourceAttributes").cloned().unwrap_or(Value::Null);
+            let value = path_value(review);
             let why = "disallowed on this kind of request";
             errors.push(Error::invalid(spec.child("nonResourceAttributes"), value, why));
         }
@@ -109,9 +109,19 @@ fn check(review: &Document, whose: Whose, namespace: &str) -> StatusResult<()> {
     match errors.is_empty() {
         true => Ok(()),
         false => {
-            let kind = GroupKind { group: GROUP.into(), kind: review.kind().into() };
+            // Upstream leaves the kind out.
+            let kind = GroupKind { group: GROUP.into(), kind: String::new() };
             Err(Status::invalid(&kind, "", &errors))
         }
+    }
+}
+
+/// The attributes of a path as Go's error text shows its own type.
+fn path_value(review: &Document) -> Value {
+    let text = |field: &str| review.str_at(&format!("/spec/nonResourceAttributes/{field}")).to_owned();
+    match review.at("/spec/nonResourceAttributes").is_none_or(Value::is_null) {
+        true => Value::Null,
+        false => json!({"Path": text("path"), "Verb": text("verb")}),
     }
 }
 

@@ -48,8 +48,9 @@ fn yes() -> Decision {
     Decision::Allow { reason: String::new() }
 }
 
+/// With the authorizer's name before it, as upstream joins the reasons of several.
 fn no(reason: impl Into<String>) -> Decision {
-    Decision::NoOpinion { reason: reason.into() }
+    Decision::NoOpinion { reason: format!("node: {}", reason.into()) }
 }
 
 struct Asked<'a> {

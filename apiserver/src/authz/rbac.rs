@@ -37,7 +37,7 @@ impl Authorizer for Rbac {
         match self.index(view).find(&attributes.user, namespace, |rule| rule.allows(attributes)) {
             Ok(source) => Decision::Allow { reason: format!("RBAC: allowed by {source}") },
             Err(errors) if errors.is_empty() => Decision::pass(),
-            Err(errors) => Decision::NoOpinion { reason: format!("RBAC: {}", aggregate(&errors)) },
+            Err(errors) => Decision::NoOpinion { reason: format!("rbac: RBAC: {}", aggregate(&errors)) },
         }
     }
 }

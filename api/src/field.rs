@@ -133,7 +133,7 @@ impl Error {
 
     /// The value is none of those allowed, which are told in the order given.
     pub fn not_supported(path: Path, value: impl Into<Value>, allowed: &[&str]) -> Self {
-        let quoted: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
+        let quoted: Vec<String> = allowed.iter().map(|a| crate::quote::quote(a)).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         Self { kind: ErrorType::NotSupported, path, value: value.into(), detail }
     }
@@ -169,7 +169,7 @@ impl Error {
 /// A value as Go's error text shows it: strings quoted, null as such, the rest as JSON.
 fn go_value(value: &Value) -> String {
     match value {
-        Value::String(s) => format!("{s:?}"),
+        Value::String(s) => crate::quote::quote(s),
         other => other.to_string(),
     }
 }

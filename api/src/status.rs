@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field;
 use crate::name::{GroupKind, GroupResource};
+use crate::quote::quote;
 
 /// A result whose failure is already in the client's terms.
 pub type StatusResult<T> = Result<T, Box<Status>>;
@@ -97,7 +98,7 @@ impl Status {
 
     /// 404: the object is not there.
     pub fn not_found(resource: &GroupResource, name: &str) -> Box<Self> {
-        Self::failure(404, "NotFound", format!("{resource} {name:?} not found")).with(about(resource, name))
+        Self::failure(404, "NotFound", format!("{resource} {} not found", quote(name))).with(about(resource, name))
     }
 
     /// 404: the path names nothing the server has.
@@ -107,12 +108,13 @@ impl Status {
 
     /// 409: an object of that name is there already.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Box<Self> {
-        Self::failure(409, "AlreadyExists", format!("{resource} {name:?} already exists")).with(about(resource, name))
+        Self::failure(409, "AlreadyExists", format!("{resource} {} already exists", quote(name)))
+            .with(about(resource, name))
     }
 
     /// 409: the write was made from an older state than the current one, or meets another hindrance.
     pub fn conflict(resource: &GroupResource, name: &str, why: &str) -> Box<Self> {
-        let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {why}");
+        let message = format!("Operation cannot be fulfilled on {resource} {}: {why}", quote(name));
         Self::failure(409, "Conflict", message).with(about(resource, name))
     }
 
@@ -127,7 +129,7 @@ impl Status {
         let message = match (resource.resource.as_str(), name) {
             ("", _) => format!("forbidden: {why}"),
             (_, "") => format!("{resource} is forbidden: {why}"),
-            _ => format!("{resource} {name:?} is forbidden: {why}"),
+            _ => format!("{resource} {} is forbidden: {why}", quote(name)),
         };
         Self::failure(403, "Forbidden", message).with(about(resource, name))
     }
@@ -177,10 +179,11 @@ impl Status {
     pub fn invalid(kind: &GroupKind, name: &str, errors: &[field::Error]) -> Box<Self> {
         let causes: Vec<Cause> = errors.iter().map(cause).collect();
         let texts = distinct(errors.iter().map(ToString::to_string));
+        let quoted = quote(name);
         let message = match texts.as_slice() {
-            [] => format!("{kind} {name:?} is invalid"),
-            [one] => format!("{kind} {name:?} is invalid: {one}"),
-            many => format!("{kind} {name:?} is invalid: [{}]", many.join(", ")),
+            [] => format!("{kind} {quoted} is invalid"),
+            [one] => format!("{kind} {quoted} is invalid: {one}"),
+            many => format!("{kind} {quoted} is invalid: [{}]", many.join(", ")),
         };
         let details = Details {
             name: name.into(),

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Number, Value};
 
+use crate::quote::quote;
+
 /// How deep a body may nest. Go allows 10,000; but every client written with `serde_json` reads no more than 128, a list
 /// or watch event around the object included, and no recursion of ours may come near the end of a stack.
 pub(crate) const MAX_DEPTH: usize = 120;
@@ -131,7 +133,7 @@ impl Strict {
     /// `what` is `unknown` or `duplicate`.
     pub(crate) fn add(&mut self, what: &str, path: &Path, field: &str) {
         let dot = if path.0.is_empty() { "" } else { "." };
-        let text = format!("{what} field {:?}", format!("{}{dot}{field}", path.0));
+        let text = format!("{what} field {}", quote(&format!("{}{dot}{field}", path.0)));
         if self.0.len() < 100 && !self.0.contains(&text) {
             self.0.push(text);
         }

@@ -4,10 +4,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::node::{MAX_DEPTH, Node};
 use super::scalar;
+use crate::quote::quote;
 
 /// A document and the duplicate keys in it, as `line 3: key "x" already set in map`.
 pub(crate) struct Document<'a> {
@@ -24,6 +27,9 @@ const TOO_DEEP: &str = "yaml: exceeded max depth of 10000";
 /// Reads the first document. The error is go-yaml's text where the fault is one it knows.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Document<'_>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid leading UTF-8 octet")?;
+    if text.strip_prefix('\u{feff}').unwrap_or(text).contains(|c| !is_readable(c)) {
+        return Err("yaml: control characters are not allowed".into());
+    }
     let mut builder = Builder::new(text);
     let node = builder.document()?;
     Ok(Document { node, duplicates: builder.duplicates })
@@ -49,6 +55,9 @@ enum Key<'a> {
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     open: Vec<(Open<'a>, usize, usize)>,
+    /// Which of the open collections are in flow style (`{}`, `[]`) or inside such.
+    flows: Vec<bool>,
+    cursor: Cursor<'a>,
     anchors: HashMap<usize, Node<'a>>,
     duplicates: Vec<String>,
     alias_nodes: usize,
@@ -60,6 +69,8 @@ impl<'a> Builder<'a> {
         Self {
             parser: Parser::new_from_str(text),
             open: Vec::new(),
+            flows: Vec::new(),
+            cursor: Cursor { text, chars: 0, bytes: 0 },
             anchors: HashMap::new(),
             duplicates: Vec::new(),
             alias_nodes: 0,
@@ -71,7 +82,7 @@ impl<'a> Builder<'a> {
         loop {
             let (event, span) = match self.parser.next_event() {
                 None => return Ok(Node::Null),
-                Some(event) => event.map_err(|error| syntax(&error))?,
+                Some(event) => event.map_err(|error| syntax(self.cursor.text, &error))?,
             };
             if let Event::StreamEnd | Event::DocumentEnd = event {
                 return Ok(Node::Null);
@@ -85,6 +96,7 @@ impl<'a> Builder<'a> {
     /// Takes an event; the root where it ends that.
     fn event(&mut self, event: Event<'a>, span: Span) -> Result<Option<Node<'a>>, String> {
         let line = span.start.line();
+        self.check_style(&event, span)?;
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_merge = style == ScalarStyle::Plain && text == "<<" && tag.is_none();
@@ -109,6 +121,32 @@ impl<'a> Builder<'a> {
             },
             _ => Ok(None),
         }
+    }
+
+    /// Refuses what saphyr reads and go-yaml does not: tabs as indentation, block scalars inside flow collections.
+    fn check_style(&mut self, event: &Event<'_>, span: Span) -> Result<(), String> {
+        let in_flow = self.flows.last().copied().unwrap_or_default();
+        let (before, rest) = self.cursor.at(span.start.index());
+        match event {
+            Event::MappingStart(..) | Event::SequenceStart(..) => {
+                self.flows.push(in_flow || rest.starts_with(['{', '[']));
+            }
+            Event::MappingEnd | Event::SequenceEnd => {
+                self.flows.pop();
+            }
+            Event::Scalar(..) if in_flow && rest.starts_with(['|', '>']) => {
+                return Err(located(span.start.line() - 1, true, NO_TOKEN));
+            }
+            Event::Scalar(..) if !in_flow => {
+                let line = before.rsplit('\n').next().unwrap_or_default();
+                let indentation = line.trim_end_matches([' ', '\t']);
+                if indentation.is_empty() && line.contains('\t') {
+                    return Err(tab(self.cursor.text, span.start.line() - 1));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn start(&mut self, open: Open<'a>, anchor: usize, line: usize) -> Result<Option<Node<'a>>, String> {
@@ -171,9 +209,27 @@ impl<'a> Builder<'a> {
 }
 
 fn scalar_node<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node<'a>, String> {
-    match tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str()) {
-        Some("int" | "float" | "bool" | "null") => scalar::resolve(text),
-        None if style == ScalarStyle::Plain && tag.is_none() => scalar::resolve(text),
+    let Some(tag) = tag else {
+        return if style == ScalarStyle::Plain { scalar::resolve(text) } else { Ok(Node::String(text)) };
+    };
+    let known = if tag.is_yaml_core_schema() { tag.suffix.as_str() } else { "" };
+    match known {
+        "int" | "float" | "bool" | "null" => {
+            let node = scalar::resolve(text.clone())?;
+            let (found, fits) = match &node {
+                Node::Number(number) if number.contains(['.', 'e']) => ("float", known == "float"),
+                Node::Number(_) => ("int", matches!(known, "int" | "float")),
+                Node::Bool(_) => ("bool", known == "bool"),
+                Node::Null => ("null", known == "null"),
+                _ => ("str", false),
+            };
+            if fits { Ok(node) } else { Err(format!("yaml: cannot decode !!{found} `{text}` as a !!{known}")) }
+        }
+        "binary" => {
+            let bytes = STANDARD.decode(text.replace(['\n', ' '], ""));
+            let bytes = bytes.map_err(|_| "yaml: !!binary value contains invalid base64 data")?;
+            Ok(Node::String(String::from_utf8_lossy(&bytes).into_owned().into()))
+        }
         _ => Ok(Node::String(text)),
     }
 }
@@ -182,7 +238,7 @@ fn scalar_node<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>) ->
 fn key(node: Node<'_>) -> Result<Key<'_>, String> {
     match node {
         Node::String(text) => {
-            let shown = format!("{text:?}");
+            let shown = quote(&text);
             Ok(Key::Text(text, shown))
         }
         Node::Number(text) => {
@@ -221,28 +277,90 @@ fn weight(node: &Node<'_>) -> (usize, usize) {
     }
 }
 
+/// Where events begin, counted in characters, as a place in the text. Events come in order, mostly.
+struct Cursor<'a> {
+    text: &'a str,
+    chars: usize,
+    bytes: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The text before and after a place; a place that was passed counts as the last one.
+    fn at(&mut self, chars: usize) -> (&'a str, &'a str) {
+        let rest = self.text.get(self.bytes..).unwrap_or_default();
+        let ahead = chars.saturating_sub(self.chars);
+        self.bytes += rest.char_indices().nth(ahead).map_or(rest.len(), |(at, _)| at);
+        self.chars += ahead;
+        self.text.split_at_checked(self.bytes).unwrap_or((self.text, ""))
+    }
+}
+
+const NO_TOKEN: &str = "found character that cannot start any token";
+
 /// The scanners differ in their words; those that clients meet are go-yaml's.
-fn syntax(error: &saphyr_parser::ScanError) -> String {
-    let line = error.marker().line();
+fn syntax(text: &str, error: &saphyr_parser::ScanError) -> String {
     let info = error.info();
     if info.contains("recursion limit") {
         return TOO_DEEP.into();
     }
-    let known = [
-        ("tab", "found character that cannot start any token"),
-        ("unexpected character", "found character that cannot start any token"),
-        ("flow mapping", "did not find expected ',' or '}'"),
-        ("flow sequence", "did not find expected ',' or ']'"),
+    let scanner = [
+        ("unexpected character", NO_TOKEN),
         ("mapping values are not allowed", "mapping values are not allowed in this context"),
-        ("block mapping", "did not find expected key"),
-        ("block collection", "did not find expected '-' indicator"),
+        ("block sequence entries", "block sequence entries are not allowed in this context"),
+        ("unknown escape", "found unknown escape character"),
         ("simple key", "could not find expected ':'"),
         ("unexpected end of stream", "found unexpected end of stream"),
-        ("unknown anchor", "unknown anchor referenced"),
+    ];
+    let parser = [
+        ("flow mapping", "did not find expected ',' or '}'"),
+        ("flow sequence", "did not find expected ',' or ']'"),
+        ("illegal placement of ':'", "did not find expected ',' or ']'"),
+        ("block mapping", "did not find expected key"),
+        ("block collection", "did not find expected '-' indicator"),
         ("node content", "did not find expected node content"),
     ];
-    let text = known.iter().find(|(part, _)| info.contains(part)).map_or(info, |(_, text)| text);
-    format!("yaml: line {line}: {text}")
+    let find = |list: &[(&str, &'static str)]| list.iter().find(|(part, _)| info.contains(part)).map(|(_, text)| *text);
+    let line = error.marker().line().saturating_sub(1);
+    if info.contains("unknown anchor") {
+        return format!("yaml: unknown anchor '{}' referenced", anchor_at(text, error.marker().index()));
+    }
+    if info.contains("tab") {
+        return tab(text, line);
+    }
+    match (find(&scanner), find(&parser)) {
+        (Some(text), _) => located(line, true, text),
+        (None, text) => located(line, false, text.unwrap_or(info)),
+    }
+}
+
+/// The name of the alias that begins at a character.
+fn anchor_at(text: &str, index: usize) -> String {
+    let rest = text.chars().skip(index).skip_while(|c| *c == '*');
+    rest.take_while(|c| !c.is_whitespace() && !",[]{}".contains(*c)).collect()
+}
+
+/// A line (the first one from `line` on, from nought) that a tab indents: inside a plain scalar, or where a token should
+/// start.
+fn tab(text: &str, line: usize) -> String {
+    let is_tabbed = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let line = text.lines().enumerate().skip(line).find(|(_, text)| is_tabbed(text)).map_or(line, |(at, _)| at);
+    let before: String = text.lines().take(line).collect::<Vec<_>>().join("\n");
+    let continues = before.trim_end().ends_with(|c: char| !":-,[]{}\"'|>".contains(c));
+    let fault = if continues { "found a tab character that violates indentation" } else { NO_TOKEN };
+    located(line, true, fault)
+}
+
+/// Whether go-yaml's reader takes a character.
+fn is_readable(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..) && c != '\u{feff}'
+}
+
+/// go-yaml counts lines from nought for its parser's faults and from one for its scanner's, and says none for the first.
+fn located(line: usize, scanner: bool, text: &str) -> String {
+    match line {
+        0 => format!("yaml: {text}"),
+        line => format!("yaml: line {}: {text}", line + usize::from(scanner)),
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +399,25 @@ mod tests {
         assert_eq!(json, r#"{"1":3,"d":{"k":"w"},"m":{"l":{"a":"c"}}}"#);
         let expected = ["line 2: key \"a\"", "line 5: key \"k\"", "line 7: key 1"];
         assert_eq!(duplicates, expected.map(|text| format!("{text} already set in map")));
+    }
+
+    #[test]
+    fn faults_are_go_yaml_s() {
+        let cases = [
+            ("{\n", "yaml: line 1: did not find expected node content"),
+            ("\tapiVersion: v1", "yaml: found character that cannot start any token"),
+            ("a: 1\n\tb: 2\n", "yaml: line 2: found a tab character that violates indentation"),
+            ("a:\n\tb: 2\n", "yaml: line 2: found character that cannot start any token"),
+            ("a: *x", "yaml: unknown anchor 'x' referenced"),
+            ("a: !!int x", "yaml: cannot decode !!str `x` as a !!int"),
+            ("a: \u{1}", "yaml: control characters are not allowed"),
+            ("- a\nb: c", "yaml: line 1: did not find expected '-' indicator"),
+            ("a: 1\na: [2", "yaml: line 2: did not find expected ',' or ']'"),
+            ("a: b: c", "yaml: mapping values are not allowed in this context"),
+        ];
+        for (text, fault) in cases {
+            assert_eq!(parse(text.as_bytes()).err().as_deref(), Some(fault), "{text}");
+        }
     }
 
     #[test]

@@ -82,6 +82,13 @@ pub(super) fn of_groups(served: &[Served]) -> Map<String, Value> {
     let mut version = get("getCodeVersion", "version", "");
     version.answer = "io.k8s.apimachinery.pkg.version.Info".into();
     out.insert("/version/".into(), path(&[], vec![version]));
+    for (at, id, tag) in [
+        ("/.well-known/openid-configuration/", "getServiceAccountIssuerOpenIDConfiguration", "WellKnown"),
+        ("/openid/v1/jwks/", "getServiceAccountIssuerOpenIDKeyset", "openid"),
+    ] {
+        let text = Operation { answer: String::new(), ..get(id, tag, "") };
+        out.insert(at.into(), path(&[], vec![text]));
+    }
     out
 }
 

@@ -26,8 +26,10 @@ pub fn request(
     let (patch, duplicates) = plain_strict(body).map_err(Status::bad_request)?;
     let (patched, mut strict, shown) = match kind {
         PatchType::Json => {
-            let strict = operations(&patch, duplicates).map_err(decoding)?;
+            let kept = kept_duplicates(&patch, &duplicates);
+            let mut strict = operations(&patch, duplicates).map_err(decoding)?;
             let patched = json(live, &patch)?;
+            strict.extend(kept);
             let shown = patched.value().to_string();
             (patched, strict, shown)
         }
@@ -78,6 +80,17 @@ fn merge_patch(patch: &Value, validation: FieldValidation) -> StatusResult<()> {
         _ if validation == FieldValidation::Ignore => Err(Status::bad_request("Invalid JSON Patch")),
         other => Err(decoding(shown::not_a_map(other))),
     }
+}
+
+/// Duplicates inside values, which upstream meets again in the patched object: `[0].value.a` as `data.a`.
+fn kept_duplicates(patch: &Value, duplicates: &[String]) -> Vec<String> {
+    let kept = duplicates.iter().filter_map(|fault| {
+        let (at, field) = fault.strip_prefix("duplicate field \"[")?.split_once("].value.")?;
+        let operation = patch.get(at.parse::<usize>().ok()?)?;
+        let path = operation.get("path")?.as_str()?.strip_prefix('/')?;
+        Some(format!("duplicate field \"{}.{field}", path.replace('/', ".")))
+    });
+    kept.collect()
 }
 
 /// Checks the form of JSON patch operations as Go reads them into a struct; returns duplicate and unknown fields.

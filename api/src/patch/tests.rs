@@ -270,6 +270,7 @@ fn whole_requests_are_read_with_upstream_s_words() {
                 r#"json patch duplicate field "[0].op""#,
                 r#"json patch duplicate field "[0].value.a""#,
                 r#"json patch unknown field "[0].nope""#,
+                r#"duplicate field "data.a""#,
             ]),
         ),
     ];

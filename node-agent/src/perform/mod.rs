@@ -28,6 +28,9 @@ use crate::paths::PodPaths;
 use crate::sources::Hold;
 use crate::worker::Told;
 
+/// Service account tokens by volume and path, with the time to ask for a new one.
+pub(crate) type Tokens = HashMap<(String, String), (String, Timestamp)>;
+
 /// What the steps of one pod share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Performer {
@@ -37,7 +40,7 @@ pub(crate) struct Performer {
     pub(crate) facts: mpsc::Sender<Told>,
     pub(crate) shim: Arc<Mutex<Option<Arc<Shim>>>>,
     /// Service account tokens by volume and path, with the time to ask for a new one.
-    pub(crate) tokens: Arc<Mutex<HashMap<(String, String), (String, Timestamp)>>>,
+    pub(crate) tokens: Arc<Mutex<Tokens>>,
 }
 
 impl Performer {

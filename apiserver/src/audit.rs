@@ -85,6 +85,12 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
     name.into()
 }
 
+/// HTTP/2 names the host in the URI; the log holds path and query.
+fn request_uri(uri: &str) -> &str {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(uri)
+}
+
 fn line(event: &Audited) -> Vec<u8> {
     let latency = event.answered.duration_since(event.received);
     let mut line = json!({
@@ -93,7 +99,7 @@ fn line(event: &Audited) -> Vec<u8> {
         "level": "Metadata",
         "auditID": event.id,
         "stage": "ResponseComplete",
-        "requestURI": event.uri,
+        "requestURI": request_uri(&event.uri),
         "verb": event.attributes.verb,
         "userAgent": event.user_agent,
         "sourceIPs": event.peer.map(|peer| peer.ip().to_string()).into_iter().collect::<Vec<_>>(),

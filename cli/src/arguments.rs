@@ -13,7 +13,9 @@ use crate::{image, node, part, server, token, up, verbs, web};
 /// A Kubernetes control plane and node in one program.
 #[derive(Parser, Debug)]
 #[command(name = "trimtab", version, propagate_version = true)]
-#[command(after_help = "Start a whole cluster on this machine:\n  trimtab up\nThen, in another terminal:\n  trimtab get pods")]
+#[command(
+    after_help = "Start a whole cluster on this machine:\n  trimtab up\nThen, in another terminal:\n  trimtab get pods"
+)]
 struct Arguments {
     /// What to log: error, warn, info, debug, trace, or tracing's filter syntax.
     #[arg(long, global = true, env = "TRIMTAB_LOG", default_value = "warn")]

@@ -10,7 +10,9 @@ use crate::instance::DEFAULT_DATA_DIR;
 
 /// Images on this node.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  trimtab image ls\n  trimtab image import web.tar\n  trimtab image pull registry.example:5000/web:1\n  trimtab image rm web:1")]
+#[command(
+    after_help = "Examples:\n  trimtab image ls\n  trimtab image import web.tar\n  trimtab image pull registry.example:5000/web:1\n  trimtab image rm web:1"
+)]
 pub(crate) struct Image {
     #[command(subcommand)]
     action: Action,

@@ -70,7 +70,9 @@ impl Instance {
         let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
-            Err(_) => bail!("another trimtab works on {}; stop it first, or choose another --data-dir", self.data.display()),
+            Err(_) => {
+                bail!("another trimtab works on {}; stop it first, or choose another --data-dir", self.data.display())
+            }
         }
     }
 

@@ -62,7 +62,9 @@ pub(crate) struct NodeArguments {
 ///
 /// TERM or Ctrl-C ends the agent; containers go on running, and the next agent adopts them.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  trimtab agent --server https://10.0.0.1:6443 --token \"$(ssh server trimtab token create)\"")]
+#[command(
+    after_help = "Example:\n  trimtab agent --server https://10.0.0.1:6443 --token \"$(ssh server trimtab token create)\""
+)]
 pub(crate) struct Agent {
     /// The API server, `https://host:port`.
     #[arg(long)]
@@ -251,8 +253,7 @@ pub(crate) async fn part(arguments: NodeAgent, shutdown: CancellationToken) -> R
 
 fn named(arguments: &NodeArguments, instance: &Instance, name: &str, ca: String) -> Result<Config> {
     let node_ip = arguments.node_ip.map_or_else(default_address, Ok)?;
-    let seed =
-        Seed { instance, name, node_ip, network: &arguments.network, agent_port: arguments.ports.agent_port };
+    let seed = Seed { instance, name, node_ip, network: &arguments.network, agent_port: arguments.ports.agent_port };
     config(&seed, Serving::Request, ca)
 }
 

@@ -36,9 +36,7 @@ pub(crate) enum StoreChoice {
 pub(crate) fn store_choice(text: &str) -> Result<StoreChoice, String> {
     match text.split_once('=') {
         None if text == "embedded" => Ok(StoreChoice::Embedded),
-        Some(("etcd", urls)) if !urls.is_empty() => {
-            Ok(StoreChoice::Etcd(urls.split(',').map(str::to_owned).collect()))
-        }
+        Some(("etcd", urls)) if !urls.is_empty() => Ok(StoreChoice::Etcd(urls.split(',').map(str::to_owned).collect())),
         _ => Err(format!("{text:?} is neither \"embedded\" nor \"etcd=URL[,URL]\"")),
     }
 }

@@ -13,7 +13,9 @@ use crate::up::PlaneArguments;
 ///
 /// Agents join with a token from `trimtab token create`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  trimtab server --listen 0.0.0.0:6443\n  trimtab server --store etcd=http://127.0.0.1:2379")]
+#[command(
+    after_help = "Examples:\n  trimtab server --listen 0.0.0.0:6443\n  trimtab server --store etcd=http://127.0.0.1:2379"
+)]
 pub(crate) struct Server {
     #[command(flatten)]
     plane: PlaneArguments,

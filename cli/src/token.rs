@@ -20,7 +20,9 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Tokens with which agents join.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  trimtab token create\n  trimtab token create --ttl 30m\n  trimtab token list\n  trimtab token delete abcdef")]
+#[command(
+    after_help = "Examples:\n  trimtab token create\n  trimtab token create --ttl 30m\n  trimtab token list\n  trimtab token delete abcdef"
+)]
 pub(crate) struct Token {
     #[command(subcommand)]
     action: Action,

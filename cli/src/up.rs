@@ -22,7 +22,9 @@ use crate::progress::Progress;
 ///
 /// TERM or Ctrl-C drains requests and ends; containers go on running, and the next `up` adopts them.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  trimtab up\n  trimtab up --data-dir /tmp/t1 --listen 127.0.0.1:7443 --no-quickstart\n  trimtab up --store etcd=http://127.0.0.1:2379")]
+#[command(
+    after_help = "Examples:\n  trimtab up\n  trimtab up --data-dir /tmp/t1 --listen 127.0.0.1:7443 --no-quickstart\n  trimtab up --store etcd=http://127.0.0.1:2379"
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) plane: PlaneArguments,
@@ -195,4 +197,3 @@ where
         }
     }
 }
-

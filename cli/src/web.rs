@@ -47,7 +47,8 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 /// Runs until TERM or INT and the drain that follows.
 pub(crate) async fn run(arguments: Web) -> Result<()> {
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("listen on {}", arguments.listen))?;
+    let listener =
+        TcpListener::bind(arguments.listen).await.with_context(|| format!("listen on {}", arguments.listen))?;
     let (root, connections) = (Arc::new(arguments.root), TaskTracker::new());
     println!("listening on {}", listener.local_addr()?);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

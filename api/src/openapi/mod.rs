@@ -4,11 +4,11 @@
 //! descriptions, and no media types that are not served.
 
 mod custom;
+mod definition;
 mod operation;
 mod paths;
 #[cfg(test)]
 mod tests;
-mod types;
 mod v2;
 
 use std::collections::BTreeSet;
@@ -76,7 +76,7 @@ fn schemas(served: &[Served], paths: &Map<String, Value>) -> Map<String, Value> 
             continue;
         }
         let own = served.iter().find_map(|resource| custom::schema(resource, &name));
-        let schema = own.unwrap_or_else(|| types::schema(&name, &versions));
+        let schema = own.unwrap_or_else(|| definition::schema(&name, &versions));
         references(&schema, &mut wanted);
         out.insert(name, schema);
     }

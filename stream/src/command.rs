@@ -145,11 +145,15 @@ pub(crate) fn session(lanes: Lanes, gone: CancellationToken, close: Cancellation
     let error = lanes.error;
     let finish = async move {
         let exit: Option<Exit> = ended.await.ok();
+        // Clients take the status for the end: the output goes before it.
+        for sent in [stdout_sent, stderr_sent].into_iter().flatten() {
+            let _ = sent.await;
+        }
         let (error, error_sent) = error.map(Lane::writer).unzip();
         if let (Some(exit), Some(mut error)) = (exit, error) {
             let _ = error.write_all(exit.status().as_bytes()).await;
         }
-        for sent in [stdout_sent, stderr_sent, error_sent].into_iter().flatten() {
+        if let Some(sent) = error_sent {
             let _ = sent.await;
         }
     };

@@ -5,6 +5,7 @@ pub(crate) mod describe;
 pub(crate) mod jsonpath;
 pub(crate) mod table;
 mod tabs;
+mod yaml;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -72,7 +73,7 @@ pub(crate) fn objects(
     Ok(match output {
         Output::Table | Output::Wide => String::new(),
         Output::Json => format!("{}\n", pretty(&whole())),
-        Output::Yaml => yaml(&whole())?,
+        Output::Yaml => yaml::yaml(&whole()),
         Output::Name => names.iter().map(|name| format!("{name}\n")).collect(),
         Output::JsonPath(template) => template.render(&whole())?,
         Output::Columns(columns) => {
@@ -81,11 +82,6 @@ pub(crate) fn objects(
             tabs::align(&format!("{}\n", lines.join("\n")), 6, 3)
         }
     })
-}
-
-/// YAML as kubectl writes it: keys sorted, lists not indented.
-pub(crate) fn yaml(value: &Value) -> Result<String> {
-    Ok(serde_yaml::to_string(value)?)
 }
 
 /// JSON as kubectl writes it: four spaces.

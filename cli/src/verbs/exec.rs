@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::pods::{containers, default_container, pods_of};
+use super::pods::{containers, default_container, no_container, pods_of};
 use super::resources::Resources;
 use super::session::Connection;
 use super::value::text_at;
@@ -77,7 +77,7 @@ pub(crate) async fn run(exec: Exec) -> Result<ExitCode> {
         ..AttachParams::default()
     };
     let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
-    let process = api.exec(name, &exec.command, &params).await.context("the program could not be started")?;
+    let process = api.exec(name, &exec.command, &params).await.map_err(refused)?;
     let raw = tty.then(Raw::enter).transpose()?;
     let status = attend(process, exec.stdin, tty).await;
     drop(raw);
@@ -87,8 +87,16 @@ pub(crate) async fn run(exec: Exec) -> Result<ExitCode> {
 fn container(exec: &Exec, pod: &Value) -> Result<String> {
     match &exec.container {
         Some(name) if containers(pod).contains(name) => Ok(name.clone()),
-        Some(name) => bail!("container not found ({name:?})"),
+        Some(name) => bail!("{}", no_container(pod, name)),
         None => default_container(pod).context("the pod has no containers"),
+    }
+}
+
+/// Why the session did not begin.
+fn refused(error: client::kube::Error) -> anyhow::Error {
+    match error {
+        client::kube::Error::Api(status) => anyhow!("unable to upgrade connection: {}", status.message),
+        other => anyhow::Error::from(other).context("unable to upgrade connection"),
     }
 }
 

@@ -9,7 +9,7 @@ use futures::io::AsyncReadExt as _;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use super::pods::{containers, default_container, pods_of};
+use super::pods::{containers, default_container, no_container, pods_of};
 use super::resources::Resources;
 use super::session::{Connection, Session, query};
 use super::value::text_at;
@@ -125,7 +125,7 @@ fn chosen(logs: &Logs, pod: &Value) -> Result<Vec<String>> {
     }
     match logs.container.as_ref().or(logs.second.as_ref()) {
         Some(name) if containers(pod).contains(name) => Ok(vec![name.clone()]),
-        Some(name) => bail!("container {name} is not valid for pod {}", text_at(pod, "/metadata/name")),
+        Some(name) => bail!("{}", no_container(pod, name)),
         None => Ok(vec![default_container(pod).context("the pod has no containers")?]),
     }
 }

@@ -62,6 +62,8 @@ fn worded(error: &anyhow::Error) -> String {
                 error.chain().map(ToString::to_string).take_while(|t| *t != refusal.to_string()).collect();
             if around.is_empty() { refusal.to_string() } else { format!("{}: {refusal}", around.join(": ")) }
         }
+        // Made here in the server's words.
+        None if error.to_string().starts_with("Error from server") => error.to_string(),
         None => format!("error: {error:#}"),
     }
 }

@@ -66,3 +66,9 @@ pub(crate) fn default_container(pod: &Value) -> Option<String> {
     }
     Some(name)
 }
+
+/// What is told of a container that the pod does not have.
+pub(crate) fn no_container(pod: &Value, name: &str) -> String {
+    let pod_name = text_at(pod, "/metadata/name");
+    format!("container {name} is not valid for pod {pod_name} out of: {}", containers(pod).join(", "))
+}

@@ -152,6 +152,9 @@ pub(crate) async fn run(wait: Wait) -> Result<ExitCode> {
                 // What is not there is an error, not something to wait for.
                 session.get(&path).await?;
             }
+            if matches!(goal, Until::Gone(_)) && session.find(&path).await?.is_none() {
+                continue;
+            }
             if until(&session, &path, &goal, wait.timeout).await.is_err() {
                 let plural = aim.resource.plural_name();
                 bail!("timed out waiting for the condition on {plural}/{name}");

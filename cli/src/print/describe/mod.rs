@@ -58,6 +58,13 @@ pub(crate) fn describe(group: &str, kind: &str, object: &Value, related: &Relate
     text.finish()
 }
 
+/// The description of a pod template alone.
+pub(crate) fn template(template: &Value) -> String {
+    let mut text = Text::default();
+    pod_template::template(template, &mut text);
+    text.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Related, describe};

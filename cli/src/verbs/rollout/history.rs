@@ -65,7 +65,7 @@ pub(super) async fn show(session: &Session, workload: &Workload, revision: i64) 
         let found = all.iter().find(|r| r.number == revision);
         let found = found.with_context(|| format!("unable to find the specified revision {revision}"))?;
         println!("{} with revision #{revision}", workload.label());
-        print!("{}", print::yaml(found.spec.get("template").unwrap_or(&Value::Null))?);
+        println!("{}", print::describe::template(found.spec.get("template").unwrap_or(&Value::Null)));
         return Ok(());
     }
     let mut table = String::from("REVISION\tCHANGE-CAUSE\n");

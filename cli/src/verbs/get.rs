@@ -261,7 +261,13 @@ async fn watch(get: &Get, session: &Session, aim: &Aim, output: &Output) -> Resu
     let stream = session.stream(&format!("{path}{}", query(&pairs)), accept).await?;
     let mut lines = stream.lines();
     while let Some(line) = futures::StreamExt::next(&mut lines).await {
-        let event: Value = serde_json::from_str(&line?)?;
+        let mut event: Value = serde_json::from_str(&line?)?;
+        // Only the first table of a watch says what its columns are.
+        if let Some(columns) =
+            event.pointer_mut("/object/columnDefinitions").filter(|c| c.is_null() || **c == json!([]))
+        {
+            *columns = first.get("columnDefinitions").cloned().unwrap_or_default();
+        }
         let object = event.get("object").unwrap_or(&Value::Null);
         match text(&event, "type") {
             "ERROR" => bail!("Error from server: {}", text(object, "message")),

@@ -14,9 +14,8 @@ $ kubectl apply -f manifests/web.yaml
 deployment.apps/web unchanged
 service/web unchanged
 $ kubectl diff -f manifests/web.yaml
-$ kubectl apply --server-side --field-manager=other -f manifests/web.yaml 2>&1 | head -2
-[..]conflict[..]
-...
+$ sed 's/replicas: 3/replicas: 5/' manifests/web.yaml | kubectl apply --server-side --field-manager=other -f - 2>&1 | head -1
+error: Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: .spec.replicas
 $ kubectl label deployment web tier=front
 deployment.apps/web labeled
 $ kubectl annotate deployment web note=x

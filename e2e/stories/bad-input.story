@@ -4,7 +4,7 @@ error: error parsing STDIN: error converting YAML to JSON: [..]
 $ echo '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"Bad_Name"}}' | kubectl apply -f - 2>&1 | cut -c1-75
 The ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value: "Bad_Nam
 $ echo '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"dta":{}}' | kubectl apply -f - 2>&1 | cut -c1-150
-Error from server (BadRequest): error when creating "STDIN": ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown fi
+Error from server (BadRequest): error when creating "STDIN": ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknow
 $ kubectl get configmap x
 Error from server (NotFound): configmaps "x" not found
 exit 1

@@ -77,6 +77,7 @@ fn rolling_update(cluster: &Cluster) {
 
 /// Containers keep their pids and counts when the agent dies, and the next agent adopts them.
 fn agent_killed(cluster: &mut Cluster) {
+    told(cluster, &["settled"]);
     let seen = "kubectl get pods -o jsonpath='{range .items[*]}{.metadata.name}{\" \"}{.status.containerStatuses[*].containerID}{\" \"}{.status.containerStatuses[*].restartCount}{\"\\n\"}{end}' | sort";
     let (before, pids) = (cluster.output(seen).unwrap(), container_pids(cluster));
     cluster.nodes[1].signal("KILL").unwrap();
@@ -89,7 +90,7 @@ fn agent_killed(cluster: &mut Cluster) {
 
 /// The pids of all containers' first processes: the shims' children.
 fn container_pids(cluster: &Cluster) -> Vec<String> {
-    let text = cluster.output("for shim in $(pgrep -f 'trimtab shim'); do pgrep -P $shim; done | sort -n").unwrap();
+    let text = cluster.output("for shim in $(pgrep -f '[t]rimtab shim'); do pgrep -P $shim; done | sort -n").unwrap();
     text.lines().map(str::to_owned).collect()
 }
 

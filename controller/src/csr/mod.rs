@@ -19,6 +19,8 @@ use request::Request;
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// When a request is looked at again whose node has not said its addresses.
+const ADDRESSES_WITHIN: SignedDuration = SignedDuration::from_secs(2);
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 /// How long requests are kept: finished or denied ones, and those that nobody answered.
 const FINISHED_STAYS: SignedDuration = SignedDuration::from_hours(1);
@@ -121,7 +123,10 @@ fn serving(world: &World, csr: &Csr, request: &Request, now: Timestamp) -> Outco
     let is_own = |n: &Node| n.metadata.name.as_deref() == Some(name);
     let own = world.list::<Node>().find(|n| is_own(n));
     if !own.is_some_and(|n| request.names.iter().all(|wanted| has(n, wanted))) {
-        return Outcome::nothing("UnknownAddress", "the node does not have all of the addresses asked for");
+        // A new node asks before it has said what its addresses are.
+        let mut outcome = Outcome::nothing("UnknownAddress", "the node does not have all of the addresses asked for");
+        outcome.wake(now + ADDRESSES_WITHIN);
+        return outcome;
     }
     let taken = |n: &&Node| !is_own(n) && request.names.iter().any(|wanted| has(n, wanted));
     if let Some(other) = world.list::<Node>().find(taken) {

@@ -1,0 +1,3 @@
+# Nothing is on its way any more.
+~ kubectl get pods -l app=web --no-headers | wc -l
+3

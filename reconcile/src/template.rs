@@ -1,5 +1,7 @@
 //! Hashes of templates, in the alphabet that Kubernetes uses for generated names.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,11 +13,26 @@ const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// templates, never by name.
 pub fn hash<T: Serialize>(template: &T, collisions: Option<i32>) -> String {
     let value = serde_json::to_value(template).unwrap_or(Value::Null);
-    let mut sum = fnv(0x811c_9dc5, value.to_string().as_bytes());
+    let mut sum = fnv(0x811c_9dc5, sorted(&value).as_bytes());
     if let Some(count) = collisions {
         sum = fnv(sum, &count.to_le_bytes());
     }
     safe_encode(&sum.to_string())
+}
+
+/// Compact JSON with sorted keys. `Value` itself keeps the order of insertion where any crate of a build asks serde_json
+/// for it, and then the same template would have two hashes.
+fn sorted(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let keys: BTreeMap<_, _> = map.iter().collect();
+            let pairs: Vec<_> =
+                keys.iter().map(|(key, v)| format!("{}:{}", Value::from(key.as_str()), sorted(v))).collect();
+            format!("{{{}}}", pairs.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
+        scalar => scalar.to_string(),
+    }
 }
 
 fn fnv(seed: u32, bytes: &[u8]) -> u32 {

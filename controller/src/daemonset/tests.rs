@@ -44,7 +44,7 @@ fn nodes_come_are_tainted_and_the_template_rolls_one_node_at_a_time() {
     check(
         &script,
         expect![[r#"
-            daemonset-controller: create controllerrevisions.apps ns/ds-7f565d5bc7
+            daemonset-controller: create controllerrevisions.apps ns/ds-66496dd7b7
             daemonset-controller: create pods ns/ds-*
             daemonset-controller: create pods ns/ds-*
             --
@@ -58,10 +58,10 @@ fn nodes_come_are_tainted_and_the_template_rolls_one_node_at_a_time() {
             daemonset-controller: delete pods ns/ds-6 Background
             daemonset-controller: create pods ns/ds-*
             --
-            ds-5b47f88b6 [ds]
-            ds-7f565d5bc7 [ds]
+            ds-5fb444897d [ds]
+            ds-66496dd7b7 [ds]
             --
-            daemonset-controller: patch controllerrevisions.apps ns/ds-7f565d5bc7 {"revision":3}
+            daemonset-controller: patch controllerrevisions.apps ns/ds-66496dd7b7 {"revision":3}
             --
         "#]],
     );

@@ -89,11 +89,9 @@ pub(crate) fn private_directory(path: &Path) -> Result<()> {
     made.with_context(|| format!("make {}", path.display()))
 }
 
-/// An id from the directory's path (FNV-1a), so that the same path gives the same names again.
+/// An id from the directory's path, so that the same path gives the same names again.
 fn id_of(data: &Path) -> String {
-    let bytes = data.as_os_str().as_encoded_bytes();
-    let mut hash =
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = network::name_hash(data.as_os_str().as_encoded_bytes());
     let mut letter = || {
         let letter = LETTERS.get((hash % LETTERS.len() as u64) as usize).copied().unwrap_or(b'0');
         hash /= LETTERS.len() as u64;

@@ -1,6 +1,7 @@
 //! `trimtab`: one program, several roles.
 
 mod arguments;
+mod foreground;
 mod image;
 mod instance;
 mod manifests;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What is being done now, and how long the steps took.
+#[derive(Clone)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     began: Instant,
@@ -39,8 +40,8 @@ impl Progress {
     }
 
     /// No more steps.
-    pub(crate) fn finish(self) {
-        if let Some(bar) = self.bar {
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

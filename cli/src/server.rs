@@ -2,11 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::instance::Instance;
-use crate::plane::Plane;
-use crate::progress::Progress;
+use crate::foreground::Foreground;
 use crate::up::PlaneArguments;
 
 /// Starts a control plane without a node and stays in the foreground.
@@ -23,18 +20,9 @@ pub(crate) struct Server {
 
 /// Runs until TERM or INT.
 pub(crate) async fn run(arguments: Server) -> Result<()> {
-    let progress = Progress::new();
-    let instance = Instance::open(&arguments.plane.data_dir)?;
-    let _lock = instance.lock()?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let options = arguments.plane.options()?;
-    progress.step("starting the control plane");
-    let plane = Plane::start(&instance, &options).await?;
-    progress.done(&format!("API server at https://{}", options.listen));
-    progress.finish();
-    eprintln!("kubeconfig: {}", instance.admin_kubeconfig().display());
-    println!("ready");
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    plane.stop().await;
+    let mut foreground = Foreground::start(&arguments.plane).await?;
+    foreground.ready();
+    foreground.signalled().await;
+    foreground.plane.stop().await;
     Ok(())
 }

@@ -10,12 +10,12 @@ use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service};
 use kube::api::{Api, WatchEvent, WatchParams};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::instance::{DEFAULT_DATA_DIR, Instance};
+use crate::foreground::Foreground;
+use crate::instance::DEFAULT_DATA_DIR;
 use crate::manifests;
 use crate::node::Node;
-use crate::plane::{Options, Plane, StoreChoice, hostname, store_choice};
+use crate::plane::{Options, StoreChoice, hostname, store_choice};
 use crate::progress::Progress;
 
 /// Starts a whole cluster on this machine and stays in the foreground.
@@ -110,19 +110,13 @@ pub(crate) fn default_address() -> Result<IpAddr> {
 
 /// Runs until TERM or INT.
 pub(crate) async fn run(arguments: Up) -> Result<()> {
-    let progress = Progress::new();
-    let instance = Instance::open(&arguments.plane.data_dir)?;
-    let _lock = instance.lock()?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let options = arguments.plane.options()?;
-    progress.step("starting the control plane");
-    let plane = Plane::start(&instance, &options).await?;
-    progress.done(&format!("API server at https://{}", options.listen));
+    let mut foreground = Foreground::start(&arguments.plane).await?;
+    let Foreground { instance, options, plane, progress, .. } = &foreground;
     progress.step("starting the node");
     let name = arguments.node_name.clone().unwrap_or_else(hostname);
     let node_ip = arguments.plane.node_ip()?;
-    let node = Node::start_local(&instance, &plane, &options, &name, node_ip, arguments.node.agent_port).await?;
-    let admin = plane.admin();
+    let node = Node::start_local(instance, plane, options, &name, node_ip, arguments.node.agent_port).await?;
+    let (admin, progress) = (plane.admin(), progress.clone());
     let ready = async {
         node_ready(&admin, &name).await?;
         progress.done(&format!("node {name} is Ready"));
@@ -131,19 +125,16 @@ pub(crate) async fn run(arguments: Up) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let stopped = tokio::select! {
-        result = ready => { result?; false }
-        _ = term.recv() => true,
-        _ = int.recv() => true,
+    let complete = tokio::select! {
+        result = ready => { result?; true }
+        () = foreground.signalled() => false,
     };
-    progress.finish();
-    if !stopped {
-        eprintln!("kubeconfig: {}", instance.admin_kubeconfig().display());
-        println!("ready");
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    if complete {
+        foreground.ready();
+        foreground.signalled().await;
     }
     node.stop().await;
-    plane.stop().await;
+    foreground.plane.stop().await;
     Ok(())
 }
 

@@ -179,7 +179,7 @@ fn bridge_name(instance: &str) -> String {
 
 /// At most 15 bytes: `tt`, the instance, `-` and as much of a hash of the id as fits.
 fn veth_name(instance: &str, id: &str) -> String {
-    let mut name = format!("tt{instance}-{:016x}", links::hash(id));
+    let mut name = format!("tt{instance}-{:016x}", links::name_hash(id.as_bytes()));
     name.truncate(15);
     name
 }

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use host::Network;
+pub use links::name_hash;
 
 /// Why the network could not be changed.
 #[derive(Debug, thiserror::Error)]

@@ -63,15 +63,15 @@ pub(crate) async fn bridge(handle: &Handle, name: &str, mtu: u32, addresses: &[I
     Ok(index)
 }
 
-/// A locally administered unicast address from a name (FNV-1a).
+/// A locally administered unicast address from a name (its hash).
 fn link_layer_address(name: &str) -> Vec<u8> {
-    let [a, b, c, d, e, ..] = hash(name).to_be_bytes();
+    let [a, b, c, d, e, ..] = name_hash(name.as_bytes()).to_be_bytes();
     vec![0x02, a, b, c, d, e]
 }
 
 /// FNV-1a, for names that must be the same after a restart.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+pub fn name_hash(text: &[u8]) -> u64 {
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Brings a link up.

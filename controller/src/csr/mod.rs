@@ -137,22 +137,25 @@ fn serving(world: &World, csr: &Csr, request: &Request, now: Timestamp) -> Outco
 }
 
 fn approve(csr: &Csr, message: &str, now: Timestamp) -> Outcome<Effect> {
-    let mut list: Vec<serde_json::Value> =
-        csr.status.iter().flat_map(|s| s.conditions.iter().flatten()).map(|c| json!(c)).collect();
-    list.push(json!({
-        "type": "Approved", "status": "True", "reason": "AutoApproved", "message": message,
-        "lastUpdateTime": conditions::time(now),
-    }));
     let mut outcome = Outcome::nothing("Approved", message);
-    let version = json!({"resourceVersion": csr.metadata.resource_version});
     outcome.effect(Effect::Patch {
         target: Target::of(csr),
         subresource: "approval",
         kind: PatchKind::Merge,
-        body: json!({"metadata": version, "status": {"conditions": list}}),
+        body: with_condition(csr, "Approved", "AutoApproved", message, now),
         told: Told::default(),
     });
     outcome
+}
+
+/// A patch that adds a condition to those there are, if nobody wrote the request in between.
+fn with_condition(csr: &Csr, type_: &str, reason: &str, message: &str, now: Timestamp) -> serde_json::Value {
+    let there = csr.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let mut list: Vec<serde_json::Value> = there.map(|c| json!(c)).collect();
+    list.push(json!({
+        "type": type_, "status": "True", "reason": reason, "message": message, "lastUpdateTime": conditions::time(now),
+    }));
+    json!({"metadata": {"resourceVersion": csr.metadata.resource_version}, "status": {"conditions": list}})
 }
 
 /// Signs what is approved.
@@ -212,16 +215,10 @@ impl Decider for Signer {
 }
 
 fn refuse(csr: &Csr, now: Timestamp) -> Outcome<Effect> {
+    const REASON: &str = "SignerValidationFailure";
     let message = format!("the request does not fit its signer {}", csr.spec.signer_name);
-    let mut list: Vec<serde_json::Value> =
-        csr.status.iter().flat_map(|s| s.conditions.iter().flatten()).map(|c| json!(c)).collect();
-    list.push(json!({
-        "type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": message,
-        "lastUpdateTime": conditions::time(now),
-    }));
-    let mut outcome = Outcome::nothing("SignerValidationFailure", message);
-    let version = json!({"resourceVersion": csr.metadata.resource_version});
-    outcome.effect(Effect::patch_status(csr, json!({"metadata": version, "status": {"conditions": list}})));
+    let mut outcome = Outcome::nothing(REASON, &message);
+    outcome.effect(Effect::patch_status(csr, with_condition(csr, "Failed", REASON, &message, now)));
     outcome
 }
 

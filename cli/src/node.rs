@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::join::JoinToken;
 use ipnet::IpNet;
@@ -208,12 +208,24 @@ async fn add_built_in_image(config: &Config) -> Result<()> {
     tokio::task::spawn_blocking(add).await?.context("make the built-in image")
 }
 
+/// The given name of the node, or else this machine's.
+///
+/// # Errors
+/// It is none that a Node can have (an RFC 1123 subdomain): nothing would come of a node that registers under it.
+pub(crate) fn node_name(given: Option<&str>) -> Result<String> {
+    let name = given.map_or_else(hostname, str::to_owned);
+    match api::validation::text::subdomain(&name).first() {
+        None => Ok(name),
+        Some(message) => bail!("a node cannot have the name {name:?}: {message}; give it one with --node-name"),
+    }
+}
+
 /// Runs until TERM or INT.
 pub(crate) async fn agent(arguments: Agent) -> Result<()> {
     let (progress, shutdown) = (Progress::new(), on_signal()?);
     let instance = Instance::open(&arguments.node.data_dir)?;
     let _lock = instance.lock()?;
-    let name = arguments.node.node_name.clone().unwrap_or_else(hostname);
+    let name = node_name(arguments.node.node_name.as_deref())?;
     progress.step("joining the cluster");
     let folder = instance.data.join("pki");
     let join = client::join::join(&arguments.server, &arguments.token, &name, &folder);
@@ -241,7 +253,7 @@ pub(crate) async fn agent(arguments: Agent) -> Result<()> {
 pub(crate) async fn part(arguments: NodeAgent, shutdown: CancellationToken) -> Result<()> {
     let instance = Instance::open(&arguments.node.data_dir)?;
     let _lock = instance.lock()?;
-    let name = arguments.node.node_name.clone().unwrap_or_else(hostname);
+    let name = node_name(arguments.node.node_name.as_deref())?;
     let path = &arguments.client_ca_file;
     let ca = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let config = named(&arguments.node, &instance, &name, ca)?;
@@ -287,5 +299,17 @@ fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::node_name;
+
+    #[test]
+    fn a_name_that_no_node_can_have_is_refused_at_once() {
+        assert_eq!(node_name(Some("n1.example.com")).unwrap(), "n1.example.com");
+        let refused = node_name(Some("(none)")).unwrap_err().to_string();
+        assert!(refused.contains("(none)") && refused.contains("--node-name"), "{refused}");
     }
 }

@@ -14,8 +14,8 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use crate::foreground::Foreground;
 use crate::instance::DEFAULT_DATA_DIR;
 use crate::manifests;
-use crate::node::Node;
-use crate::plane::{Options, StoreChoice, hostname, store_choice};
+use crate::node::{Node, node_name};
+use crate::plane::{Options, StoreChoice, store_choice};
 use crate::progress::Progress;
 
 /// Starts a whole cluster on this machine and stays in the foreground.
@@ -110,10 +110,10 @@ pub(crate) fn default_address() -> Result<IpAddr> {
 
 /// Runs until TERM or INT.
 pub(crate) async fn run(arguments: Up) -> Result<()> {
+    let name = node_name(arguments.node_name.as_deref())?;
     let mut foreground = Foreground::start(&arguments.plane).await?;
     let Foreground { instance, options, plane, progress, .. } = &foreground;
     progress.step("starting the node");
-    let name = arguments.node_name.clone().unwrap_or_else(hostname);
     let node_ip = arguments.plane.node_ip()?;
     let node = Node::start_local(instance, plane, options, &name, node_ip, arguments.node.agent_port).await?;
     let (admin, progress) = (plane.admin(), progress.clone());

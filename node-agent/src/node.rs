@@ -57,9 +57,11 @@ impl Capacity {
 pub(crate) async fn keep(agent: Arc<Agent>) {
     let mut network = agent.network.clone();
     agent.recorder.node(false, "Starting", "Starting kubelet.");
+    let mut refused = false;
     loop {
         match report(&agent).await {
             Ok(()) => {
+                refused = false;
                 tokio::select! {
                     () = tokio::time::sleep(BEAT) => {}
                     changed = network.changed() => if changed.is_err() {
@@ -68,7 +70,10 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the node's status was refused");
+                // Said once, not twice a second.
+                if !std::mem::replace(&mut refused, true) {
+                    tracing::warn!(%error, "the node's status was refused; trying again");
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// Writes by write, fsync, rename.
+/// Writes by write and rename. Not synced: all that is written here lies below /run and tells of processes, mounts and
+/// cgroups, which die with the boot. After a crash of the machine there is nothing left that it could tell of.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let bytes = serde_json::to_vec(value).map_err(|e| Error::Invalid(e.to_string()))?;
     let temporary = path.with_extension("new");
     let replace = || -> std::io::Result<()> {
         let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(&bytes)?;
-        file.sync_data()?;
         fs::rename(&temporary, path)
     };
     replace().map_err(|e| Error::System(format!("write {}", path.display()), e))

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -22,7 +23,7 @@ pub(crate) use stats::Stats;
 
 /// How long to wait for killed processes to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often to look: v1 has nothing to wait on.
+/// How often to look at a v1 cgroup.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// One mounted hierarchy.
@@ -186,12 +187,11 @@ impl Host {
                 let left = pids.len();
                 return Err(Error::State(format!("{left} processes of cgroup {} do not die", group.path.display())));
             }
-            for pid in pids {
-                signal(pid, rustix::process::Signal::KILL);
-            }
             // A frozen process dies only when it thaws.
-            let _ = self.freeze(group, false);
-            pause();
+            if self.is_frozen(group) {
+                let _ = self.freeze(group, false);
+            }
+            end(&pids);
         }
     }
 
@@ -208,19 +208,24 @@ impl Host {
         };
         let what = || format!("write {file} of cgroup {}", group.path.display());
         write(dir, file, text).map_err(|e| Error::System(what(), e))?;
+        if v2 {
+            return match await_event(dir, status) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Error::State(format!("{}: no effect", what()))),
+                Err(e) => Err(Error::System(what(), e)),
+            };
+        }
         let start = Instant::now();
         loop {
-            let now = read(dir, if v2 { "cgroup.events" } else { file }).map_err(|e| Error::System(what(), e))?;
+            let now = read(dir, file).map_err(|e| Error::System(what(), e))?;
             if now.contains(status) {
                 return Ok(());
             }
             if start.elapsed() > PATIENCE {
                 return Err(Error::State(format!("{}: stays {}", what(), now.trim())));
             }
-            if !v2 {
-                // v1 freezes in steps that have to be asked for.
-                let _ = write(dir, file, text);
-            }
+            // v1 freezes in steps that have to be asked for.
+            let _ = write(dir, file, text);
             pause();
         }
     }
@@ -235,13 +240,16 @@ impl Host {
 
     /// Removes the group and what is below it. The processes must be gone or going.
     pub(crate) fn remove(&self, group: &Group) -> Result<()> {
-        for (index, _) in &group.dirs {
+        for (index, dir) in &group.dirs {
             let Some(hierarchy) = self.hierarchies.get(*index) else { continue };
             let start = Instant::now();
             loop {
                 match remove_tree(hierarchy.root.as_fd(), &group.path, 0) {
                     Ok(()) | Err(Errno::NOENT) => break,
-                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => pause(),
+                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => match hierarchy.v2 {
+                        true => drop(await_event(dir.as_fd(), "populated 0")),
+                        false => pause(),
+                    },
                     Err(e) => return Err(failed(|| format!("remove cgroup {}", group.path.display()))(e)),
                 }
             }
@@ -422,7 +430,40 @@ fn remove_tree(root: BorrowedFd<'_>, path: &Path, depth: usize) -> rustix::io::R
     unlinkat(root, path, AtFlags::REMOVEDIR)
 }
 
-/// Waits a little. v1 tells nobody when a cgroup gets empty or frozen.
+/// Kills processes and waits until all have ended, or until some have had a while to.
+fn end(pids: &[i32]) {
+    let pid = |pid: &i32| rustix::process::Pid::from_raw(*pid);
+    let open = |pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
+    let living: Vec<OwnedFd> = pids.iter().filter_map(pid).filter_map(open).collect();
+    for pidfd in &living {
+        let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    }
+    let while_ends = Timespec { tv_sec: 1, tv_nsec: 0 };
+    for pidfd in &living {
+        if !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&while_ends)), Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Waits until a v2 cgroup's `cgroup.events` says so; false where it does not in time.
+fn await_event(dir: BorrowedFd<'_>, wanted: &str) -> io::Result<bool> {
+    let events = openat(dir, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let start = Instant::now();
+    loop {
+        // The kernel tells of changes since the last reading.
+        let mut text = [0; 256];
+        let n = rustix::io::pread(&events, &mut text, 0)?;
+        if String::from_utf8_lossy(text.get(..n).unwrap_or_default()).contains(wanted) {
+            return Ok(true);
+        }
+        let Some(left) = PATIENCE.checked_sub(start.elapsed()) else { return Ok(false) };
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
+    }
+}
+
+/// Waits a little: a v1 cgroup tells nobody when it gets empty or frozen.
 #[allow(clippy::disallowed_methods)]
 fn pause() {
     std::thread::sleep(INTERVAL);

@@ -88,7 +88,7 @@ impl Container {
             other => other?,
         };
         if container.version > VERSION {
-            return Err(Error::Invalid(format!("{id}: state version {} is newer than {VERSION}", container.version)));
+            return Err(Error::State(format!("{id}: state version {} is newer than {VERSION}", container.version)));
         }
         Ok(Self { dir, ..container })
     }

@@ -162,8 +162,8 @@ fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
     force |= arguments.take_flag("-f") || arguments.take_flag("--force");
     match Container::load(&global.root, &id) {
         Ok(container) => remove(&container, force),
-        Err(Error::NotFound(_)) if force => {
-            // Killed half-way through create: a directory without a state.
+        Err(Error::NotFound(_) | Error::Invalid(_)) if force => {
+            // Killed half-way through create, or its state was cut by a crash of the machine.
             crate::protocol::check_id(&id)?;
             let _ = std::fs::remove_dir_all(global.root.join(&id));
             Ok(())

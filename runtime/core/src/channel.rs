@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Terminal(OwnedFd),
     /// Child: all is set up, waiting to be started.
     Ready,
+    /// A process in between: the child, which is the parent's too, has this pid and descriptor.
+    Born { pid: i32, pidfd: OwnedFd },
     /// Child: a step failed. What was being done, and errno (0: none).
     Failed { stage: String, errno: i32 },
 }
@@ -47,6 +49,7 @@ impl Channel {
             Message::Placed => (2, 0, "", None),
             Message::Terminal(fd) => (3, 0, "", Some(fd.as_fd())),
             Message::Ready => (4, 0, "", None),
+            Message::Born { pid, pidfd } => (6, *pid, "", Some(pidfd.as_fd())),
             Message::Failed { stage, errno } => (5, *errno, stage.as_str(), None),
         };
         let mut bytes = [0; MESSAGE_BYTES];
@@ -77,6 +80,7 @@ impl Channel {
             (2, _) => Message::Placed,
             (3, Some(fd)) => Message::Terminal(fd),
             (4, _) => Message::Ready,
+            (6, Some(pidfd)) => Message::Born { pid: i32::from_le_bytes(word(4)), pidfd },
             _ => Message::Failed {
                 stage: String::from_utf8_lossy(text).into_owned(),
                 errno: i32::from_le_bytes(word(4)),

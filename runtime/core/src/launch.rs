@@ -35,6 +35,8 @@ pub(crate) struct Init<'a> {
     /// A pid namespace to be born in.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     pub(crate) user_map: Option<IdMaps>,
+    /// A user namespace to be born in: what is new then belongs to it.
+    pub(crate) user_namespace: Option<BorrowedFd<'a>>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) sysctls: Vec<(String, String)>,
@@ -71,7 +73,10 @@ pub(crate) fn start(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
-    let forked = in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))?;
+    let forked = match init.user_namespace {
+        Some(user) => in_user_namespace(user, init.pid_namespace, init.new)?,
+        None => in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))?,
+    };
     let (pid, pidfd) = match forked {
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
@@ -80,7 +85,14 @@ pub(crate) fn start(
         }
     };
     drop(child);
-    let placed = map_ids(init.user_map.as_ref(), pid, &parent).and_then(|()| place(pid));
+    let mapped = map_ids(init.user_map.as_ref(), pid, &parent).and_then(|()| {
+        if init.user_map.is_some() || init.user_namespace.is_some() {
+            init.process.adjust_from_outside(pid)
+        } else {
+            Ok(())
+        }
+    });
+    let placed = mapped.and_then(|()| place(pid));
     conclude(Running { pid, pidfd, channel: parent }, placed)
 }
 
@@ -111,7 +123,9 @@ pub(crate) fn join(
         }
     };
     drop(child);
-    conclude(Running { pid, pidfd, channel: parent }, place(pid))
+    let users = join.namespaces.contains(ThreadNameSpaceType::USER);
+    let adjusted = if users { join.process.adjust_from_outside(pid) } else { Ok(()) };
+    conclude(Running { pid, pidfd, channel: parent }, adjusted.and_then(|()| place(pid)))
 }
 
 fn pair() -> Result<(Channel, Channel)> {
@@ -139,7 +153,7 @@ fn conclude(running: Running, placed: Result<()>) -> Result<Started> {
                     return Err(Error::System(stage, std::io::Error::from_raw_os_error(errno)));
                 }
                 Some(Message::Ready) | None => return Ok(terminal),
-                Some(Message::Mapped | Message::Placed) => {}
+                Some(Message::Mapped | Message::Placed | Message::Born { .. }) => {}
             }
         }
     });
@@ -181,14 +195,66 @@ fn in_pid_namespace(
     })
 }
 
+/// Runs a fork in a user namespace, and in a pid namespace where one is given. Who has joined a user namespace cannot
+/// come back: a process in between does it, and its child is ours.
+pub(crate) fn in_user_namespace(
+    user: BorrowedFd<'_>,
+    pid_namespace: Option<BorrowedFd<'_>>,
+    new: u64,
+) -> Result<Forked> {
+    let what = || "clone in the user namespace".to_owned();
+    let (ours, theirs) = pair()?;
+    let between = match sys::fork(0, None).map_err(|e| Error::System("clone".to_owned(), e))? {
+        Forked::Parent { pidfd, .. } => pidfd,
+        Forked::Child => {
+            drop(ours);
+            return match cross(user, pid_namespace, new) {
+                Ok(Forked::Child) => Ok(Forked::Child),
+                Ok(Forked::Parent { pid, pidfd }) => leave(&theirs, &Message::Born { pid, pidfd }),
+                Err(e) => leave(&theirs, &failure(e)),
+            };
+        }
+    };
+    drop(theirs);
+    let told = ours.receive();
+    let _ = rustix::process::waitid(
+        rustix::process::WaitId::PidFd(between.as_fd()),
+        rustix::process::WaitIdOptions::EXITED,
+    );
+    match told.map_err(|e| Error::System(what(), e))? {
+        Some(Message::Born { pid, pidfd }) => Ok(Forked::Parent { pid, pidfd }),
+        Some(Message::Failed { stage, errno }) => Err(Error::System(stage, std::io::Error::from_raw_os_error(errno))),
+        _ => Err(Error::State(format!("{}: no answer", what()))),
+    }
+}
+
+fn cross(user: BorrowedFd<'_>, pid_namespace: Option<BorrowedFd<'_>>, new: u64) -> Result<Forked> {
+    move_into_link_name_space(user, Some(LinkNameSpaceType::User))
+        .map_err(failed(|| "join the user namespace".to_owned()))?;
+    if let Some(namespace) = pid_namespace {
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
+            .map_err(failed(|| "join the pid namespace".to_owned()))?;
+    }
+    sys::fork(new | libc::CLONE_PARENT as u64, None)
+        .map_err(|e| Error::System("clone in the user namespace".to_owned(), e))
+}
+
+fn leave(channel: &Channel, message: &Message) -> ! {
+    let _ = channel.send(message);
+    sys::exit_now(0)
+}
+
+fn failure(error: Error) -> Message {
+    match error {
+        Error::System(stage, e) => Message::Failed { stage, errno: e.raw_os_error().unwrap_or(libc::EIO) },
+        other => Message::Failed { stage: other.to_string(), errno: 0 },
+    }
+}
+
 /// The child's life: do the work, report what failed, end. Never returns into the parent's code.
 fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
     sys::reset_signals();
-    let (stage, errno) = match work(channel) {
-        Error::System(stage, e) => (stage, e.raw_os_error().unwrap_or(libc::EIO)),
-        other => (other.to_string(), 0),
-    };
-    let _ = channel.send(&Message::Failed { stage, errno });
+    let _ = channel.send(&failure(work(channel)));
     sys::exit_now(1)
 }
 
@@ -216,6 +282,8 @@ fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
     undumpable()?;
     if init.user_map.is_some() {
         expect(channel, "id maps", |message| matches!(message, Message::Mapped))?;
+    }
+    if init.user_map.is_some() || init.user_namespace.is_some() {
         become_root()?;
     }
     for (kind, namespace) in &init.join {
@@ -259,12 +327,13 @@ fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel)
         rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
+        // While we may: in a user namespace nobody mounts a /proc that would show what masks hide.
+        let proc = private_proc()?;
         move_into_thread_name_spaces(join.target, join.namespaces)
             .map_err(failed(|| "join the namespaces".to_owned()))?;
         if join.namespaces.contains(ThreadNameSpaceType::USER) {
             become_root()?;
         }
-        let proc = private_proc()?;
         let mut slave = None;
         if join.process.terminal {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -362,7 +431,7 @@ fn unshare(flags: UnshareFlags) -> Result<()> {
     sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
 }
 
-fn map_ids(maps: Option<&IdMaps>, pid: i32, channel: &Channel) -> Result<()> {
+pub(crate) fn map_ids(maps: Option<&IdMaps>, pid: i32, channel: &Channel) -> Result<()> {
     let Some(maps) = maps else { return Ok(()) };
     for (file, text) in [("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
         std::fs::write(format!("/proc/{pid}/{file}"), text)

@@ -26,7 +26,8 @@ pub struct PodConfig {
     pub run_dir: PathBuf,
     /// Hostname inside; unused with the host's UTS namespace.
     pub hostname: String,
-    /// The network namespace to join (a bind-mounted nsfs file), or `None` for the host's.
+    /// The network namespace to join (a bind-mounted nsfs file), or `None` for the host's. A pod with a user namespace
+    /// makes its own, whatever stands here: see [`Shim::network`].
     pub network: Option<PathBuf>,
     /// The host's IPC namespace instead of one of the pod's own.
     pub host_ipc: bool,
@@ -34,7 +35,8 @@ pub struct PodConfig {
     pub host_pid: bool,
     /// One pid namespace for all containers, with a built-in reaping init.
     pub shared_pid: bool,
-    /// A user namespace for the pod: (inside, outside, length) for uids and gids alike.
+    /// A user namespace for the pod: (inside, outside, length) for uids and gids alike; inside is 0. Files of layers and
+    /// volumes are seen with the ids they have on disk.
     pub user_map: Option<(u32, u32, u32)>,
     /// Namespaced sysctls, name to value.
     pub sysctls: Vec<(String, String)>,
@@ -201,11 +203,13 @@ impl Shim {
         Ok(states)
     }
 
-    /// Creates and starts a container; returns once exec has happened. The error names the stage that failed.
+    /// Creates and starts a container; returns once exec has happened. The error names the stage that failed; `State`
+    /// where the shim has a container of that id.
     pub fn start_container(&self, config: &ContainerConfig) -> Result<ContainerState> {
         check_id(&config.id)?;
         let path = self.run_dir.join("containers").join(format!("{}.json", config.id));
-        if path.exists() {
+        // The file alone says nothing: whoever wrote it may have been killed before he asked.
+        if path.exists() && self.containers()?.iter().any(|c| c.id == config.id) {
             return Err(Error::State(format!("container {} exists already", config.id)));
         }
         files::write(&path, &ContainerFile { version: PROTOCOL_VERSION, config: config.clone() })?;
@@ -282,6 +286,13 @@ impl Shim {
     /// nothing) when the shim ends.
     pub fn changes(&self) -> Result<OwnedFd> {
         let (_, fds) = protocol::call(&self.run_dir, Call::Changes)?;
+        fds.into_iter().next().ok_or_else(|| Error::State("the shim sent no descriptor".to_owned()))
+    }
+
+    /// The network namespace that the shim is in. Of a pod with a user namespace it is a new one that has nothing but a
+    /// loopback, which is down.
+    pub fn network(&self) -> Result<OwnedFd> {
+        let (_, fds) = protocol::call(&self.run_dir, Call::Network)?;
         fds.into_iter().next().ok_or_else(|| Error::State("the shim sent no descriptor".to_owned()))
     }
 

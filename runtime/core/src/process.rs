@@ -96,6 +96,23 @@ impl Prepared {
         self
     }
 
+    /// Who the process is, inside.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Sets the OOM score of a process in a user namespace, which may not do that itself.
+    pub(crate) fn adjust_from_outside(&self, pid: i32) -> Result<()> {
+        let Some(adjustment) = self.oom_score_adj else { return Ok(()) };
+        match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string()) {
+            // It has ended, and says why itself; or we may not, like anybody without CAP_SYS_RESOURCE.
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => {
+                Err(Error::System("process.oomScoreAdj: set".to_owned(), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Becomes the process, in its namespaces and root already; returns only what went wrong. `proc` is a /proc of
     /// our own making, which nobody else can have tampered with. `standard` are stdin, stdout and stderr.
     pub(crate) fn enter(

@@ -62,6 +62,8 @@ pub(crate) enum Call {
         container: Option<String>,
     },
     Changes,
+    /// A descriptor of the pod's network namespace.
+    Network,
     /// Kills and removes everything, answers, and ends.
     Shutdown,
 }

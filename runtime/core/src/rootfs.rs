@@ -53,6 +53,14 @@ enum Source {
     Cgroups(Vec<(String, OwnedFd)>),
 }
 
+/// A user namespace that files are seen from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Users<'a> {
+    pub(crate) namespace: BorrowedFd<'a>,
+    /// The user and group outside that is root inside.
+    pub(crate) root: u32,
+}
+
 /// What [`plan`] needs beside the spec.
 pub(crate) struct Sources<'a> {
     /// Overlay layers, or `None` for the spec's `root.path`.
@@ -61,16 +69,19 @@ pub(crate) struct Sources<'a> {
     pub(crate) bundle: &'a Path,
     /// A directory of the host for the root's mount point.
     pub(crate) attach_to: &'a Path,
+    /// The user namespace that layers and bind mounts are seen from: ids on disk are those inside. The file systems must
+    /// know idmapped mounts (ext4, xfs, btrfs, tmpfs since Linux 6.3), overlayfs detached ones as layers (Linux 6.15).
+    pub(crate) users: Option<Users<'a>>,
     /// The container's cgroup directories by hierarchy name.
     pub(crate) cgroups: Vec<(String, OwnedFd)>,
 }
 
 /// Opens all sources; runs in the host's mount namespace.
-pub(crate) fn plan(spec: &Spec, sources: Sources<'_>) -> Result<Plan> {
+pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let linux = spec.linux().as_ref();
     let root = spec.root().as_ref();
     let (base, attach_to) = match sources.rootfs {
-        Some(rootfs) => (overlay_base(rootfs)?, sources.attach_to.to_owned()),
+        Some(rootfs) => (overlay_base(rootfs, sources.users)?, sources.attach_to.to_owned()),
         None => {
             let path = root.map(|r| r.path().clone()).ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
             let path = sources.bundle.join(path);
@@ -79,10 +90,10 @@ pub(crate) fn plan(spec: &Spec, sources: Sources<'_>) -> Result<Plan> {
             (tree, path)
         }
     };
-    let mut cgroups = Some(sources.cgroups);
+    let mut cgroups = Some(std::mem::take(&mut sources.cgroups));
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mounts: Vec<Planned> =
-        mounts.iter().map(|mount| plan_mount(mount, sources.bundle, &mut cgroups)).collect::<Result<_>>()?;
+        mounts.iter().map(|mount| plan_mount(mount, &sources, &mut cgroups)).collect::<Result<_>>()?;
     let is_dev = |m: &Planned| m.destination == Path::new("/dev") && matches!(m.source, Source::Tree { .. });
     let fill_dev = !mounts.iter().any(is_dev);
     let paths = |list: Option<&Vec<String>>| list.map(|l| l.iter().map(PathBuf::from).collect()).unwrap_or_default();
@@ -118,14 +129,26 @@ fn host_null() -> Result<OwnedFd> {
 
 /// The overlay as a detached mount. It is made here and not in the child, because overlayfs takes directories of the
 /// caller's own mount namespace only.
-fn overlay_base(rootfs: &Rootfs) -> Result<OwnedFd> {
+fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>) -> Result<OwnedFd> {
     let open = |path: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty()).map_err(failed(|| format!("open layer {}", path.display())))
     };
+    let layer = |path: &PathBuf| match users {
+        None => open(path),
+        Some(users) => {
+            let tree = clone_tree(path, false)?;
+            map_ids(&tree, path, false, users)?;
+            Ok(tree)
+        }
+    };
+    // What is written belongs to ids outside: the layer is this container's alone.
     let make = |name: &str| {
         let path = rootfs.scratch.join(name);
-        std::fs::create_dir_all(&path).map_err(|e| Error::System(format!("make {}", path.display()), e))?;
+        let owner = users.map(|users| users.root);
+        std::fs::create_dir_all(&path)
+            .and_then(|()| if owner.is_some() { std::os::unix::fs::chown(&path, owner, owner) } else { Ok(()) })
+            .map_err(|e| Error::System(format!("make {}", path.display()), e))?;
         open(&path)
     };
     if rootfs.lower.is_empty() {
@@ -139,7 +162,7 @@ fn overlay_base(rootfs: &Rootfs) -> Result<OwnedFd> {
         }
         _ => {}
     }
-    let lower = rootfs.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+    let lower = rootfs.lower.iter().map(layer).collect::<Result<Vec<_>>>()?;
     let mount = overlay(&lower, &make("upper")?, &make("work")?)?;
     propagate(mount.as_fd(), libc::MS_PRIVATE, false)?;
     Ok(mount)
@@ -151,7 +174,21 @@ fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
     open_tree(CWD, path, flags).map_err(failed(|| format!("open mount source {}", path.display())))
 }
 
-fn plan_mount(mount: &Mount, bundle: &Path, cgroups: &mut Option<Vec<(String, OwnedFd)>>) -> Result<Planned> {
+/// Shows a detached tree as it is to be seen from a user namespace.
+fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, users: Users<'_>) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let user_namespace = u64::try_from(users.namespace.as_raw_fd()).unwrap_or_default();
+    let set = MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into();
+    let attributes = MountAttributes { set, user_namespace, ..Default::default() };
+    let what = || {
+        let path = path.display();
+        format!("map the ids of {path} (maybe its file system does not support idmapped mounts)")
+    };
+    sys::mount_setattr(tree.as_fd(), recursive, &attributes).map_err(|e| Error::System(what(), e))
+}
+
+fn plan_mount(mount: &Mount, sources: &Sources<'_>, cgroups: &mut Option<Vec<(String, OwnedFd)>>) -> Result<Planned> {
+    let bundle = sources.bundle;
     let destination = Path::new("/").join(mount.destination());
     let options = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &destination)?;
     let kind = mount.typ().as_deref().unwrap_or_default();
@@ -160,20 +197,24 @@ fn plan_mount(mount: &Mount, bundle: &Path, cgroups: &mut Option<Vec<(String, Ow
     let source = match (options.bind, kind) {
         (None, "" | "none") => return Err(Error::Invalid(format!("mounts: {place}: neither a type nor bind"))),
         (None, "cgroup" | "cgroup2") => Source::Cgroups(cgroups.take().unwrap_or_default()),
-        (None, "bind") => bind_source(&bundle.join(source_path), Bind::Recursive)?,
+        (None, "bind") => bind_source(&bundle.join(source_path), Bind::Recursive, sources.users)?,
         (None, kind) => {
             Source::Filesystem { kind: kind.to_owned(), source: source_path.to_string_lossy().into_owned() }
         }
         (Some(_), _) if source_path.as_os_str().is_empty() => {
             return Err(Error::Invalid(format!("mounts: {place}: bind without a source")));
         }
-        (Some(bind), _) => bind_source(&bundle.join(source_path), bind)?,
+        (Some(bind), _) => bind_source(&bundle.join(source_path), bind, sources.users)?,
     };
     Ok(Planned { destination, options, source })
 }
 
-fn bind_source(path: &Path, bind: Bind) -> Result<Source> {
-    let mount = clone_tree(path, bind == Bind::Recursive)?;
+fn bind_source(path: &Path, bind: Bind, users: Option<Users<'_>>) -> Result<Source> {
+    let recursive = bind == Bind::Recursive;
+    let mount = clone_tree(path, recursive)?;
+    if let Some(users) = users {
+        map_ids(&mount, path, recursive, users)?;
+    }
     let is_dir = is_dir(&mount).map_err(failed(|| format!("look at {}", path.display())))?;
     Ok(Source::Tree { mount, is_dir })
 }

@@ -62,7 +62,7 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// clone3 with the given namespace flags, as fork: the child goes on here on a copy of the stack. `cgroup` is a v2
+/// clone3 with the given flags (new namespaces, CLONE_PARENT), as fork: the child goes on here on a copy of the stack. `cgroup` is a v2
 /// cgroup's directory the child is born in. The process must have one thread only, or locks that other threads hold
 /// stay locked in the child for ever.
 pub(crate) fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
@@ -71,7 +71,8 @@ pub(crate) fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Resul
     let args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64 | into,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A child of our parent tells him what we would tell.
+        exit_signal: if namespaces & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };

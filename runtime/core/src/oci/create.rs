@@ -137,6 +137,7 @@ fn start(container: &mut Container, spec: &Spec, options: &Options, gated: bool)
             rootfs: None,
             bundle: &container.bundle,
             attach_to: &container.bundle,
+            users: None,
             cgroups: if wants_cgroups { host.mounts(&group)? } else { Vec::new() },
         },
     )?;
@@ -155,6 +156,7 @@ fn start(container: &mut Container, spec: &Spec, options: &Options, gated: bool)
         join: namespaces.join,
         pid_namespace: namespaces.pid.as_ref().map(AsFd::as_fd),
         user_map: user_map(spec, namespaces.new & NEW_USER != 0)?,
+        user_namespace: None,
         hostname: text(spec.hostname()),
         domainname: text(spec.domainname()),
         sysctls: linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect(),

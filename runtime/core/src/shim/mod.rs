@@ -7,6 +7,7 @@ mod container;
 pub(crate) mod log;
 mod pause;
 mod server;
+mod users;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,12 +85,9 @@ fn prepare(run_dir: &Path) -> Result<server::Server> {
         return Err(Error::Invalid(format!("pod.json: version {} is newer than {PROTOCOL_VERSION}", file.version)));
     }
     let config = file.config;
-    if config.user_map.is_some() {
-        return Err(Error::Invalid("user_map: user namespaces of pods are not supported yet".to_owned()));
-    }
-    enter_namespaces(&config)?;
+    let users = enter_namespaces(&config)?;
     files::make_dir(&run_dir.join("root"))?;
-    let server = server::Server::new(run_dir, config)?;
+    let server = server::Server::new(run_dir, config, users)?;
     let pid = getpid().as_raw_pid();
     let start_time = files::start_time(pid).unwrap_or_default();
     files::write(&run_dir.join("shim.json"), &ShimFile { version: PROTOCOL_VERSION, pid, start_time })?;
@@ -119,23 +117,25 @@ fn detach(run_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Joins the pod's network and makes its other namespaces. Without a network of its own a pod has the host's names too.
-fn enter_namespaces(config: &PodConfig) -> Result<()> {
+/// Joins the pod's network and makes its other namespaces; answers its user namespace, where it has one. Without a
+/// network of its own a pod has the host's names too.
+fn enter_namespaces(config: &PodConfig) -> Result<Option<OwnedFd>> {
     let mut new = UnshareFlags::empty();
-    if let Some(path) = &config.network {
+    let users = config.user_map.map(|map| users::enter(config, map)).transpose()?;
+    if let Some(path) = config.network.as_ref().filter(|_| users.is_none()) {
         let what = || format!("network: join {}", path.display());
         let namespace =
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed(what))?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed(what))?;
         new |= UnshareFlags::NEWUTS;
     }
-    if !config.host_ipc {
+    if !config.host_ipc && users.is_none() {
         new |= UnshareFlags::NEWIPC;
     }
     if !new.is_empty() {
         sys::unshare(new).map_err(failed(|| "make the pod's namespaces".to_owned()))?;
     }
-    if config.network.is_some() {
+    if config.network.is_some() || users.is_some() {
         rustix::system::sethostname(config.hostname.as_bytes()).map_err(failed(|| "hostname: set".to_owned()))?;
     }
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -143,5 +143,5 @@ fn enter_namespaces(config: &PodConfig) -> Result<()> {
     for (name, value) in &config.sysctls {
         crate::launch::write_sysctl(&proc, name, value)?;
     }
-    Ok(())
+    Ok(users)
 }

@@ -1,7 +1,7 @@
 //! The first process of a pod's shared pid namespace: it reaps, and does nothing else. It runs from our own executable,
 //! so there is no pause image; it keeps no right, no file and no view of the host.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::{
@@ -11,7 +11,7 @@ use rustix::mount::{
 use rustix::process::WaitOptions;
 
 use crate::channel::Channel;
-use crate::launch::{NEW_MOUNT, NEW_PID};
+use crate::launch::{NEW_MOUNT, NEW_PID, in_user_namespace};
 use crate::sys::{self, Forked};
 use crate::{Error, Result, failed};
 
@@ -24,11 +24,17 @@ pub(super) struct Pause {
     pub(super) namespace: OwnedFd,
 }
 
-/// Starts it; returns when it has given everything up. `place` puts it into its cgroup.
-pub(super) fn start(place: impl FnOnce(i32) -> Result<()>) -> Result<Pause> {
+/// Starts it, in the pod's user namespace where it has one; returns when it has given everything up. `place` puts it
+/// into its cgroup.
+pub(super) fn start(user: Option<BorrowedFd<'_>>, place: impl FnOnce(i32) -> Result<()>) -> Result<Pause> {
     let what = || "start the pod's first process".to_owned();
     let (parent, child) = Channel::pair().map_err(|e| Error::System(what(), e))?;
-    match sys::fork(NEW_PID | NEW_MOUNT, None).map_err(|e| Error::System(what(), e))? {
+    let new = NEW_PID | NEW_MOUNT;
+    let forked = match user {
+        Some(user) => in_user_namespace(user, None, new)?,
+        None => sys::fork(new, None).map_err(|e| Error::System(what(), e))?,
+    };
+    match forked {
         Forked::Child => {
             drop(parent);
             let said = renounce().map_or_else(

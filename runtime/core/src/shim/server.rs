@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 use rustix::event::epoll;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -22,7 +22,7 @@ use crate::channel::{receive_with_fds, send_with_fds};
 use crate::launch::{self, Init, Join, NEW_MOUNT, NEW_PID};
 use crate::pod::{ContainerState, ExecConfig, PROTOCOL_VERSION, PodConfig};
 use crate::protocol::{self, Call, ContainerFile, Failure, MAX_MESSAGE_BYTES, Reply, Request, check_id};
-use crate::rootfs::{self, Sources};
+use crate::rootfs::{self, Sources, Users};
 use crate::{Error, Result, cgroup, failed, files, sys};
 
 /// Containers of one pod, ended ones included.
@@ -51,6 +51,8 @@ pub(super) struct Server {
     config: PodConfig,
     host: Host,
     group: Group,
+    /// The pod's user namespace.
+    users: Option<OwnedFd>,
     pause: Option<Pause>,
     containers: BTreeMap<String, Container>,
     /// By pid: where the exit code of an exec goes.
@@ -67,12 +69,13 @@ pub(super) struct Server {
 
 impl Server {
     /// Makes the pod's cgroup and opens the socket.
-    pub(super) fn new(run_dir: &Path, config: PodConfig) -> Result<Self> {
+    pub(super) fn new(run_dir: &Path, config: PodConfig, users: Option<OwnedFd>) -> Result<Self> {
         let what = || "make the event queue".to_owned();
         let signals = sys::signal_fd(&[libc::SIGCHLD]).map_err(|e| Error::System(what(), e))?;
         let host = Host::discover()?;
         let group = host.create(&config.cgroup, Some(&config.resources))?;
-        let pause = if config.shared_pid && !config.host_pid { Some(start_pause(&host, &config)?) } else { None };
+        let shared = config.shared_pid && !config.host_pid;
+        let pause = if shared { Some(start_pause(&host, &config, users.as_ref())?) } else { None };
         let listener = protocol::serve(run_dir)?;
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed(what))?;
         for (fd, token) in [(&listener, LISTENER), (&signals, SIGNALS)] {
@@ -83,6 +86,7 @@ impl Server {
             config,
             host,
             group,
+            users,
             pause,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
@@ -198,6 +202,7 @@ impl Server {
                 };
                 plain(json(&self.host.stats(group))?)
             }
+            Call::Network => Ok((serde_json::Value::Null, vec![own_network()?])),
             Call::Changes => Ok((serde_json::Value::Null, vec![self.subscribe()?])),
             Call::Shutdown => plain(json(&self.shutdown()?)?),
         }
@@ -244,6 +249,7 @@ impl Server {
         group: &Group,
     ) -> Result<(Container, Vec<(Stream, OwnedFd)>)> {
         let process = container::prepare(&config, None, None)?;
+        let users = self.users();
         let linux = config.spec.linux().as_ref();
         let listed = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
         let wants_cgroups =
@@ -253,7 +259,9 @@ impl Server {
             Sources {
                 rootfs: Some(&config.rootfs),
                 bundle: Path::new("/"),
-                attach_to: &self.run_dir.join("root"),
+                // Root of a user namespace does not come as far as the run directory.
+                attach_to: &if users.is_some() { PathBuf::from("/tmp") } else { self.run_dir.join("root") },
+                users,
                 cgroups: if wants_cgroups { self.host.mounts(group)? } else { Vec::new() },
             },
         )?;
@@ -268,6 +276,7 @@ impl Server {
         let log = Log::open(&config.log_path, config.log_max_bytes, config.log_files);
         let log = log.map_err(|e| Error::System(format!("open log {}", config.log_path.display()), e))?;
         let ends = Ends::new(&config, process.terminal)?;
+        self.give(&ends.child, process.uid())?;
         let init = Init {
             process: &process,
             rootfs: &plan,
@@ -276,10 +285,12 @@ impl Server {
             join: Vec::new(),
             pid_namespace,
             user_map: None,
+            user_namespace: users.map(|users| users.namespace),
             hostname: None,
             domainname: None,
             sysctls: Vec::new(),
-            born_in: self.host.birthplace(group),
+            // Root of a user namespace may not put a child into a cgroup of ours.
+            born_in: self.host.birthplace(group).filter(|_| users.is_none()),
             gate: None,
             before_pivot: None,
             before_exec: None,
@@ -308,6 +319,26 @@ impl Server {
             oom_kills_before,
         };
         Ok((container, outputs))
+    }
+
+    fn users(&self) -> Option<Users<'_>> {
+        let (_, root, _) = self.config.user_map?;
+        self.users.as_ref().map(|namespace| Users { namespace: namespace.as_fd(), root })
+    }
+
+    /// Gives pipes to a user of the pod's user namespace: it cannot take them itself.
+    fn give(&self, ends: &[OwnedFd], uid: u32) -> Result<()> {
+        let Some((_, root, length)) = self.config.user_map else { return Ok(()) };
+        let owner = root.checked_add(uid).filter(|_| uid < length);
+        let owner = owner.ok_or_else(|| Error::Invalid(format!("process.user.uid: {uid} is not mapped")))?;
+        for end in ends {
+            let stat = rustix::fs::fstat(end).map_err(failed(|| "look at a stream".to_owned()))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+                rustix::fs::fchown(end, Some(Uid::from_raw(owner)), None)
+                    .map_err(failed(|| "give the standard streams to the user".to_owned()))?;
+            }
+        }
+        Ok(())
     }
 
     fn adopt(&mut self, mut container: Container, outputs: Vec<(Stream, OwnedFd)>) -> Result<ContainerState> {
@@ -349,11 +380,14 @@ impl Server {
             }
             fds.extend([out, err]);
         }
+        self.give(&child, process.uid())?;
         let [stdin, stdout, stderr] = child.as_slice() else { return Err(Error::State("no streams".to_owned())) };
         let join = Join {
             process: &process,
             target: container.pidfd.as_fd(),
-            namespaces: ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP,
+            namespaces: ThreadNameSpaceType::MOUNT
+                | ThreadNameSpaceType::CONTROL_GROUP
+                | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
             pid_namespace: Some(pid_namespace.as_fd()),
             born_in: self.host.birthplace(&container.group),
         };
@@ -495,9 +529,15 @@ impl Server {
     }
 }
 
-fn start_pause(host: &Host, config: &PodConfig) -> Result<Pause> {
+fn start_pause(host: &Host, config: &PodConfig, users: Option<&OwnedFd>) -> Result<Pause> {
     let group = host.create(&config.cgroup.join("pause"), None)?;
-    pause::start(|pid| host.place(&group, pid))
+    pause::start(users.map(AsFd::as_fd), |pid| host.place(&group, pid))
+}
+
+/// The network namespace that we are in, which is the pod's.
+fn own_network() -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).map_err(failed(|| "open the network".to_owned()))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<serde_json::Value> {

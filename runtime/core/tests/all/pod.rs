@@ -333,6 +333,188 @@ fn pods_share_what_they_are_told_to() {
     pod.wait("a");
 }
 
+/// Ids on disk are those inside, in layers as in volumes; what is outside is nobody's.
+#[test]
+fn a_pod_in_a_user_namespace() {
+    let Some(_) = busybox() else { return };
+    for shared_pid in [false, true] {
+        let pod = Pod::start_with(|config| {
+            config.user_map = Some((0, 655_360, 65_536));
+            config.shared_pid = shared_pid;
+        });
+        let volume = pod.dir.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("theirs"), "").unwrap();
+        std::os::unix::fs::chown(volume.join("theirs"), Some(1000), Some(1000)).unwrap();
+        let change = |s: &mut serde_json::Value| {
+            let list = s["mounts"].as_array_mut().unwrap();
+            list.push(json!({"destination": "/data", "source": volume, "options": ["rbind", "rw"]}));
+            list.push(
+                json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]}),
+            );
+            list.push(
+                json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+            );
+            s["process"]["oomScoreAdj"] = json!(500);
+        };
+        let script = "id -u; cat /proc/self/uid_map; stat -c %u /bin/busybox /data/theirs /etc; echo x > /etc/new; \
+            stat -c %u /etc/new; echo x > /data/ours; stat -c %t:%T /dev/null; hostname; echo again > /dev/stderr; \
+            hostname other && hostname; cat /proc/self/oom_score_adj; mount -t tmpfs x /tmp && echo root; sleep 1000";
+        let all = |s: &mut serde_json::Value| {
+            change(s);
+            let caps = oci_caps();
+            s["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+        };
+        let config = pod.container_with("c", script, all);
+        pod.shim.start_container(&config).unwrap();
+        eventually("it says all", || {
+            pod.log("c").contains("root\n") || pod.shim.containers().unwrap()[0].exit.is_some()
+        });
+        let log = pod.log("c").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(log.replace("again ", ""), "0 0 655360 65536 0 1000 0 0 1:3 pod other 500 root");
+        assert!(log.contains("again"));
+        assert_eq!(fs::metadata(volume.join("ours")).unwrap().uid(), 0);
+        let pid = pod.shim.containers().unwrap()[0].pid;
+        assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 655_360);
+        let streams = pod
+            .shim
+            .exec(&exec(
+                "c",
+                &["/bin/busybox", "sh", "-c", "id -u; ls /proc/1/root/bin/busybox; kill -9 1; echo x > /dev/stdout"],
+            ))
+            .unwrap();
+        let (out, err) = (read_all(streams.stdout.unwrap()), read_all(streams.stderr.unwrap()));
+        let first = if shared_pid { "0\nx\n" } else { "0\n/proc/1/root/bin/busybox\nx\n" };
+        assert_eq!(out, first, "{err}");
+        let network = pod.shim.network().unwrap();
+        assert_ne!(rustix::fs::fstat(&network).unwrap().st_ino, fs::metadata("/proc/self/ns/net").unwrap().ino());
+        pod.shim.signal("c", 9, false).unwrap();
+        assert_eq!(pod.wait("c").exit.unwrap().code, 137);
+    }
+    let pod = Pod::start();
+    let bad = |map| {
+        let mut config = pod.config.clone();
+        (config.run_dir, config.user_map) = (pod.dir.path().join("other"), Some(map));
+        let error = Shim::start(&program(), &config).unwrap_err().to_string();
+        Shim::destroy(&config.run_dir).unwrap();
+        error
+    };
+    assert_eq!(bad((1, 655_360, 65_536)), "user_map: root must be mapped");
+    assert_eq!(bad((0, 0, 65_536)), "user_map: out of range");
+    assert_eq!(bad((0, u32::MAX, 65_536)), "user_map: out of range");
+}
+
+/// A debugging container sees the processes of its target, and no other's.
+#[test]
+fn a_container_joins_the_pid_namespace_of_another() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    for (id, script) in [("a", "sleep 2001"), ("b", "sleep 2002")] {
+        pod.shim.start_container(&pod.container(id, script)).unwrap();
+    }
+    let pid = pod.shim.containers().unwrap()[0].pid;
+    let join = |s: &mut serde_json::Value| {
+        s["linux"]["namespaces"] = json!([{"type": "pid", "path": format!("/proc/{pid}/ns/pid")}]);
+    };
+    let script = "ps | grep -c 'sleep 200[12]'; ps | grep -c 'sleep 200[1]'; sleep 2003 & exit 4";
+    let (state, log) = pod.run_config(&pod.container_with("debug", script, join));
+    assert_eq!((state.exit.unwrap().code, log.as_str()), (4, "1\n1\n"));
+    // What it left behind is gone with it, the target is not.
+    let (_, log) = pod.run_config(&pod.container_with("again", "ps | grep -c 'sleep 200[3]'", join));
+    assert_eq!(log, "0\n");
+    assert!(pod.shim.containers().unwrap().iter().any(|c| c.id == "a" && c.exit.is_none()));
+}
+
+/// HostToContainer: what is mounted on the host later is seen inside. Bidirectional: the other way round, too.
+#[test]
+fn mounts_propagate_as_asked() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let volume = pod.dir.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let on_host = |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success());
+    on_host(&["-t", "tmpfs", "x", volume.to_str().unwrap()]);
+    on_host(&["--make-shared", volume.to_str().unwrap()]);
+    for dir in ["early", "late", "up"] {
+        fs::create_dir(volume.join(dir)).unwrap();
+    }
+    on_host(&["-t", "tmpfs", "x", volume.join("early").to_str().unwrap()]);
+    fs::write(volume.join("early/file"), "").unwrap();
+    let with = |word: &str| {
+        let word = word.to_owned();
+        let volume = volume.clone();
+        move |s: &mut serde_json::Value| {
+            let list = s["mounts"].as_array_mut().unwrap();
+            list.push(json!({"destination": "/v", "source": volume, "options": ["rbind", word, "rw"]}));
+            list.push(json!({"destination": "/r", "source": volume, "options": ["rbind", "rslave", "rro"]}));
+            let caps = oci_caps();
+            s["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+        }
+    };
+    for word in ["rprivate", "rslave", "rshared"] {
+        let script = "echo x > /r/early/new || echo ro; mount -t tmpfs y /v/up && echo mounted; echo x > /v/up/inside; \
+            read go; ls /v/late; umount /v/up; sleep 1000";
+        let mut config = pod.container_with(word, script, with(word));
+        config.stdin = true;
+        pod.shim.start_container(&config).unwrap();
+        eventually("it mounts", || pod.log(word).contains("mounted\n"));
+        assert!(pod.log(word).contains("ro\n"), "{}", pod.log(word));
+        eventually("it propagates", || word != "rshared" || volume.join("up/inside").exists());
+        assert_eq!(volume.join("up/inside").exists(), word == "rshared");
+        on_host(&["-t", "tmpfs", "x", volume.join("late").to_str().unwrap()]);
+        fs::write(volume.join("late/seen"), "").unwrap();
+        fs::File::from(pod.shim.attach(word, true).unwrap().stdin.unwrap()).write_all(b"go\n").unwrap();
+        let seen = |pod: &Pod| pod.log(word).contains("seen\n");
+        if word == "rprivate" {
+            // The end of the script's list is the end of its looking.
+            eventually("it looks", || {
+                pod.shim
+                    .exec(&exec(word, &["sh", "-c", "grep -q /v/up /proc/1/mountinfo"]))
+                    .is_ok_and(|s| exit_code(s.exit.unwrap()) != 0)
+            });
+            assert!(!seen(&pod));
+        } else {
+            eventually("it sees", || seen(&pod));
+        }
+        pod.shim.signal(word, 9, false).unwrap();
+        pod.wait(word);
+        for place in ["late", "up"] {
+            let _ = Command::new("umount").arg(volume.join(place)).stderr(std::process::Stdio::null()).status();
+        }
+    }
+    assert!(Command::new("umount").arg("-R").arg(&volume).status().unwrap().success());
+}
+
+/// One container of a pod runs out of memory; the pod's other ones do not notice.
+#[test]
+fn memory_runs_out_for_one_container_alone() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start_with(|config| config.shared_pid = true);
+    let limits =
+        |s: &mut serde_json::Value| s["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    pod.shim.start_container(&pod.container_with("other", "sleep 1000", limits)).unwrap();
+    let (state, log) =
+        pod.run_config(&pod.container_with("oom", "x=$(yes | head -c 100000000); echo survived", limits));
+    let exit = state.exit.unwrap();
+    assert!(exit.oom_killed && exit.code == 137, "{exit:?} {log}");
+    let other = pod.shim.containers().unwrap().into_iter().find(|c| c.id == "other").unwrap();
+    assert_eq!(other.exit, None);
+    pod.shim.signal("other", 9, false).unwrap();
+    assert!(!pod.wait("other").exit.unwrap().oom_killed);
+}
+
+/// A container whose file lies there because the one who wrote it was killed before he asked for it.
+#[test]
+fn a_start_that_was_only_written_down_is_no_container() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let config = pod.container("c", "exit 3");
+    fs::write(pod.config.run_dir.join("containers/c.json"), "{").unwrap();
+    let (state, _) = pod.run_config(&config);
+    assert_eq!(state.exit.unwrap().code, 3);
+    assert!(matches!(pod.shim.start_container(&config), Err(Error::State(_))));
+}
+
 #[test]
 fn pods_have_names_of_their_own_with_a_network() {
     let Some(_) = busybox() else { return };

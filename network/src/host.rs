@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -59,16 +59,21 @@ impl Network {
         Ok(Self { config, handle, bridge, leases: Mutex::new(leases), tables })
     }
 
-    /// A namespace with loopback up, `eth0` with the pod's addresses, and a default route. Idempotent by id.
-    pub async fn attach(&self, id: &str) -> Result<Attachment> {
+    /// A namespace with loopback up, `eth0` with the pod's addresses, and a default route. Idempotent by id. `namespace`
+    /// is one that is there already (of a pod that owns it by a user namespace); without it a new one is made.
+    pub async fn attach(&self, id: &str, namespace: Option<OwnedFd>) -> Result<Attachment> {
         let path = self.namespace_path(id);
+        let same = match &namespace {
+            None => is_namespace(&path),
+            Some(given) => system("look at a network namespace", is_same(given, &path))?,
+        };
         let held = self.leases.lock().all().contains_key(id);
         let addresses = self.leases.lock().take(id, &self.config.pod_cidrs)?;
-        if held && is_namespace(&path) {
+        if held && same {
             return Ok(Attachment { id: id.into(), namespace: path, addresses });
         }
         self.clear(id).await?;
-        self.build(id, path.clone(), addresses.clone()).await.inspect_err(|_| {
+        self.build(id, path.clone(), namespace, addresses.clone()).await.inspect_err(|_| {
             let _ = self.leases.lock().release(id);
         })?;
         Ok(Attachment { id: id.into(), namespace: path, addresses })
@@ -122,7 +127,7 @@ impl Network {
         blocking("remove network namespaces", move || remove_namespaces(&run_dir)).await
     }
 
-    async fn build(&self, id: &str, path: PathBuf, addresses: Vec<IpAddr>) -> Result<()> {
+    async fn build(&self, id: &str, path: PathBuf, given: Option<OwnedFd>, addresses: Vec<IpAddr>) -> Result<()> {
         let gateways: Vec<IpAddr> = self.config.pod_cidrs.iter().filter_map(gateway).collect();
         let (name, mtu, bridge) = (veth_name(&self.config.instance, id), self.config.mtu, self.bridge);
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -138,7 +143,7 @@ impl Network {
                 links::inside(&links::connect()?, &addresses, &gateways).await
             })
         };
-        blocking("attach a pod to the network", move || namespace::create(path, outside, inside)).await
+        blocking("attach a pod to the network", move || namespace::create(path, given, outside, inside)).await
     }
 
     async fn clear(&self, id: &str) -> Result<()> {
@@ -182,6 +187,12 @@ fn veth_name(instance: &str, id: &str) -> String {
     let mut name = format!("tt{instance}-{:016x}", links::name_hash(id.as_bytes()));
     name.truncate(15);
     name
+}
+
+/// Whether a descriptor and a file are the same namespace.
+fn is_same(given: &OwnedFd, path: &Path) -> io::Result<bool> {
+    let given = rustix::fs::fstat(given)?;
+    Ok(rustix::fs::stat(path).is_ok_and(|kept| (kept.st_dev, kept.st_ino) == (given.st_dev, given.st_ino)))
 }
 
 fn is_namespace(path: &Path) -> bool {

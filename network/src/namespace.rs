@@ -3,23 +3,28 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-/// Runs `inside` in a new network namespace that is then kept at `path`. `outside` runs first on the same thread, still
+/// Runs `inside` in a network namespace, the given or a new one, that is then kept at `path`. `outside` runs first on the same thread, still
 /// in the caller's namespace, and hands its result over: sockets belong to the namespace they are made in.
 pub(crate) fn create<A, T: Send + 'static>(
     path: PathBuf,
+    given: Option<OwnedFd>,
     outside: impl FnOnce() -> io::Result<A> + Send + 'static,
     inside: impl FnOnce(A) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let work = move || {
         let prepared = outside()?;
-        // SAFETY: the flag is NEWNET alone: memory, descriptors and the file system stay shared with the process.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+        match given {
+            Some(given) => move_into_link_name_space(given.as_fd(), Some(LinkNameSpaceType::Network))?,
+            // SAFETY: the flag is NEWNET alone: memory, descriptors and the file system stay shared with the process.
+            None => unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?,
+        }
         pin(&path)?;
         inside(prepared).inspect_err(|_| {
             let _ = delete(&path);

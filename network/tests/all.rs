@@ -112,8 +112,8 @@ fn pods_reach_services_themselves_and_each_other() {
     let config = host.config("svc");
     let (network, a, b) = host.block_on(async move {
         let network = Network::open(config).await.unwrap();
-        let (a, b) = (network.attach("a").await.unwrap(), network.attach("b").await.unwrap());
-        assert_eq!(network.attach("a").await.unwrap(), a, "attach is idempotent");
+        let (a, b) = (network.attach("a", None).await.unwrap(), network.attach("b", None).await.unwrap());
+        assert_eq!(network.attach("a", None).await.unwrap(), a, "attach is idempotent");
         (network, a, b)
     });
     serve(&a, 8080, "a");
@@ -167,19 +167,26 @@ fn a_restart_adopts_and_purge_leaves_nothing_but_the_other_instance() {
         (host.config("one"), Config { pod_cidrs: vec!["10.244.2.0/24".parse().unwrap()], ..host.config("two") });
     let run_dir = first.run_dir.clone();
     let (again, run_two) = (first.clone(), second.run_dir.clone());
+    let owned = format!("{}-owned", host.name);
+    run("ip", &["netns", "add", &owned]);
+    let given = Path::new("/run/netns").join(&owned);
     let kept = host.block_on(async move {
         let network = Network::open(first).await.unwrap();
-        let a = network.attach("a").await.unwrap();
-        network.attach("b").await.unwrap();
+        let a = network.attach("a", None).await.unwrap();
+        network.attach("b", None).await.unwrap();
         network.detach("b").await.unwrap();
         network.detach("b").await.unwrap();
         network.set_frontends(&[frontend("10.96.0.1:443", &[endpoint(&a, 1)])]).await.unwrap();
         drop(network);
         let network = Network::open(again).await.unwrap();
         assert_eq!(network.attachments(), vec![a.clone()]);
-        assert_eq!(network.attach("a").await.unwrap(), a);
+        assert_eq!(network.attach("a", None).await.unwrap(), a);
         let other = Network::open(second).await.unwrap();
-        let kept = other.attach("kept").await.unwrap();
+        let given = || std::fs::File::open(&given).unwrap().into();
+        let kept = other.attach("kept", Some(given())).await.unwrap();
+        let ino = |fd: std::os::fd::OwnedFd| rustix::fs::fstat(&fd).unwrap().st_ino;
+        assert_eq!(ino(std::fs::File::open(&kept.namespace).unwrap().into()), ino(given()), "the given one");
+        assert_eq!(other.attach("kept", Some(given())).await.unwrap(), kept, "attach is idempotent");
         other.set_frontends(&[]).await.unwrap();
         Network::purge("one", &run_dir).await.unwrap();
         Network::purge("one", &run_dir).await.unwrap();

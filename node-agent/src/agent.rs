@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::memory::{Memory, load_all};
 use crate::record::Recorder;
 use crate::sources::Sources;
+use crate::users::Ranges;
 use crate::watch::{Cache, Event, watch as follow};
 use crate::worker::{self, View};
 use crate::{Config, Error, Result, chain, node, routes, server};
@@ -29,6 +30,7 @@ pub(crate) struct Agent {
     pub(crate) client: Client,
     pub(crate) facts: NodeFacts,
     pub(crate) images: Arc<Store>,
+    pub(crate) users: Arc<Ranges>,
     pub(crate) network: watch::Receiver<Option<Arc<Network>>>,
     pub(crate) recorder: Recorder,
     pub(crate) sources: Sources,
@@ -75,6 +77,7 @@ fn build(
         crate::memory::private_dir(&dir).map_err(|error| Error::Io(dir.display().to_string(), error))?;
     }
     let images = Arc::new(Store::open(&config.images_dir)?);
+    let users = Ranges::open(&config.data_dir).map_err(|error| Error::Io("ranges of user ids".into(), error))?;
     let capacity = node::Capacity::read(&config);
     Ok(Agent {
         facts: NodeFacts { name: config.node_name.clone(), ips: config.node_ips.clone() },
@@ -88,6 +91,7 @@ fn build(
         allocatable: capacity.amounts(&config),
         object: Arc::default(),
         images,
+        users: Arc::new(users),
         network,
         client,
         config,

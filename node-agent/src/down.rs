@@ -27,9 +27,11 @@ pub async fn purge(instance: &str, data_dir: &Path, run_dir: &Path) -> Result<()
     let destroyed = destroyed.await.map_err(Error::Invalid);
     let network = Network::purge(instance, &run_dir.join("netns")).await.map_err(Error::from);
     let leases = gone(fs::remove_dir_all(data_dir.join("network"))).map_err(|e| Error::Io("addresses".into(), e));
+    let users =
+        gone(fs::remove_dir_all(crate::users::directory(data_dir))).map_err(|e| Error::Io("user ids".into(), e));
     let run = gone(fs::remove_dir_all(run_dir)).map_err(|e| Error::Io(run_dir.display().to_string(), e));
     cgroups(&format!("trimtab-{instance}"));
-    destroyed.and(network).and(leases).and(run)
+    destroyed.and(network).and(leases).and(users).and(run)
 }
 
 fn entries(dir: &Path) -> Vec<std::path::PathBuf> {

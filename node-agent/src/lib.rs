@@ -18,6 +18,7 @@ mod record;
 mod routes;
 mod server;
 mod sources;
+mod users;
 mod watch;
 mod worker;
 

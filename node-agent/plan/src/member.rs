@@ -64,6 +64,22 @@ pub fn member<'a>(pod: &'a Pod, name: &str) -> Option<Member<'a>> {
     members(pod).into_iter().find(|m| m.name() == name)
 }
 
+/// The container whose processes an ephemeral one of this name is to see. In a pod that shares its pid namespace, or has
+/// the host's, it sees them all anyway.
+pub fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let spec = pod.spec.as_ref()?;
+    if spec.share_process_namespace == Some(true) || spec.host_pid == Some(true) {
+        return None;
+    }
+    let own = spec.ephemeral_containers.iter().flatten().find(|c| c.name == name)?;
+    own.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// Whether the pod has a user namespace of its own.
+pub fn own_users(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|s| s.host_users) == Some(false)
+}
+
 /// An ephemeral container has a container's fields and a target.
 fn plain(ephemeral: &EphemeralContainer) -> Container {
     let fallback = || Container { name: ephemeral.name.clone(), ..Container::default() };

@@ -52,18 +52,24 @@ fn settle<T>(stage: &mut Stage<T>) {
     }
 }
 
-/// A hook that was under way may not have run: it is run again. Probes go on where they were.
+/// A hook or a probe that was under way may not have run, a signal may not have been sent: they are run and sent again.
 fn adopt_run(run: &mut Run) {
     if run.post_start == Hook::Doing {
         run.post_start = Hook::Pending;
     }
-    if let Some(stop) = &mut run.stop
-        && stop.pre_stop == Hook::Doing
-    {
-        stop.pre_stop = Hook::Pending;
+    if let Some(stop) = &mut run.stop {
+        if stop.pre_stop == Hook::Doing {
+            stop.pre_stop = Hook::Pending;
+        }
+        if stop.killed.take().is_none() {
+            stop.signalled = None;
+        }
     }
     for kind in probe::KINDS {
-        run.probes.get_mut(kind).in_flight = false;
+        let state = run.probes.get_mut(kind);
+        if std::mem::take(&mut state.in_flight) {
+            state.begun = None;
+        }
     }
 }
 
@@ -86,7 +92,7 @@ pub fn begin(seen: &mut Observed, step: &Step, now: Timestamp) -> Vec<Note> {
             seen.stop = Some(PodStop { grace_seconds: *grace_seconds, deadline: *deadline });
         }
         Step::PullImage { container, image, policy, .. } => return begin_pull(seen, container, image, *policy),
-        Step::StartContainer { container, .. } => begin_start(of(seen, container), now),
+        Step::StartContainer { container, attempt } => begin_start(of(seen, container), *attempt, now),
         Step::TellBackoff { container, note } => return tell(of(seen, container), note),
         _ => return begin_for_run(seen, step, now),
     }
@@ -120,15 +126,19 @@ fn begin_pull(seen: &mut Observed, container: &str, image: &str, policy: PullPol
     }
 }
 
-/// A start after an ended run is a restart: its successor waits longer.
-fn begin_start(seen: &mut Seen, now: Timestamp) {
+/// A start after an ended run is a restart: its successor waits longer. One that is begun again, because the agent was
+/// killed in it, is counted once.
+fn begin_start(seen: &mut Seen, attempt: u32, now: Timestamp) {
     seen.starting = true;
     let Some(exit) = seen.current.as_ref().and_then(|run| run.exit.as_ref()) else { return };
+    if seen.backoff.as_ref().is_some_and(|b| b.attempt == attempt) {
+        return;
+    }
     let delay_s = match &seen.backoff {
         Some(b) if seconds(b.updated, exit.finished_at) <= BACKOFF_RESET_S => (b.delay_s * 2).min(BACKOFF_MAX_S),
         _ => BACKOFF_FIRST_S,
     };
-    seen.backoff = Some(Backoff { delay_s, updated: now, told: false });
+    seen.backoff = Some(Backoff { attempt, delay_s, updated: now, told: false });
 }
 
 fn tell(seen: &mut Seen, note: &Note) -> Vec<Note> {
@@ -287,7 +297,7 @@ fn lose_sandbox(pod: &Pod, seen: &mut Observed, now: Timestamp) -> Vec<Note> {
         }
     }
     seen.sandbox_attempt += 1;
-    let over = pod.metadata.deletion_timestamp.is_some();
+    let over = pod.metadata.deletion_timestamp.is_some() || seen.stop.is_some();
     let note = Note {
         warning: false,
         reason: "SandboxChanged",
@@ -495,12 +505,15 @@ fn learn_probe(
     vec![Note::warning(container, "Unhealthy", format!("{which:?} probe failed: {output}"))]
 }
 
-/// A run that is not remembered was started just before the agent that started it ended.
+/// A run that is not remembered was started just before the agent that started it ended: it comes after those that are.
 fn learn_process(seen: &mut Observed, id: &str, process: Process, exit: Option<Ended>, message: String) {
-    if !seen.containers.values().flat_map(|s| [&s.current, &s.last]).flatten().any(|r| r.id == id) {
-        let Some((name, attempt)) = id.rsplit_once('-').and_then(|(n, a)| Some((n, a.parse().ok()?))) else { return };
-        let sandbox = seen.sandbox_attempt;
-        new_run(of(seen, name), name, attempt, sandbox, process);
+    let Some((name, attempt)) = id.rsplit_once('-').and_then(|(n, a)| Some((n, a.parse::<u32>().ok()?))) else {
+        return;
+    };
+    let sandbox = seen.sandbox_attempt;
+    let entry = of(seen, name);
+    if entry.current.as_ref().is_none_or(|run| run.attempt < attempt) {
+        new_run(entry, name, attempt, sandbox, process);
     }
     let found = seen.containers.values_mut().filter_map(|s| s.current.as_mut()).find(|r| r.id == id);
     let Some(run) = found.filter(|r| r.running()) else { return };

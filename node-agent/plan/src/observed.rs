@@ -130,9 +130,21 @@ pub struct Seen {
     pub backoff: Option<Backoff>,
 }
 
+impl Seen {
+    /// How the latest run ended, and the back-off before the next: none where that has begun once already.
+    pub fn backing_off(&self) -> Option<(&Exit, &Backoff)> {
+        let run = self.current.as_ref()?;
+        let backoff = self.backoff.as_ref().filter(|backoff| backoff.attempt == run.attempt)?;
+        Some((run.exit.as_ref()?, backoff))
+    }
+}
+
 /// Back-off of a container that keeps ending, doubled with every restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
+    /// The attempt at whose start it was last doubled: it is for the end of that run.
+    #[serde(default)]
+    pub attempt: u32,
     /// Seconds to wait after the end of a run.
     pub delay_s: i64,
     /// When it was last doubled.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use api::k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use oci_spec::runtime::{
-    Capabilities, Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxSeccomp, Mount, Process, Root, Spec,
-    User,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType,
+    LinuxSeccomp, Mount, Process, Root, Spec, User,
 };
 
 use crate::env::expand;
@@ -52,6 +52,8 @@ pub struct Parts<'a> {
     pub cgroup: String,
     /// The node's memory, for who is killed first.
     pub memory_capacity_bytes: i64,
+    /// The pid namespace of the container that an ephemeral one looks into.
+    pub target: Option<PathBuf>,
     /// Volumes and files, already resolved.
     pub mounts: Vec<Bind>,
     /// The filter for an ordinary container.
@@ -176,7 +178,11 @@ fn linux(pod: &Pod, container: &Container, parts: &Parts<'_>) -> Result<Linux, S
     }
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(parts.cgroup.clone().into()));
-    linux.set_namespaces(None);
+    linux.set_namespaces(parts.target.clone().map(|path| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(LinuxNamespaceType::Pid).set_path(Some(path));
+        vec![namespace]
+    }));
     let unmasked = container.security_context.as_ref().and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked");
     let paths = |list: &[&str]| (!privileged && !unmasked).then(|| list.iter().map(|p| (*p).into()).collect());
     linux.set_masked_paths(paths(&MASKED));

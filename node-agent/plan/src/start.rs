@@ -132,8 +132,7 @@ fn start(plan: &mut Plan<'_>, member: &Member<'_>) {
 
 /// Whether the container waits because the run before ended too soon.
 fn backing_off(plan: &mut Plan<'_>, member: &Member<'_>, seen: &Seen) -> bool {
-    let exit = seen.current.as_ref().and_then(|run| run.exit.as_ref());
-    let (Some(exit), Some(backoff)) = (exit, &seen.backoff) else { return false };
+    let Some((exit, backoff)) = seen.backing_off() else { return false };
     let expired = seconds(backoff.updated, exit.finished_at) > BACKOFF_RESET_S;
     if expired || plan.due(after_s(exit.finished_at, backoff.delay_s)) {
         return false;

@@ -35,12 +35,21 @@ pub(super) async fn start(
     let member = member(pod, name).ok_or_else(|| StartFailure::Config(format!("container {name} not found")))?;
     let container = member.container.into_owned();
     let image = image(p, seen, name).await?;
+    let target = target(pod, seen, name)?;
     let (sources, _) = volume::sources(p, pod).await.map_err(StartFailure::Config)?;
     let facts = volume::downward(p, seen);
     let env = environment(pod, &container, &sources, &facts).map_err(StartFailure::Config)?;
     let (p, pod) = (p.clone(), pod.clone());
-    let started = tokio::task::spawn_blocking(move || build(&p, &pod, &container, attempt, &image, env));
+    let started = tokio::task::spawn_blocking(move || build(&p, &pod, &container, attempt, &image, target, env));
     started.await.map_err(|error| StartFailure::Create(error.to_string()))?
+}
+
+/// The pid namespace of the container that an ephemeral one looks into.
+fn target(pod: &Pod, seen: &Observed, name: &str) -> Result<Option<PathBuf>, StartFailure> {
+    let Some(target) = node_plan::member::target(pod, name) else { return Ok(None) };
+    let run = seen.containers.get(target).and_then(|s| s.current.as_ref()).filter(|run| run.running());
+    let run = run.ok_or_else(|| StartFailure::Config(format!("unable to find target container {target}")))?;
+    Ok(Some(format!("/proc/{}/ns/pid", run.pid).into()))
 }
 
 async fn image(p: &Performer, seen: &Observed, name: &str) -> Result<Image, StartFailure> {
@@ -59,6 +68,7 @@ fn build(
     container: &Container,
     attempt: u32,
     image: &Image,
+    target: Option<PathBuf>,
     env: Vec<(String, String)>,
 ) -> Result<Process, StartFailure> {
     let run = run_id(&container.name, attempt);
@@ -85,6 +95,7 @@ fn build(
         hostname: sandbox::hostname_of(p, pod),
         cgroup: format!("{}/{run}", qos::cgroup(&p.agent.config.cgroup_root(), pod)),
         memory_capacity_bytes: p.agent.memory_bytes,
+        target,
         mounts,
         default_seccomp: super::seccomp::default_profile(container).map_err(StartFailure::Config)?,
         local_seccomp: super::seccomp::local_profile(&p.agent.config, pod, container).map_err(StartFailure::Config)?,

@@ -2,6 +2,7 @@
 
 mod container;
 pub(crate) mod files;
+mod grpc;
 mod hook;
 mod image;
 mod probe;

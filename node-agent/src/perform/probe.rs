@@ -18,7 +18,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Performer;
+use super::{Performer, grpc};
 use crate::pipes::Pipe;
 use crate::{blocking, chain};
 
@@ -60,6 +60,9 @@ fn timed_out(container: &Container, probe: &Probe, ip: &str, seconds: u64) -> St
         let url = url(container, get, ip).map(|(url, ..)| url).unwrap_or_default();
         return format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
     }
+    if probe.grpc.is_some() {
+        return format!("timeout: health rpc did not complete within {seconds}s");
+    }
     let port = probe.tcp_socket.as_ref().and_then(|t| container_port(container, &t.port)).unwrap_or(0);
     format!("dial tcp {}: i/o timeout", authority(ip, port))
 }
@@ -76,6 +79,14 @@ async fn one(p: &Performer, container: &Container, probe: &Probe, run: &str, ip:
         let port = container_port(container, &tcp.port).ok_or("invalid port")?;
         let host = tcp.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(ip);
         return connect(host, port).await.map(drop);
+    }
+    if let Some(action) = &probe.grpc {
+        let port = u16::try_from(action.port).map_err(|_| "invalid port")?;
+        let at = authority(ip, port);
+        let stream = client::dial(ip, port)
+            .await
+            .map_err(|error| format!("error: failed to connect service at {at:?}: {}", dial_error(&at, &error)))?;
+        return grpc::check(stream, &at, action.service.as_deref().unwrap_or_default()).await;
     }
     Err("missing probe handler".into())
 }

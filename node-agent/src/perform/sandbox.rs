@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use node_plan::etc::{ClusterDns, hostname, hosts, resolv_conf};
-use node_plan::member::member;
+use node_plan::member::{member, own_users};
 use node_plan::observed::Observed;
 use node_plan::step::{Ended, Process};
 use node_plan::{Fact, limits, qos};
@@ -38,20 +38,33 @@ pub(super) async fn attach(p: &Performer, pod: &Pod) -> Result<Vec<IpAddr>, Stri
     let ready = tokio::time::timeout(NETWORK_WAIT, network.wait_for(Option::is_some)).await;
     let network = ready.ok().and_then(Result::ok).and_then(|n| n.clone());
     let network = network.ok_or("the node's network is not ready: it has no pod range yet")?;
-    let attached = network.attach(pod.metadata.uid.as_deref().unwrap_or_default()).await;
+    // A pod with a user namespace owns its network namespace: its shim has made both.
+    let own = if own_users(pod) { Some(shim(p, pod).await?.network().map_err(|e| chain(&e))?) } else { None };
+    let attached = network.attach(pod.metadata.uid.as_deref().unwrap_or_default(), own).await;
     attached.map(|a| a.addresses).map_err(|error| chain(&error))
 }
 
-/// Starts the shim, or finds the one that a former agent started.
+/// Writes the pod's files of /etc and starts its shim.
 pub(super) async fn start(p: &Performer, pod: &Pod, seen: &Observed) -> Result<(), String> {
-    let config = config(p, pod);
-    let (paths, program) = (p.paths.clone(), p.agent.config.program.clone());
+    let paths = p.paths.clone();
     let etc = etc(p, pod, seen);
-    let shim = blocking(move || {
+    blocking(move || {
         for (name, text) in etc {
             files::write_new(&paths.etc(&name), text.as_bytes()).map_err(|e| format!("write {name}: {e}"))?;
         }
-        files::memory_dir(&paths.shm(), Some(64 << 20), 0o1777).map_err(|e| format!("/dev/shm: {e}"))?;
+        files::memory_dir(&paths.shm(), Some(64 << 20), 0o1777).map_err(|e| format!("/dev/shm: {e}"))
+    })
+    .await?;
+    shim(p, pod).await?;
+    // The shim may be another one than when the network was attached, with a namespace of its own.
+    if own_users(pod) { attach(p, pod).await.map(drop) } else { Ok(()) }
+}
+
+/// The pod's shim: the one that runs, perhaps since a former agent, or a new one.
+async fn shim(p: &Performer, pod: &Pod) -> Result<Arc<Shim>, String> {
+    let config = config(p, pod)?;
+    let (paths, program) = (p.paths.clone(), p.agent.config.program.clone());
+    let shim = blocking(move || {
         if let Ok(shim) = Shim::adopt(&paths.run) {
             return Ok(shim);
         }
@@ -60,28 +73,30 @@ pub(super) async fn start(p: &Performer, pod: &Pod, seen: &Observed) -> Result<(
         }
         Shim::start(&program, &config).map_err(|e| chain(&e))
     });
-    *p.shim.lock() = Some(Arc::new(shim.await?));
-    Ok(())
+    let shim = Arc::new(shim.await?);
+    *p.shim.lock() = Some(shim.clone());
+    Ok(shim)
 }
 
-fn config(p: &Performer, pod: &Pod) -> PodConfig {
+fn config(p: &Performer, pod: &Pod) -> Result<PodConfig, String> {
     let spec = pod.spec.clone().unwrap_or_default();
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let on_host = on_host_network(pod);
     let sysctls = spec.security_context.and_then(|c| c.sysctls).unwrap_or_default();
-    PodConfig {
+    let range = || p.agent.users.take(&uid).map_err(|e| format!("take a range of user ids: {e}"));
+    Ok(PodConfig {
         run_dir: p.paths.run.clone(),
         hostname: if on_host { node_name(p) } else { hostname(pod) },
         network: (!on_host).then(|| namespace(p, &uid)),
         host_ipc: spec.host_ipc == Some(true),
         host_pid: spec.host_pid == Some(true),
         shared_pid: spec.share_process_namespace == Some(true),
-        user_map: None,
+        user_map: if own_users(pod) { Some(range()?) } else { None },
         sysctls: sysctls.into_iter().map(|s| (s.name, s.value)).collect(),
         cgroup: PathBuf::from(qos::cgroup(&p.agent.config.cgroup_root(), pod)),
         resources: limits::of_pod(pod),
         id: uid,
-    }
+    })
 }
 
 /// The hostname inside; on the host's network the node's.
@@ -113,14 +128,19 @@ fn etc(p: &Performer, pod: &Pod, seen: &Observed) -> Vec<(String, String)> {
 }
 
 impl Performer {
-    /// What a former agent's shim has to tell; where it is dead, what it left, and that it is lost.
+    /// What a former agent's shim has to tell; where it is dead, what it left, and that it is lost. All of it is to be
+    /// known before anything is decided: what the former agent did last may stand in no memory.
     pub(crate) async fn adopt(&self, pod: &Pod) -> Vec<Fact> {
         let run = self.paths.run.clone();
-        let found = blocking(move || Shim::adopt(&run).map_err(|e| chain(&e))).await;
-        match found {
-            Ok(shim) => {
+        let found = blocking(move || {
+            let shim = Shim::adopt(&run).map_err(|e| chain(&e))?;
+            let list = shim.containers().map_err(|e| chain(&e))?;
+            Ok((shim, list))
+        });
+        match found.await {
+            Ok((shim, list)) => {
                 *self.shim.lock() = Some(Arc::new(shim));
-                Vec::new()
+                self.processes(pod, list)
             }
             Err(_) => {
                 let run = self.paths.run.clone();

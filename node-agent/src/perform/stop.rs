@@ -38,7 +38,8 @@ pub(super) async fn remove(p: &Performer, run: &str) {
 
 /// Removes everything but logs and memory.
 pub(super) async fn tear_down(p: &Performer, pod: &Pod) -> Result<(), String> {
-    let paths = p.paths.clone();
+    let (paths, users) = (p.paths.clone(), p.agent.users.clone());
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
     p.shim.lock().take();
     blocking(move || {
         if paths.run.exists() {
@@ -47,7 +48,7 @@ pub(super) async fn tear_down(p: &Performer, pod: &Pod) -> Result<(), String> {
         for folder in ["volumes", "shm", "etc", "containers", "messages"] {
             files::remove_tree(&paths.data.join(folder)).map_err(|error| format!("{folder}: {error}"))?;
         }
-        Ok(())
+        users.release(&uid).map_err(|error| format!("release a range of user ids: {error}"))
     })
     .await?;
     if sandbox::on_host_network(pod) {

@@ -177,9 +177,9 @@ fn wait_reason(
 }
 
 fn crash_loop(pod: &Pod, member: &Member<'_>, entry: &Seen, now: Timestamp) -> Option<(String, String)> {
-    let exit = entry.current.as_ref()?.exit.as_ref()?;
-    let backoff = entry.backoff.as_ref().filter(|b| seconds(b.updated, exit.finished_at) <= BACKOFF_RESET_S)?;
-    let waits = now < after_s(exit.finished_at, backoff.delay_s);
+    let (exit, backoff) = entry.backing_off()?;
+    let waits = seconds(backoff.updated, exit.finished_at) <= BACKOFF_RESET_S
+        && now < after_s(exit.finished_at, backoff.delay_s);
     let text = minutes(backoff.delay_s);
     let message = format!("back-off {text} restarting failed container={} pod={}", member.name(), pod_text(pod));
     waits.then(|| ("CrashLoopBackOff".into(), message))

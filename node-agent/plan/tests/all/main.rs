@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
+mod crashes;
 mod dns_records;
 mod environment;
 mod files_of_etc;

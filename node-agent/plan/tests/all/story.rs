@@ -22,9 +22,52 @@ pub(crate) struct Story {
     /// Signals that end a container: it exits with 128 + signal at once. SIGKILL always does.
     pub(crate) deaf: bool,
     pub(crate) probes: BTreeMap<&'static str, bool>,
+    /// The agent is killed at this step: before it has done anything for it, or (true) when it is done but not noted.
+    pub(crate) crash: Option<(usize, bool)>,
+    /// Steps so far.
+    pub(crate) steps: usize,
+    pub(crate) node: Node,
     start: Timestamp,
     now: Timestamp,
     quiet: bool,
+}
+
+/// What is really on the node, whoever knows of it.
+#[derive(Default)]
+pub(crate) struct Node {
+    /// The shim's containers, where there is a shim.
+    shim: Option<BTreeMap<String, (Process, Option<Ended>)>>,
+    /// Starts and ends in their order.
+    pub(crate) log: String,
+}
+
+impl Node {
+    fn say(&mut self, text: &str) {
+        self.log.push_str(&format!("{text}\n"));
+    }
+
+    fn start(&mut self, run: String, process: Process) -> Result<Process, StartFailure> {
+        let Some(shim) = &mut self.shim else { return Err(StartFailure::Create("no sandbox".into())) };
+        if shim.contains_key(&run) {
+            return Err(StartFailure::Run(format!("container {run} exists already")));
+        }
+        shim.insert(run.clone(), (process, None));
+        self.say(&format!("{run} starts"));
+        Ok(process)
+    }
+
+    fn end(&mut self, run: &str, ended: Ended) {
+        if let Some((_, exit @ None)) = self.shim.as_mut().and_then(|shim| shim.get_mut(run)) {
+            *exit = Some(ended);
+            self.say(&format!("{run} ends with {}", ended.code));
+        }
+    }
+
+    fn tear_down(&mut self) {
+        if self.shim.take().is_some() {
+            self.say("torn down");
+        }
+    }
 }
 
 impl Story {
@@ -39,6 +82,9 @@ impl Story {
             slow_hooks: false,
             deaf: false,
             probes: BTreeMap::new(),
+            crash: None,
+            steps: 0,
+            node: Node::default(),
             start,
             now: start,
             quiet: false,
@@ -54,8 +100,15 @@ impl Story {
                 self.pod.status = Some(self.status());
                 return outcome.wake_at;
             }
+            if self.crash.is_some() {
+                self.perform_all(outcome.effects);
+                continue;
+            }
             for step in outcome.effects {
-                self.perform(step);
+                self.begin(&step);
+                if let Some(fact) = self.effect(step) {
+                    self.learn(fact);
+                }
             }
         }
         panic!("the plan does not come to rest:\n{}", self.log);
@@ -82,7 +135,11 @@ impl Story {
     /// A container ends by itself.
     pub(crate) fn exit(&mut self, container: &str, code: i32) {
         self.say(&format!("{container} exits with {code}"));
-        self.ended(container, code, None);
+        let run = self.seen.containers.get(container).and_then(|seen| seen.current.clone());
+        let run = run.unwrap_or_else(|| panic!("{container} has not run:\n{}", self.log)).id;
+        if let Some(fact) = self.ended(&run, code, None) {
+            self.learn(fact);
+        }
         self.settle();
     }
 
@@ -146,19 +203,63 @@ impl Story {
         }
     }
 
-    fn perform(&mut self, step: Step) {
-        self.say(&told(&step));
-        for note in begin(&mut self.seen, &step, self.now) {
+    fn begin(&mut self, step: &Step) {
+        self.say(&told(step));
+        for note in begin(&mut self.seen, step, self.now) {
             self.say(&format!("  event {}: {}", note.reason, note.message));
         }
         // What has begun is not asked for again while it goes on.
         let again = decide(&self.pod, &self.seen, self.now).effects;
-        assert!(!again.contains(&step), "asked for twice: {step:?}");
+        assert!(!again.contains(step), "asked for twice: {step:?}");
+    }
+
+    /// As the agent does it: all that is to be done is noted as begun, then done, unless the agent is killed meanwhile.
+    fn perform_all(&mut self, steps: Vec<Step>) {
+        for step in &steps {
+            self.begin(step);
+        }
+        for step in steps {
+            self.steps += 1;
+            if self.crash == Some((self.steps, false)) {
+                return self.restart();
+            }
+            let fact = self.effect(step);
+            if self.crash == Some((self.steps, true)) {
+                return self.restart();
+            }
+            if let Some(fact) = fact {
+                self.learn(fact);
+            }
+        }
+    }
+
+    /// A new agent: it knows what was noted, and asks the shim.
+    fn restart(&mut self) {
+        self.say("the agent is killed");
+        self.seen = serde_json::from_str(&serde_json::to_string(&self.seen).unwrap()).unwrap();
+        self.seen.adopt();
+        if self.seen.sandbox.done().is_none() {
+            return;
+        }
+        let list = self.node.shim.clone();
+        for (run, (process, exit)) in list.clone().unwrap_or_default() {
+            self.learn(Fact::Process { run, process, exit, message: String::new() });
+        }
+        if list.is_none() {
+            self.learn(Fact::SandboxLost);
+        }
+    }
+
+    /// Does a step; answers what there is to be noted of it.
+    fn effect(&mut self, step: Step) -> Option<Fact> {
         let process = Process { pid: 7, started_at: self.now };
-        let fact = match step {
+        Some(match step {
             Step::AttachNetwork => Fact::Network(Ok(vec!["10.1.0.2".parse().unwrap()])),
             Step::MountVolumes => Fact::Volumes(Ok(None)),
-            Step::StartSandbox => Fact::Sandbox(Ok(())),
+            Step::StartSandbox => {
+                self.node.shim.get_or_insert_default();
+                Fact::Sandbox(Ok(()))
+            }
             Step::PullImage { container, attempt, .. } => {
                 let image = ImageFacts {
                     name: "docker.io/library/busybox:latest".into(),
@@ -174,32 +275,40 @@ impl Story {
                 Fact::Image { container, attempt, result }
             }
             Step::StartContainer { container, attempt } => {
-                let result = self.bad_start.get(&container).map_or(Ok(process), |f| Err(f.clone()));
+                let result = match self.bad_start.get(&container) {
+                    Some(failure) => Err(failure.clone()),
+                    None => self.node.start(node_plan::run_id(&container, attempt), process),
+                };
                 Fact::Started { container, attempt, result }
             }
-            Step::RunHook { .. } if self.slow_hooks => return,
+            Step::RunHook { .. } if self.slow_hooks => return None,
             Step::RunHook { container, run, which, .. } => Fact::Hook { container, run, which, result: Ok(()) },
             Step::RunProbe { container, run, which } => {
                 let name = format!("{which:?}").to_lowercase();
                 let ok = self.probes.iter().find(|(k, _)| **k == name).is_none_or(|(_, ok)| *ok);
                 Fact::Probe { container, run, which, ok, output: "no".into() }
             }
-            Step::Signal { container, signal, .. } if !self.deaf || signal == 9 => {
-                return self.ended(&container, 128 + signal, Some(signal));
+            Step::Signal { run, signal, .. } if !self.deaf || signal == 9 => {
+                return self.ended(&run, 128 + signal, Some(signal));
             }
-            Step::RemoveRun { container, run } => Fact::Removed { container, run },
-            Step::Teardown => Fact::TornDown(Ok(())),
+            Step::RemoveRun { container, run } => {
+                self.node.shim.as_mut().and_then(|shim| shim.remove(&run));
+                Fact::Removed { container, run }
+            }
+            Step::Teardown => {
+                self.node.tear_down();
+                Fact::TornDown(Ok(()))
+            }
             Step::Forget => Fact::Forgotten(Ok(())),
-            _ => return,
-        };
-        self.learn(fact);
+            _ => return None,
+        })
     }
 
-    fn ended(&mut self, container: &str, code: i32, signal: Option<i32>) {
-        let run = self.seen.containers[container].current.clone().unwrap();
-        let process = Process { pid: run.pid, started_at: run.started_at };
-        let ended = Ended { code, signal, oom_killed: false, finished_at: self.now };
-        self.learn(Fact::Process { run: run.id, process, exit: Some(ended), message: String::new() });
+    /// A run's process ends, if it has one; what its shim then tells.
+    fn ended(&mut self, run: &str, code: i32, signal: Option<i32>) -> Option<Fact> {
+        self.node.end(run, Ended { code, signal, oom_killed: false, finished_at: self.now });
+        let (process, exit) = *self.node.shim.as_ref()?.get(run)?;
+        Some(Fact::Process { run: run.into(), process, exit, message: String::new() })
     }
 
     fn learn(&mut self, fact: Fact) {

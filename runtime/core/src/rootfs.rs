@@ -1,7 +1,7 @@
 //! A container's file system. [`plan`] runs in the parent, in the host's mount namespace: it opens every source as a
 //! detached mount. [`Plan::build`] runs in the child: it puts the mounts where they belong, through one descriptor.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, Mount, Spec};
@@ -176,7 +176,6 @@ fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
 
 /// Shows a detached tree as it is to be seen from a user namespace.
 fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, users: Users<'_>) -> Result<()> {
-    use std::os::fd::AsRawFd;
     let user_namespace = u64::try_from(users.namespace.as_raw_fd()).unwrap_or_default();
     let set = MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into();
     let attributes = MountAttributes { set, user_namespace, ..Default::default() };
@@ -343,23 +342,41 @@ fn read_only(root: &Root, path: &Path) -> Result<()> {
 
 /// An overlay of directories given as descriptors. They are named through /proc, because an option's text is bounded
 /// at 255 bytes.
+/// The layers as one detached mount: one option a layer where the kernel knows that (Linux 6.8), or else all in one.
 fn overlay(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let what = || "mount the root overlay".to_owned();
     let by_fd = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
-    let mut appended = Ok(());
-    for layer in lower {
-        appended = appended.and_then(|()| fsconfig_set_string(&context, "lowerdir+", by_fd(layer)));
+    let each = lower.iter().map(|layer| ("lowerdir+", by_fd(layer))).collect::<Vec<_>>();
+    // Older kernels take any option and refuse all of them in the end.
+    overlay_of(&each, by_fd(upper), by_fd(work)).or_else(|_| overlay_in_one_option(lower, upper, work))
+}
+
+/// A kernel takes 255 bytes in an option, so layers are named by the numbers of their descriptors, in the directory of
+/// descriptors. We have one thread: nobody else sees the working directory change.
+fn overlay_in_one_option(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
+    const MOST: usize = 255;
+    let name = |fd: &OwnedFd| fd.as_raw_fd().to_string();
+    let all = lower.iter().map(name).collect::<Vec<_>>().join(":");
+    if all.len() > MOST {
+        let layers = lower.len();
+        return Err(Error::Invalid(format!("rootfs.lower: {layers} layers are more than this kernel mounts at once")));
     }
-    if appended.is_err() {
-        // Before Linux 6.8: all in one option.
-        let all: Vec<String> = lower.iter().map(by_fd).collect();
-        fsconfig_set_string(&context, "lowerdir", all.join(":")).map_err(failed(what))?;
-    }
+    let what = || "enter /proc/self/fd".to_owned();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let here = rustix::fs::open(".", flags, Mode::empty()).map_err(failed(what))?;
+    rustix::process::chdir("/proc/self/fd").map_err(failed(what))?;
+    let made = overlay_of(&[("lowerdir", all)], name(upper), name(work));
+    rustix::process::fchdir(&here).map_err(failed(what))?;
+    made
+}
+
+fn overlay_of(lower: &[(&str, String)], upper: String, work: String) -> Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(|| "mount the root overlay".into()))?;
     let what = || format!("mount the root overlay{}", explanation(&context));
-    fsconfig_set_string(&context, "upperdir", by_fd(upper)).map_err(failed(what))?;
-    fsconfig_set_string(&context, "workdir", by_fd(work)).map_err(failed(what))?;
+    for (option, value) in lower {
+        fsconfig_set_string(&context, *option, value.as_str()).map_err(failed(what))?;
+    }
+    fsconfig_set_string(&context, "upperdir", upper).map_err(failed(what))?;
+    fsconfig_set_string(&context, "workdir", work).map_err(failed(what))?;
     // Nothing of a container's scratch space has to survive the machine.
     let _ = fsconfig_set_flag(&context, "volatile");
     fsconfig_create(&context).map_err(failed(what))?;
@@ -483,4 +500,49 @@ fn mount_cgroups(root: &Root, mounts: &[(String, OwnedFd)], planned: &Planned) -
         put(mount.as_fd(), &root.make_dir(&sub)?, &sub)?;
     }
     dress(&tmpfs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    use rustix::fs::{Mode, OFlags, openat};
+
+    use super::{overlay, overlay_in_one_option};
+
+    fn directory(path: &Path) -> OwnedFd {
+        std::fs::create_dir_all(path).unwrap();
+        File::open(path).unwrap().into()
+    }
+
+    #[test]
+    fn layers_mount_one_by_one_and_all_in_one_option() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let lower: Vec<OwnedFd> = (0..20).map(|n| directory(&at(&format!("layer{n}")))).collect();
+        std::fs::write(at("layer0/file"), "upper").unwrap();
+        std::fs::write(at("layer19/file"), "lower").unwrap();
+        std::fs::write(at("layer19/only"), "deep").unwrap();
+        for (name, make) in [("a", overlay as fn(&_, &_, &_) -> _), ("b", overlay_in_one_option)] {
+            let [upper, work] = ["upper", "work"].map(|part| directory(&at(name).join(part)));
+            let mount = make(lower.as_slice(), &upper, &work).unwrap();
+            for (file, content) in [("file", "upper"), ("only", "deep")] {
+                let mut text = String::new();
+                let fd = openat(&mount, file, OFlags::RDONLY, Mode::empty()).unwrap();
+                File::from(fd).read_to_string(&mut text).unwrap();
+                assert_eq!(text, content);
+            }
+        }
+    }
+
+    #[test]
+    fn more_layers_than_an_option_takes_are_refused_with_their_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower: Vec<OwnedFd> = (0..150).map(|_| directory(dir.path())).collect();
+        let refused = overlay_in_one_option(&lower, &directory(dir.path()), &directory(dir.path())).unwrap_err();
+        assert!(refused.to_string().contains("150 layers"), "{refused}");
+    }
 }

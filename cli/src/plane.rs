@@ -22,6 +22,8 @@ use crate::manifests;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a certificate signed for a node is good.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A part that ended is started again after this.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the cluster's state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,19 +174,32 @@ impl Plane {
             node_grace: options.node_grace,
             ..controller::Options::default()
         };
-        let user = self.client("system:kube-controller-manager", &["system:trimtab:controllers"]);
-        let config = lease("kube-controller-manager", Some(Arc::new(signer)));
-        self.drive("the controllers", driver::run(user, controllers(&settings), config, self.shutdown.clone()));
-        let user = self.client("system:kube-scheduler", &[]);
-        let config = lease("kube-scheduler", None);
-        self.drive("the scheduler", driver::run(user, scheduler(), config, self.shutdown.clone()));
+        let signer: Arc<dyn driver::Signer> = Arc::new(signer);
+        let (user, stop) =
+            (self.client("system:kube-controller-manager", &["system:trimtab:controllers"]), self.shutdown.clone());
+        self.drive("the controllers", move || {
+            let config = lease("kube-controller-manager", Some(Arc::clone(&signer)));
+            driver::run(user.clone(), controllers(&settings), config, stop.clone())
+        });
+        let (user, stop) = (self.client("system:kube-scheduler", &[]), self.shutdown.clone());
+        self.drive("the scheduler", move || {
+            driver::run(user.clone(), scheduler(), lease("kube-scheduler", None), stop.clone())
+        });
         Ok(())
     }
 
-    fn drive(&self, name: &'static str, run: impl Future<Output = Result<(), driver::Error>> + Send + 'static) {
+    /// Runs a part, and again when it had to end (it lost its lease: a busy machine renews late).
+    fn drive<R>(&self, name: &'static str, run: impl Fn() -> R + Send + 'static)
+    where
+        R: Future<Output = Result<(), driver::Error>> + Send,
+    {
+        let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = run.await {
-                tracing::error!(%error, "{name} ended");
+            while let Err(error) = run().await {
+                tracing::error!(%error, "{name} ended; starting again");
+                if shutdown.run_until_cancelled(tokio::time::sleep(START_AGAIN_AFTER)).await.is_none() {
+                    return;
+                }
             }
         });
     }

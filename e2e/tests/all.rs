@@ -54,7 +54,7 @@ fn the_embedded_store() {
 #[test]
 fn a_real_etcd() {
     with_cluster("etcd", 2, Some("etcd"), |cluster| {
-        told(cluster, &["basics", "kubectl"]);
+        told(cluster, &["basics", "kubectl", "lease"]);
         server_killed(cluster);
     });
 }

@@ -1,4 +1,29 @@
-//! How ages are written (`k8s.io/apimachinery/pkg/util/duration`).
+//! How ages are written (`k8s.io/apimachinery/pkg/util/duration`), and how Go writes durations.
+
+use std::time::Duration;
+
+/// Go's units, in nanoseconds.
+const UNITS: [(&str, f64); 7] =
+    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
+
+/// Reads what `time.ParseDuration` reads: `1h30m`, `1.5s`; `None` for anything else and for negative ones.
+pub fn parse(text: &str) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut nanos = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at_checked(digits)?;
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at_checked(end)?;
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        nanos += number.parse::<f64>().ok()? * size;
+        rest = next;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(nanos / 1e9).ok()).flatten()
+}
 
 /// kubectl's age: two or three significant figures. Up to two seconds in the future count as now.
 pub fn human(seconds: i64) -> String {
@@ -28,6 +53,18 @@ fn pair(large: i64, large_unit: &str, small: i64, small_unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn durations_read_as_go_reads_them() {
+        for (text, millis) in [("1h30m", 5_400_000), ("1.5s", 1500), ("32s", 32_000), ("250ms", 250), ("0", 0)] {
+            assert_eq!(super::parse(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "1x", "1..5s"] {
+            assert_eq!(super::parse(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn ages_read_as_kubectl_writes_them() {
         let cases = [

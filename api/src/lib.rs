@@ -12,6 +12,7 @@ pub mod name;
 pub mod openapi;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod quote;
 pub mod schema;
 pub mod selector;

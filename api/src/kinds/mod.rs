@@ -33,6 +33,8 @@ mod tests;
 mod thin;
 mod workload;
 
+pub use pod::qos_class;
+
 use serde_json::Value;
 
 use crate::{Document, Timestamp, field};

@@ -5,6 +5,8 @@ mod prepare;
 mod qos;
 mod validate;
 
+pub use qos::class as qos_class;
+
 use serde_json::Value;
 
 use super::{Change, Rules, pod_spec};

@@ -6,7 +6,7 @@ use crate::tree::{get, list, map};
 use crate::{Document, Quantity};
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub(super) fn class(pod: &Document) -> &'static str {
+pub fn class(pod: &Document) -> &'static str {
     if let Some(resources) = pod.at("/spec/resources").filter(|r| pod_level(r)) {
         return of_resources(resources);
     }

@@ -108,6 +108,9 @@ fn line(event: &Audited) -> Vec<u8> {
         "stageTimestamp": api::time::rfc3339_micro(event.answered),
         "annotations": {"trimtab.dev/latency-ms": format!("{:.3}", latency.as_secs_f64() * 1000.0)},
     });
+    for (key, value) in &event.annotations {
+        line["annotations"][key] = value.as_str().into();
+    }
     let user = event.impersonator.as_ref().unwrap_or(&event.attributes.user);
     line["user"] = user_info(user);
     if event.impersonator.is_some() {

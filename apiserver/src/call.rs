@@ -48,6 +48,11 @@ impl Call {
         &self.row.versions[self.version]
     }
 
+    /// The place of that version in the row.
+    pub(crate) fn version_index(&self) -> usize {
+        self.version
+    }
+
     /// The resource asked for.
     pub(crate) fn target(&self) -> &ResourceAttributes {
         &self.target

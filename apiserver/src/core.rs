@@ -11,9 +11,12 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{Cache, Kind};
 use crate::discovery::Documents;
 use crate::entropy::Entropy;
+use crate::hooks::Compiled;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
+use crate::perform::Outside;
 use crate::perform::lease::Leases;
+use crate::perform::turns::Turns;
 use crate::rows::Registry;
 use crate::server::Config;
 use crate::view::View;
@@ -44,6 +47,12 @@ pub(crate) struct Inner {
     pub documents: Documents,
     /// Leases of events.
     pub leases: Leases,
+    /// The webhooks of the newest configurations.
+    pub hooks: Compiled,
+    /// Who may take from a quota next.
+    pub turns: Turns,
+    /// The way to webhooks.
+    pub outside: Outside,
     /// Counters.
     pub metrics: Metrics,
     pub(crate) seeds: Mutex<Entropy>,

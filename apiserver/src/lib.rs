@@ -16,6 +16,7 @@ mod core;
 mod crd;
 mod discovery;
 pub mod entropy;
+mod hooks;
 mod identify;
 pub mod identity;
 mod metrics;

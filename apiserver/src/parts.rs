@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use crate::admission;
 use crate::attributes::{Attributes, User};
 use crate::authz::Authorizer;
+use crate::proxy::Dial;
 use crate::view::View;
 
 /// The body of every response. It ends with an error where the connection must be cut.
@@ -74,6 +75,8 @@ pub struct Audited {
     pub code: u16,
     pub received: Timestamp,
     pub answered: Timestamp,
+    /// What admission notes.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// Where audit events go. Must not block.
@@ -101,6 +104,8 @@ pub struct Parts {
     pub answers: Vec<(&'static str, &'static str, Arc<dyn Answer>)>,
     /// By group and `plural/subresource`.
     pub connects: Vec<(&'static str, &'static str, Arc<dyn Connect>)>,
+    /// How to get to webhooks.
+    pub dial: Arc<dyn Dial>,
     /// Audit, if wanted.
     pub audit: Option<Arc<dyn Audit>>,
     /// Further pages.

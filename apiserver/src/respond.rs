@@ -109,6 +109,17 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
+/// What audit is to note of a request, carried by its response.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Annotations(pub Vec<(String, String)>);
+
+/// Hands annotations on to audit.
+pub(crate) fn annotate(response: &mut Response<Body>, annotations: Vec<(String, String)>) {
+    if !annotations.is_empty() {
+        response.extensions_mut().insert(Annotations(annotations));
+    }
+}
+
 /// Indented by two blanks, keys as they are.
 fn pretty(json: &[u8]) -> Vec<u8> {
     let value: Value = serde_json::from_slice(json).unwrap_or_default();

@@ -18,9 +18,12 @@ use crate::core::{Core, Inner};
 use crate::crd;
 use crate::discovery::Documents;
 use crate::entropy::Entropy;
+use crate::hooks::Compiled;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
+use crate::perform::Outside;
 use crate::perform::lease::Leases;
+use crate::perform::turns::Turns;
 use crate::row::{Resource, Strategy};
 use crate::rows::{self, Registry, Rows};
 use crate::serve::{self, Peer};
@@ -91,12 +94,15 @@ impl Server {
             config,
             cache,
             registry: Registry::new(Rows::new(rows, 0)),
-            parts,
             stop,
             tasks: TaskTracker::new(),
             documents: Documents::default(),
             leases: Leases::default(),
+            hooks: Compiled::default(),
+            turns: Turns::default(),
+            outside: Outside::new(Arc::clone(&parts.dial)),
             metrics: Metrics::default(),
+            parts,
             seeds: Mutex::new(Entropy::new(seed)),
         });
         crd::start(&core).await?;

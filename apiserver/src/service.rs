@@ -21,7 +21,6 @@ use crate::parts::{Audited, Body};
 use crate::request::{Info, Query, info};
 use crate::respond::{self, Style};
 use crate::serve::Peer;
-use crate::write::admit;
 use crate::{perform, plain, read};
 
 /// The largest body, in bytes (upstream's `--max-request-body-bytes` default).
@@ -101,6 +100,7 @@ fn record(
         code,
         received,
         answered: core.now(),
+        annotations: response.extensions().get::<respond::Annotations>().cloned().unwrap_or_default().0,
     });
 }
 
@@ -251,8 +251,18 @@ fn connects(core: &Core, call: &Call) -> Option<Connector> {
 
 async fn connect(core: &Core, call: &Call, request: Request<Incoming>) -> StatusResult<Response<Body>> {
     let connector = connects(core, call).ok_or_else(Status::page_not_found)?;
-    admit::connect(&core.parts.admission, core, call)?;
-    connector.connect(request, &call.attributes, core).await
+    // A log is read, not connected to.
+    if call.target.subresource == "log" {
+        return connector.connect(request, &call.attributes, core).await;
+    }
+    let admitted = perform::connect::admit(core, call, request).await;
+    let mut response = match admitted.answer {
+        Ok(request) => connector.connect(request, &call.attributes, core).await?,
+        Err(status) => respond::status(&status, error_style(&call.headers, "")),
+    };
+    respond::warn(&mut response, &admitted.warnings);
+    respond::annotate(&mut response, admitted.annotations);
+    Ok(response)
 }
 
 /// The whole body, up to the limit.

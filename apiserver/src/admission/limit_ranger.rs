@@ -1,8 +1,10 @@
 //! LimitRanger: a namespace's defaults and bounds for what containers, pods and claims ask for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::quota::amounts::read as amounts;
+use api::quota::{Amounts, pod_total};
 use api::{Document, GroupResource, Quantity, StatusResult};
 use serde_json::{Map, Value, json};
 
@@ -45,14 +47,6 @@ impl Plugin for LimitRanger {
 
 fn ranges(context: &Context<'_>) -> Vec<Arc<Document>> {
     context.view.list(&GroupResource::new("", "limitranges"), Some(context.namespace()))
-}
-
-/// Amounts by resource.
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(value: Option<&Value>) -> Amounts {
-    let map = value.and_then(Value::as_object);
-    map.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), Quantity::parse(v.as_str()?).ok()?))).collect()
 }
 
 fn limits<'a>(range: &'a Document, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -108,7 +102,7 @@ fn pod_errors(pod: &Document, range: &Document) -> Vec<String> {
         }
     }
     for limit in limits(range, "Pod") {
-        errors.extend(bounds("Pod", limit, &total(pod, "requests"), &total(pod, "limits")));
+        errors.extend(bounds("Pod", limit, &pod_total(pod, "requests"), &pod_total(pod, "limits")));
     }
     errors
 }
@@ -179,44 +173,4 @@ fn ratio(kind: &str, name: &str, most: &Quantity, requests: &Amounts, limits: &A
     };
     let is = limit.approximate() / request.approximate();
     (is > most.approximate()).then(|| format!("{begin} provided ratio is {is:.6}"))
-}
-
-fn add(into: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        into.entry(name.clone()).and_modify(|sum| sum.add(amount)).or_insert_with(|| amount.clone());
-    }
-}
-
-fn raise(into: &mut Amounts, to: &Amounts) {
-    for (name, amount) in to {
-        let now = into.entry(name.clone()).or_insert_with(|| amount.clone());
-        if *now < *amount {
-            *now = amount.clone();
-        }
-    }
-}
-
-/// What the whole pod asks for: containers and sidecars together, or the largest init container with the sidecars that
-/// run by then; what the pod itself says goes before.
-fn total(pod: &Document, key: &str) -> Amounts {
-    let of = |container: &Value| amounts(container.pointer(&format!("/resources/{key}")));
-    let (mut sum, mut sidecars, mut highest) = (Amounts::new(), Amounts::new(), Amounts::new());
-    for container in pod.list_at("/spec/containers") {
-        add(&mut sum, &of(container));
-    }
-    for container in pod.list_at("/spec/initContainers") {
-        let mut own = of(container);
-        if container.get("restartPolicy").is_some_and(|policy| policy == "Always") {
-            add(&mut sum, &own);
-            add(&mut sidecars, &own);
-            own = sidecars.clone();
-        } else {
-            add(&mut own, &sidecars);
-        }
-        raise(&mut highest, &own);
-    }
-    raise(&mut sum, &highest);
-    let said = amounts(pod.at(&format!("/spec/resources/{key}")));
-    sum.extend(said.into_iter().filter(|(name, _)| name == "cpu" || name == "memory"));
-    sum
 }

@@ -126,6 +126,7 @@ impl Identity {
     pub fn parts(&self) -> Parts {
         let authorizers = authz::authorizers();
         Parts {
+            dial: Arc::new(crate::proxy::Direct),
             authenticator: self.tokens(),
             authorizers: authorizers.clone(),
             admission: admission::PLUGINS.to_vec(),

@@ -40,6 +40,8 @@ pub(super) async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style)
             body: Bytes::new(),
             format: Format::Json,
             settings: settings.clone(),
+            internal: false,
+            collection: true,
         }
     });
     let requests: Vec<Request> = requests.collect();

@@ -1,21 +1,24 @@
 //! Does what the write machine asks for, and commits what it decides.
 
 mod collection;
+pub(crate) mod connect;
 pub(crate) mod lease;
+mod outside;
+pub(crate) mod session;
+mod trust;
+pub(crate) mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::decode::Format;
 use api::patch::PatchType;
-use api::{Document, ObjectName, Status, StatusResult};
+use api::{ObjectName, Status, StatusResult};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use serde_json::Value;
-use store::{Commit, Entry, Range, Revision, Txn};
+use store::{Commit, Revision, Txn};
 
 use crate::attributes::{Attributes, ResourceAttributes, User};
-use crate::cache::Item;
 use crate::call::Call;
 use crate::core::Core;
 use crate::negotiate::{Form, Offer};
@@ -24,11 +27,10 @@ use crate::read::{PATIENCE, formed};
 use crate::request::Query;
 use crate::respond::{self, Style};
 use crate::row::Resource;
-use crate::view::View;
 use crate::write::options::{DeleteOptions, WriteOptions};
-use crate::write::{
-    Answer, Ask, Done, Known, Request, Settings, Shown, Snapshot, Step, Verb, body, step, store_status,
-};
+use crate::write::{Answer, Done, Request, Settings, Shown, Step, Verb, body, store_status};
+pub(crate) use outside::Outside;
+use session::Session;
 
 /// A write that meets so many conflicts in a row is given up.
 const MAX_TRIES: usize = 50;
@@ -43,7 +45,7 @@ pub(crate) async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult
     }
     let request = request(core, call, body).await?;
     let done = match crate::answers::answerer(core, call) {
-        Some(answerer) => crate::answers::answer(core, &request, answerer.as_ref()),
+        Some(answerer) => crate::answers::answer(core, &request, answerer.as_ref()).await,
         None => perform(core, &request).await,
     };
     let mut response = match done.answer {
@@ -51,6 +53,7 @@ pub(crate) async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult
         Err(status) => respond::status(&status, style),
     };
     respond::warn(&mut response, &done.warnings);
+    respond::annotate(&mut response, done.annotations);
     Ok(response)
 }
 
@@ -84,7 +87,9 @@ async fn request(core: &Core, call: &Call, body: Bytes) -> StatusResult<Request>
             (verb, options)
         }
     };
-    Ok(Request { call: call.clone(), verb, options, body, format, settings: settings(core, call).await? })
+    let settings = settings(core, call).await?;
+    let call = call.clone();
+    Ok(Request { call, verb, options, body, format, settings, internal: false, collection: false })
 }
 
 /// Strategic merge needs a schema with merge keys; custom resources have none.
@@ -142,64 +147,27 @@ pub(crate) async fn internal_delete(core: &Core, row: &Arc<Resource>, object: Ob
         body: Bytes::new(),
         format: Format::Json,
         settings,
+        internal: true,
+        collection: false,
     };
     if let Err(status) = perform(core, &request).await.answer {
         tracing::debug!(%status, "an object of a deleted definition could not be deleted");
     }
 }
 
-/// What the store answered since the caches were read.
-#[derive(Default)]
-struct Answers {
-    objects: BTreeMap<String, Option<Document>>,
-    keys: BTreeMap<String, Known>,
-    lists: BTreeMap<String, BTreeSet<String>>,
-}
-
-struct Look<'a> {
-    core: &'a Core,
-    answers: &'a Answers,
-}
-
-impl Snapshot for Look<'_> {
-    fn view(&self) -> &dyn View {
-        self.core
-    }
-
-    fn object(&self, key: &str) -> Option<Document> {
-        match self.answers.objects.get(key) {
-            Some(answered) => answered.clone(),
-            None => cached(self.core, key),
-        }
-    }
-
-    fn key(&self, key: &str) -> Known {
-        self.answers.keys.get(key).copied().unwrap_or(Known::Unknown)
-    }
-
-    fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>> {
-        self.answers.lists.get(prefix)
-    }
-}
-
-fn cached(core: &Core, key: &str) -> Option<Document> {
-    core.cache.of_key(key)?.get(key.as_bytes()).map(|item| item.document())
-}
-
 /// Runs the machine until its decision is committed. A failure or a decision to change nothing is only believed when it
 /// was made from the store's latest state.
 pub(crate) async fn perform(core: &Core, request: &Request) -> Done {
-    let plugins = core.parts.admission.as_slice();
-    let entropy = core.entropy();
-    let mut answers = Answers::default();
+    let mut session = Session::new(core, request);
     let mut fresh = false;
-    for _ in 0..MAX_TRIES {
+    let mut turn = None;
+    let mut tries = 0;
+    while tries < MAX_TRIES {
         let seen = core.cache.seen();
-        let look = Look { core, answers: &answers };
-        let done = match step(request, &look, plugins, entropy.clone()) {
-            Step::Ask(ask) => match learn(core, &mut answers, ask).await {
+        let done = match session.step() {
+            Step::Ask(ask) => match session.learn(ask).await {
                 Ok(()) => continue,
-                Err(error) => return failed(store_status(&error)),
+                Err(status) => return failed(status),
             },
             Step::Done(done) => done,
         };
@@ -208,14 +176,21 @@ pub(crate) async fn perform(core: &Core, request: &Request) -> Done {
                 return done;
             }
             fresh = true;
-            answers = Answers::default();
+            session.forget();
             continue;
         }
         match core.cache.store().commit(done.txn.clone()).await {
             Ok(Commit::Done(revision)) => return stamped(done, revision),
-            Ok(Commit::Conflict(_, found)) => note(core, &mut answers, &done.txn, found),
+            Ok(Commit::Conflict(_, found)) => {
+                let contended = turns::contended(&done.txn, &found);
+                session.note(&done.txn, found);
+                if contended && turn.is_none() {
+                    turn = core.turns.take(&request.call.target.object.namespace).await;
+                }
+            }
             Err(error) => return failed(store_status(&error)),
         }
+        tries += 1;
     }
     let name = &request.call.target.object.name;
     failed(Status::conflict(&request.call.resource(), name, "too many conflicts, please try again"))
@@ -227,39 +202,7 @@ async fn catch_up(core: &Core, seen: Revision) -> bool {
 }
 
 fn failed(status: Box<Status>) -> Done {
-    Done { txn: Txn::default(), answer: Err(status), warnings: Vec::new() }
-}
-
-async fn learn(core: &Core, answers: &mut Answers, ask: Ask) -> Result<(), store::Error> {
-    let store = core.cache.store();
-    match ask {
-        Ask::Read(key) => {
-            let page = store.range(Range::key(key.clone().into_bytes())).await?;
-            let known = if page.entries.is_empty() { Known::Free } else { Known::Taken };
-            answers.keys.insert(key, known);
-        }
-        Ask::List(prefix) => {
-            let page = store.range(Range::prefix(prefix.clone().into_bytes())).await?;
-            let keys = page.entries.iter().map(|e| String::from_utf8_lossy(&e.key).into_owned()).collect();
-            answers.lists.insert(prefix, keys);
-        }
-    }
-    Ok(())
-}
-
-/// What stood at the keys of a commit that met a conflict.
-fn note(core: &Core, answers: &mut Answers, txn: &Txn, found: Vec<Option<Entry>>) {
-    for (compare, entry) in txn.compare.iter().zip(found) {
-        let key = String::from_utf8_lossy(&compare.key).into_owned();
-        if key.starts_with(&core.config.own_prefix) {
-            let known = if entry.is_some() { Known::Taken } else { Known::Free };
-            answers.keys.insert(key, known);
-        } else {
-            let kind = core.cache.of_key(&key);
-            let read = |entry: Entry| Some(Item::of(&entry, kind.as_ref()?.strategy())?.document());
-            answers.objects.insert(key, entry.and_then(read));
-        }
-    }
+    Done { txn: Txn::default(), answer: Err(status), warnings: Vec::new(), annotations: Vec::new() }
 }
 
 /// A committed object's resourceVersion is the commit's revision.

@@ -213,7 +213,7 @@ fn proxied(asked: &Asked<'_>, address: Address) -> StatusResult<Location> {
 }
 
 /// What follows `/proxy`, escaped as it came; empty without a slash.
-fn rest(uri: &Uri) -> String {
+pub(crate) fn rest(uri: &Uri) -> String {
     let path = uri.path();
     // Behind the names, which hold no slash: api/v1/[namespaces/x/]resource/name/proxy
     let segments = if path.starts_with("/api/v1/namespaces/") { 7 } else { 5 };
@@ -272,7 +272,8 @@ fn service_address(asked: &Asked<'_>, id: &Id<'_>, path: String) -> StatusResult
             found.ok_or_else(|| unavailable(format!("no service port {wanted} found for service {:?}", id.name)))?;
         port_name = found.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     }
-    let all = endpoints(asked, &name, (!id.port.is_empty()).then_some(port_name.as_str()));
+    let pods = |endpoint: &Value, address: &str| global(address) && is_pod(asked, endpoint, address, &name.namespace);
+    let all = endpoints(asked.view, &name, (!id.port.is_empty()).then_some(port_name.as_str()), pods);
     let turn = usize::try_from(asked.turn).unwrap_or_default();
     let chosen = turn.checked_rem(all.len()).and_then(|at| all.get(at));
     let (host, port) =
@@ -280,9 +281,31 @@ fn service_address(asked: &Asked<'_>, id: &Id<'_>, path: String) -> StatusResult
     Ok(id.place(host, Some(*port), path))
 }
 
-/// The ready endpoints of a service that are really pods, with the port of that name (or the first one).
-fn endpoints(asked: &Asked<'_>, service: &ObjectName, port_name: Option<&str>) -> Vec<(String, u16)> {
-    let slices = asked.view.list(&GroupResource::new("discovery.k8s.io", "endpointslices"), Some(&service.namespace));
+/// A ready endpoint of a service that a webhook stands behind, or the name that it stands for: host and port. The error
+/// is upstream's text (`k8s.io/apiserver/pkg/util/proxy`). Who is there, TLS says.
+pub(crate) fn endpoint(view: &dyn View, name: &ObjectName, port: u16, turn: u64) -> Result<(String, u16), String> {
+    let service = view.get(&GroupResource::new("", "services"), name);
+    let service = service.ok_or_else(|| format!("service {:?} not found", name.name))?;
+    if service.str_at("/spec/type") == "ExternalName" {
+        return Ok((service.str_at("/spec/externalName").to_owned(), port));
+    }
+    let numbered = |p: &&Value| p.get("port").and_then(Value::as_u64) == Some(port.into());
+    let found = service.list_at("/spec/ports").iter().find(numbered);
+    let found = found.ok_or_else(|| format!("no service port {port} found for service {:?}", name.name))?;
+    let port_name = found.get("name").and_then(Value::as_str).unwrap_or_default();
+    let all = endpoints(view, name, Some(port_name), |_, address| !address.is_empty());
+    let chosen = usize::try_from(turn).unwrap_or_default().checked_rem(all.len()).and_then(|at| all.get(at));
+    chosen.cloned().ok_or_else(|| format!("no endpoints available for service {:?}", name.name))
+}
+
+/// The ready endpoints of a service that count, with the port of that name (or the first one).
+fn endpoints(
+    view: &dyn View,
+    service: &ObjectName,
+    port_name: Option<&str>,
+    counts: impl Fn(&Value, &str) -> bool,
+) -> Vec<(String, u16)> {
+    let slices = view.list(&GroupResource::new("discovery.k8s.io", "endpointslices"), Some(&service.namespace));
     let of_service = |slice: &Document| {
         slice.labels().any(|(key, value)| key == "kubernetes.io/service-name" && value == service.name)
     };
@@ -296,7 +319,7 @@ fn endpoints(asked: &Asked<'_>, service: &ObjectName, port_name: Option<&str>) -
         for endpoint in slice.list_at("/endpoints") {
             let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false);
             let address = endpoint.pointer("/addresses/0").and_then(Value::as_str).unwrap_or_default();
-            if ready && global(address) && is_pod(asked, endpoint, address, &service.namespace) {
+            if ready && counts(endpoint, address) {
                 all.push((address.to_owned(), port));
             }
         }

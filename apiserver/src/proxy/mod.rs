@@ -25,6 +25,8 @@ use crate::view::View;
 
 pub use dial::{Dial, Direct, Io};
 use locate::{Location, Way};
+pub(crate) use locate::{endpoint, rest};
+pub(crate) use options::encode;
 
 /// What connects: by group and resource.
 pub type Connects = Vec<(&'static str, &'static str, Arc<dyn Connect>)>;

@@ -70,7 +70,7 @@ pub(super) fn ports(query: &Query) -> String {
 }
 
 /// A query with its question mark; empty without pairs.
-fn encode(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (key, value) in pairs {
         text.push(if text.is_empty() { '?' } else { '&' });

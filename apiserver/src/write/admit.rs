@@ -1,43 +1,104 @@
-//! Admission on the one path of every write.
+//! Admission on the one path of every write: plugins, then webhooks, in upstream's order.
 
-use api::{Document, GroupVersionKind, StatusResult, Timestamp};
+use std::sync::Arc;
 
+use api::{Document, GroupVersionKind, Schema};
+use serde_json::{Map, Value, json};
+
+use super::Verb;
 use super::machine::{Machine, Stepped};
-use crate::admission::{Context, Plugin};
+use super::options::{DeleteOptions, Propagation};
+use super::webhooks::{self, Round};
+use crate::admission::Context;
 use crate::attributes::Attributes;
-use crate::call::Call;
-use crate::view::View;
+use crate::hooks::Subject;
 
-struct Facts<'a> {
-    attributes: &'a Attributes,
-    kind: GroupVersionKind,
-    view: &'a dyn View,
-    now: Timestamp,
-    dry_run: bool,
+/// What is admitted, besides the objects.
+pub(crate) struct Admission {
+    /// `create`, `update`, `delete` or `connect`.
+    pub verb: &'static str,
+    /// The same for webhooks.
+    pub subject: Subject,
+    /// The options object of the request.
+    pub options: Value,
+    /// The schema of an object that is not of the row's own kind.
+    pub schema: Option<Schema>,
 }
 
-impl Facts<'_> {
-    fn context<'b>(&'b self, old: Option<&'b Document>) -> Context<'b> {
-        Context {
-            attributes: self.attributes,
-            kind: &self.kind,
-            old,
-            view: self.view,
-            now: self.now,
-            dry_run: self.dry_run,
-        }
+impl Admission {
+    /// Whether there is an object to change; a delete has none.
+    pub(super) fn has_object(&self) -> bool {
+        self.verb != "delete"
+    }
+
+    /// The new object, as webhooks see it.
+    pub(super) fn object<'b>(&self, object: &'b Document) -> Option<&'b Document> {
+        self.has_object().then_some(object)
     }
 }
 
 impl<'a> Machine<'a> {
-    fn facts(&self, attributes: &'a Attributes) -> Facts<'a> {
+    /// Of the object itself (or its status), with the verb that it comes down to: a patch may create.
+    pub(crate) fn admission(&self, verb: &'static str, name: &str) -> Admission {
         let call = &self.request.call;
-        let kind = call.subresource().map_or_else(|| call.row.kind_in(call.version()), |sub| sub.kind.clone());
-        Facts { attributes, kind, view: self.snapshot.view(), now: self.now(), dry_run: self.request.dry_run() }
+        let subject = self.subject(verb, name, call.row.kind_in(call.version()), call.row.storage.is_some());
+        Admission { verb, subject, options: self.options(verb), schema: None }
+    }
+
+    /// Of an object of another kind that a subresource or a virtual resource takes.
+    pub(crate) fn admission_of(&self, verb: &'static str, name: &str, kind: &GroupVersionKind) -> Admission {
+        let schema = Schema::of_kind(&kind.group, &kind.version, &kind.kind);
+        Admission { verb, subject: self.subject(verb, name, kind.clone(), false), options: self.options(verb), schema }
+    }
+
+    fn subject(&self, verb: &str, name: &str, kind: GroupVersionKind, own: bool) -> Subject {
+        let call = &self.request.call;
+        let is_namespace = call.row.group.is_empty() && call.row.plural == "namespaces";
+        Subject {
+            operation: match verb {
+                "create" => "CREATE",
+                "update" => "UPDATE",
+                "delete" => "DELETE",
+                _ => "CONNECT",
+            },
+            row: Arc::clone(&call.row),
+            version: call.version_index(),
+            subresource: call.target.subresource.clone(),
+            kind,
+            own,
+            name: if self.request.collection { String::new() } else { name.to_owned() },
+            namespace: if is_namespace { name.to_owned() } else { self.object_name().namespace.clone() },
+        }
+    }
+
+    fn options(&self, verb: &str) -> Value {
+        let kind = match verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "delete" => "DeleteOptions",
+            _ => return Value::Null,
+        };
+        let mut options = Map::from_iter([
+            ("kind".to_owned(), Value::from(kind)),
+            ("apiVersion".to_owned(), Value::from("meta.k8s.io/v1")),
+        ]);
+        if self.request.dry_run() {
+            options.insert("dryRun".into(), json!(["All"]));
+        }
+        match &self.request.verb {
+            Verb::Delete(given) => options.extend(delete_options(given)),
+            _ => {
+                for key in ["fieldManager", "fieldValidation"] {
+                    let given = self.request.call.query.get(key).filter(|text| !text.is_empty());
+                    options.extend(given.map(|text| (key.to_owned(), Value::from(text))));
+                }
+            }
+        }
+        options.into()
     }
 
     /// The attributes of the request, with the verb that it comes down to (a patch may create).
-    pub(crate) fn attributes(&self, verb: &str, name: &str) -> Attributes {
+    fn attributes(&self, verb: &str, name: &str) -> Attributes {
         let mut attributes = self.request.call.attributes.clone();
         attributes.verb = verb.into();
         if let Some(target) = attributes.resource.as_mut() {
@@ -46,59 +107,102 @@ impl<'a> Machine<'a> {
         attributes
     }
 
-    /// Lets the mutating plugins change the object; defaults and prunes after each that did.
-    pub(crate) fn mutate(&self, verb: &str, object: &mut Document, old: Option<&Document>) -> Stepped<()> {
-        let attributes = self.attributes(verb, object.name());
+    /// Lets plugins and webhooks change the object; defaults and prunes after each that did. Where a webhook changed
+    /// something, all have another look.
+    pub(crate) fn mutate(
+        &mut self,
+        admission: &Admission,
+        object: &mut Document,
+        old: Option<&Document>,
+    ) -> Stepped<()> {
+        self.mutate_by_plugins(admission, object, old)?;
+        let mut round = Round::default();
+        webhooks::mutate(self, admission, object, old, &mut round)?;
+        if round.changed {
+            let before = object.clone();
+            self.mutate_by_plugins(admission, object, old)?;
+            round.begin_second(*object != before);
+            webhooks::mutate(self, admission, object, old, &mut round)?;
+        }
+        Ok(())
+    }
+
+    fn mutate_by_plugins(&self, admission: &Admission, object: &mut Document, old: Option<&Document>) -> Stepped<()> {
+        let name = if object.name().is_empty() { &self.object_name().name } else { object.name() };
+        let attributes = self.attributes(admission.verb, name);
         for plugin in self.plugins {
             let before = object.clone();
-            let facts = Facts { attributes: &attributes, ..self.facts(&self.request.call.attributes) };
-            plugin.mutate(object, &facts.context(old))?;
+            plugin.mutate(object, &self.context(admission, &attributes, old))?;
             if *object != before {
-                self.storage_schema().prune(object);
-                self.default(object);
+                self.settle(admission, object);
             }
         }
         Ok(())
     }
 
-    /// Lets the validating plugins refuse.
-    pub(crate) fn validate(&self, verb: &str, object: &Document, old: Option<&Document>) -> Stepped<()> {
-        let name = if object.name().is_empty() { &self.object_name().name } else { object.name() };
-        let attributes = self.attributes(verb, name);
-        for plugin in self.plugins {
-            let facts = Facts { attributes: &attributes, ..self.facts(&self.request.call.attributes) };
-            plugin.validate(object, &facts.context(old))?;
+    /// Defaults and prunes what was changed.
+    fn settle(&self, admission: &Admission, object: &mut Document) {
+        if admission.subject.own {
+            self.storage_schema().prune(object);
+            self.default(object);
+        } else if let Some(schema) = &admission.schema {
+            schema.prune(object);
+            schema.default(object);
         }
-        Ok(())
+    }
+
+    fn context<'b>(
+        &'b self,
+        admission: &'b Admission,
+        attributes: &'b Attributes,
+        old: Option<&'b Document>,
+    ) -> Context<'b> {
+        Context {
+            attributes,
+            kind: &admission.subject.kind,
+            old,
+            view: self.snapshot.view(),
+            now: self.now(),
+            dry_run: self.request.dry_run(),
+        }
+    }
+
+    /// Lets validating plugins and webhooks refuse.
+    pub(crate) fn validate(&mut self, admission: &Admission, object: &Document, old: Option<&Document>) -> Stepped<()> {
+        let name = if object.name().is_empty() { &self.object_name().name } else { object.name() };
+        let attributes = self.attributes(admission.verb, name);
+        for plugin in self.plugins {
+            plugin.validate(object, &self.context(admission, &attributes, old))?;
+        }
+        webhooks::validate(self, admission, object, old)
+    }
+
+    /// Both, for what is admitted as it is.
+    pub(crate) fn admit(
+        &mut self,
+        admission: &Admission,
+        object: &mut Document,
+        old: Option<&Document>,
+    ) -> Stepped<()> {
+        self.mutate(admission, object, old)?;
+        self.validate(admission, object, old)
     }
 }
 
-/// Admission of a create that answers instead of storing.
-pub(crate) fn answered(
-    plugins: &[&dyn Plugin],
-    view: &dyn View,
-    call: &Call,
-    object: &mut Document,
-    dry_run: bool,
-) -> StatusResult<()> {
-    let kind = call.subresource().map_or_else(|| call.row.kind_in(call.version()), |sub| sub.kind.clone());
-    let facts = Facts { attributes: &call.attributes, kind, view, now: call.now, dry_run };
-    for plugin in plugins {
-        plugin.mutate(object, &facts.context(None))?;
-    }
-    plugins.iter().try_for_each(|plugin| plugin.validate(object, &facts.context(None)))
-}
-
-/// Admission of a connect.
-pub(crate) fn connect(plugins: &[&dyn Plugin], view: &dyn View, call: &Call) -> StatusResult<()> {
-    let kind = call.row.kind_in(call.version());
-    let mut attributes = call.attributes.clone();
-    attributes.verb = "connect".into();
-    let facts = Facts { attributes: &attributes, kind, view, now: call.now, dry_run: false };
-    let mut object = Document::default();
-    for plugin in plugins {
-        plugin.mutate(&mut object, &facts.context(None))?;
-        plugin.validate(&object, &facts.context(None))?;
-    }
-    Ok(())
+fn delete_options(given: &DeleteOptions) -> Vec<(String, Value)> {
+    let policy = given.propagation.map(|policy| match policy {
+        Propagation::Foreground => "Foreground",
+        Propagation::Background => "Background",
+        Propagation::Orphan => "Orphan",
+    });
+    let pairs = [("uid", &given.uid), ("resourceVersion", &given.resource_version)].into_iter();
+    let preconditions: Map<String, Value> =
+        pairs.filter_map(|(key, text)| Some((key.to_owned(), text.clone()?.into()))).collect();
+    let all = [
+        ("gracePeriodSeconds", given.grace_seconds.map(Value::from)),
+        ("propagationPolicy", policy.map(Value::from)),
+        ("orphanDependents", given.orphan_dependents.map(Value::from)),
+        ("preconditions", (!preconditions.is_empty()).then(|| preconditions.into())),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }

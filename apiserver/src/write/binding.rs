@@ -10,7 +10,7 @@ use super::{Answer, body, delete};
 
 /// Puts a pod on a node (`pkg/registry/core/pod/storage`, BindingREST).
 pub(super) fn bind(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
-    let binding = decode(machine, "", "v1", "Binding")?;
+    let mut binding = decode(machine, "", "v1", "Binding")?;
     let pod_name = match machine.object_name().name.as_str() {
         "" => binding.name().to_owned(),
         name if name == binding.name() || binding.name().is_empty() => name.to_owned(),
@@ -39,7 +39,8 @@ pub(super) fn bind(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     if !gates.is_empty() {
         return Err(conflict(&format!("pod {pod_name} has non-empty .spec.schedulingGates")).into());
     }
-    machine.validate("create", &binding, None)?;
+    let admission = machine.admission_of("create", &pod_name, &binding_kind());
+    machine.admit(&admission, &mut binding, None)?;
     let new = assigned(&binding, &old, machine.now());
     let txn = Txn { compare: vec![unchanged(&key, &old)], ops: vec![put(&key, &new, 0)] };
     Ok((txn, success(0, Value::Null)))
@@ -99,6 +100,10 @@ fn pod(machine: &Machine<'_>, name: &str) -> Stepped<(String, Document)> {
     Ok((key, found))
 }
 
+fn binding_kind() -> GroupVersionKind {
+    GroupVersionKind { group: String::new(), version: "v1".into(), kind: "Binding".into() }
+}
+
 fn decode(machine: &mut Machine<'_>, group: &str, version: &str, kind: &str) -> Stepped<Document> {
     let kind = GroupVersionKind { group: group.into(), version: version.into(), kind: kind.into() };
     let schema = Schema::of_kind(&kind.group, &kind.version, &kind.kind).ok_or_else(Status::page_not_found)?;
@@ -109,11 +114,14 @@ fn decode(machine: &mut Machine<'_>, group: &str, version: &str, kind: &str) -> 
 
 /// Deletes a pod if no disruption budget forbids it (`pkg/registry/core/pod/storage/eviction.go`).
 pub(super) fn evict(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
-    let eviction = decode(machine, "policy", "v1", "Eviction")?;
+    let mut eviction = decode(machine, "policy", "v1", "Eviction")?;
     if !eviction.name().is_empty() && eviction.name() != machine.object_name().name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
-    let (key, pod) = machine.current()?;
+    let kind = GroupVersionKind { group: "policy".into(), version: "v1".into(), kind: "Eviction".into() };
+    let admission = machine.admission_of("create", &machine.object_name().name, &kind);
+    machine.admit(&admission, &mut eviction, None)?;
+    let (_, pod) = machine.current()?;
     let mut txn = Txn::default();
     let phase = pod.str_at("/status/phase");
     let free = pod.deleting() || matches!(phase, "Succeeded" | "Failed" | "Pending");
@@ -121,8 +129,7 @@ pub(super) fn evict(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
         charge_budget(machine, &pod, &mut txn)?;
     }
     let options = delete_options(&eviction);
-    let (deleted, _) = delete::delete(machine, &options)?;
-    let _ = key;
+    let (deleted, _) = delete::end(machine, &options, None)?;
     txn.compare.extend(deleted.compare);
     txn.ops.extend(deleted.ops);
     let mut txn = txn;

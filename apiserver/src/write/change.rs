@@ -6,8 +6,9 @@ use api::{Document, Status};
 use serde_json::Value;
 use store::Txn;
 
+use super::admit::Admission;
 use super::machine::{Machine, Stepped, put, remove, unchanged};
-use super::{Answer, Verb, allocate, body, create, meta};
+use super::{Answer, Verb, allocate, body, create, meta, quota};
 
 /// Decides a PUT or PATCH.
 pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
@@ -23,7 +24,8 @@ pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
                 let schema = machine.version().schema.clone();
                 api::apply::update(&schema, live.as_ref(), &mut wanted, &create::writer(machine));
             }
-            replace(machine, &key, &stored, wanted)
+            let admission = machine.admission("update", stored.name());
+            replace(machine, &key, &stored, wanted, Some(admission))
         }
     }
 }
@@ -103,17 +105,23 @@ fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
     Ok(())
 }
 
-/// From the stored object and the wanted one (in the request's version) to the transaction.
+/// From the stored object and the wanted one (in the request's version) to the transaction; `admission` is `None` where
+/// something else was admitted in its place.
 pub(super) fn replace(
     machine: &mut Machine<'_>,
     key: &str,
     old: &Document,
     mut new: Document,
+    admission: Option<Admission>,
 ) -> Stepped<(Txn, Answer)> {
     let row = std::sync::Arc::clone(&machine.request.call.row);
     row.to_storage(machine.version(), &mut new);
     row.strategy.default(&mut new);
-    machine.mutate("update", &mut new, Some(old))?;
+    if let Some(admission) = &admission {
+        machine.mutate(admission, &mut new, Some(old))?;
+        body::namespace(machine, &mut new)?;
+        meta::dedup_owners(&mut new, &mut machine.warnings);
+    }
     preconditions(machine, old, &mut new)?;
     if row.behaviour.allocates && machine.request.subresource().is_empty() {
         allocate::assign(machine, &mut new, Some(old))?;
@@ -122,13 +130,18 @@ pub(super) fn replace(
     row.strategy.prepare(&mut new, &machine.rules_change(Operation::Update, Some(old)));
     machine.default(&mut new);
     valid(machine, &new, old)?;
-    machine.validate("update", &new, Some(old))?;
+    if let Some(admission) = &admission {
+        machine.validate(admission, &new, Some(old))?;
+    }
     if same(&mut new, old) {
         return Ok((Txn::default(), machine.answer(200, old.clone())));
     }
     let mut txn = Txn { compare: vec![unchanged(key, old)], ops: Vec::new() };
     if row.behaviour.allocates {
         allocate::claim(machine, &new, Some(old), &mut txn);
+    }
+    if let Some(admission) = &admission {
+        quota::charge(machine, admission, &new, Some(old), &mut txn)?;
     }
     match finished(&row.behaviour, &new, old) {
         true => txn.ops.push(remove(key)),

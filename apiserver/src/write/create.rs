@@ -7,7 +7,7 @@ use api::{Document, Status};
 use store::Txn;
 
 use super::machine::{Machine, Stepped, free, put};
-use super::{Answer, Verb, allocate, body, meta};
+use super::{Answer, Verb, allocate, body, meta, quota};
 
 /// A POST to the collection.
 pub(super) fn create(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
@@ -28,7 +28,14 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
     }
     row.to_storage(machine.version(), &mut object);
     row.strategy.default(&mut object);
-    machine.mutate("create", &mut object, None)?;
+    let named = match machine.object_name().name.as_str() {
+        "" => object.name().to_owned(),
+        name => name.to_owned(),
+    };
+    let admission = machine.admission("create", &named);
+    machine.mutate(&admission, &mut object, None)?;
+    body::namespace(machine, &mut object)?;
+    meta::dedup_owners(&mut object, &mut machine.warnings);
     meta::new_object(machine, &mut object)?;
     if row.behaviour.allocates {
         allocate::assign(machine, &mut object, None)?;
@@ -39,7 +46,7 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
     row.strategy.prepare(&mut object, &machine.rules_change(Operation::Create, None));
     machine.default(&mut object);
     valid(machine, &object)?;
-    machine.validate("create", &object, None)?;
+    machine.validate(&admission, &object, None)?;
     if !object.resource_version().is_empty() {
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::failure(500, "", why).into());
@@ -53,6 +60,7 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
     if row.behaviour.allocates {
         allocate::claim(machine, &object, None, &mut txn);
     }
+    quota::charge(machine, &admission, &object, None, &mut txn)?;
     txn.ops.push(put(&key, &object, machine.lease()));
     Ok((txn, machine.answer(201, object)))
 }

@@ -4,6 +4,7 @@ use api::{Document, Status, Timestamp, time};
 use serde_json::{Value, json};
 use store::Txn;
 
+use super::admit::Admission;
 use super::machine::{Machine, Stepped, put, remove, success, unchanged};
 use super::options::{DeleteOptions, Propagation};
 use super::{Answer, allocate, meta};
@@ -23,13 +24,26 @@ enum Grace {
 
 /// Decides a DELETE of one object.
 pub(super) fn delete(machine: &mut Machine<'_>, options: &DeleteOptions) -> Stepped<(Txn, Answer)> {
+    let (_, old) = machine.current()?;
+    let admission = machine.admission("delete", old.name());
+    end(machine, options, Some(&admission))
+}
+
+/// The same; `admission` is `None` where something else was admitted in its place.
+pub(super) fn end(
+    machine: &mut Machine<'_>,
+    options: &DeleteOptions,
+    admission: Option<&Admission>,
+) -> Stepped<(Txn, Answer)> {
     let (key, old) = machine.current()?;
     preconditions(machine, &old, options)?;
-    machine.validate("delete", &Document::default(), Some(&old))?;
     let mut new = old.clone();
     let grace = grace(machine, &mut new, options);
     if matches!(grace, Grace::Pending) {
         return Ok((Txn::default(), machine.answer(200, old)));
+    }
+    if let Some(admission) = admission {
+        machine.admit(admission, &mut Document::default(), Some(&old))?;
     }
     finalizers(&mut new, options);
     let behaviour = machine.request.call.row.behaviour;

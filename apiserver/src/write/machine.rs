@@ -28,7 +28,7 @@ impl From<Box<Status>> for Stop {
 }
 
 /// The result of a step inside the machine.
-pub(super) type Stepped<T> = Result<T, Stop>;
+pub(crate) type Stepped<T> = Result<T, Stop>;
 
 /// One run.
 pub(crate) struct Machine<'a> {
@@ -37,6 +37,7 @@ pub(crate) struct Machine<'a> {
     pub plugins: &'a [&'a dyn Plugin],
     pub entropy: Entropy,
     pub warnings: Vec<String>,
+    pub annotations: Vec<(String, String)>,
 }
 
 impl<'a> Machine<'a> {
@@ -46,7 +47,7 @@ impl<'a> Machine<'a> {
         plugins: &'a [&'a dyn Plugin],
         entropy: Entropy,
     ) -> Self {
-        Self { request, snapshot, plugins, entropy, warnings: Vec::new() }
+        Self { request, snapshot, plugins, entropy, warnings: Vec::new(), annotations: Vec::new() }
     }
 
     /// By verb and subresource.
@@ -62,6 +63,11 @@ impl<'a> Machine<'a> {
             (Verb::Update | Verb::Patch(_) | Verb::Apply, _) if own_kind => change::change(self),
             _ => Err(crate::service::not_allowed().into()),
         }
+    }
+
+    /// Notes something for audit.
+    pub(crate) fn annotate(&mut self, key: String, value: String) {
+        self.annotations.push((key, value));
     }
 
     pub(crate) fn now(&self) -> Timestamp {

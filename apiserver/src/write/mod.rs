@@ -1,6 +1,6 @@
 //! Writes: one pure machine for every verb and kind, re-run from the request when a commit meets a conflict.
 //!
-//! `step(request, snapshot, ..) -> Ask(Read | List) | Done(Txn, answer)`. It holds no async, clock, randomness or I/O:
+//! `step(request, snapshot, ..) -> Ask(Read | List | Webhooks) | Done(Txn, answer)`. It holds no async, clock, randomness or I/O:
 //! [`crate::perform`] does what it asks for and commits what it decides.
 
 use std::collections::BTreeSet;
@@ -17,18 +17,22 @@ pub(crate) mod body;
 mod change;
 mod create;
 mod delete;
-mod machine;
+pub(crate) mod machine;
 mod meta;
 pub(crate) mod options;
+mod quota;
 pub(crate) mod scale;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use crate::admission::Plugin;
 use crate::attributes::User;
 use crate::cache::Item;
 use crate::call::Call;
 use crate::entropy::Entropy;
+use crate::hooks::{self, Hooks};
+use crate::rows::Rows;
 use crate::view::View;
 use machine::Machine;
 use options::{DeleteOptions, WriteOptions};
@@ -54,6 +58,10 @@ pub(crate) struct Request {
     pub body: Bytes,
     pub format: api::decode::Format,
     pub settings: Settings,
+    /// Made by the server itself: no webhook is asked.
+    pub internal: bool,
+    /// One of many objects that a deletecollection deletes.
+    pub collection: bool,
 }
 
 /// What of the configuration the machine needs.
@@ -86,15 +94,35 @@ pub(crate) trait Snapshot {
     fn key(&self, key: &str) -> Known;
     /// The keys under a prefix of our own, if that was asked.
     fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>>;
+    /// The webhooks, and what those that were asked answered.
+    fn webhooks(&self) -> Webhooks<'_>;
 }
 
-/// A question to the store that must be answered before the machine goes on.
+/// What a snapshot knows of webhooks.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub(crate) struct Webhooks<'a> {
+    pub hooks: &'a Hooks,
+    pub rows: &'a Rows,
+    pub replies: &'a [(hooks::Call, hooks::Reply)],
+}
+
+impl<'a> Webhooks<'a> {
+    /// What was answered to this very question.
+    pub(crate) fn reply(&self, call: &hooks::Call) -> Option<&'a hooks::Reply> {
+        self.replies.iter().rev().find(|(asked, _)| asked == call).map(|(_, reply)| reply)
+    }
+}
+
+/// A question that must be answered before the machine goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// Whether this key is taken.
     Read(String),
     /// Which keys there are under this prefix.
     List(String),
+    /// What these webhooks say; they may be asked at the same time.
+    Webhooks(Vec<hooks::Call>),
 }
 
 /// Where the machine stands.
@@ -115,6 +143,8 @@ pub(crate) struct Done {
     pub answer: StatusResult<Answer>,
     /// `Warning` texts.
     pub warnings: Vec<String>,
+    /// What audit is to note.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// A success.
@@ -138,13 +168,15 @@ pub(crate) enum Shown {
 pub(crate) fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin], entropy: Entropy) -> Step {
     let mut machine = Machine::new(request, snapshot, plugins, entropy);
     let decided = machine.run();
-    let warnings = std::mem::take(&mut machine.warnings);
+    let Machine { warnings, annotations, .. } = machine;
     match decided {
         Err(machine::Stop::Ask(ask)) => Step::Ask(ask),
-        Err(machine::Stop::Fail(status)) => Step::Done(Done { txn: Txn::default(), answer: Err(status), warnings }),
+        Err(machine::Stop::Fail(status)) => {
+            Step::Done(Done { txn: Txn::default(), answer: Err(status), warnings, annotations })
+        }
         Ok((txn, answer)) => {
             let txn = if request.dry_run() { Txn::default() } else { txn };
-            Step::Done(Done { txn, answer: Ok(answer), warnings })
+            Step::Done(Done { txn, answer: Ok(answer), warnings, annotations })
         }
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn write(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let current = of(call, &live).ok_or_else(Status::page_not_found)?;
     let kind = scale_kind();
     let schema = Schema::of_kind(&kind.group, &kind.version, &kind.kind).ok_or_else(Status::page_not_found)?;
-    let wanted = match machine.request.verb {
+    let mut wanted = match machine.request.verb {
         Verb::Update => {
             let wanted = body::decode(machine, &schema, &kind)?;
             body::name(machine, &wanted)?;
@@ -91,12 +91,15 @@ pub(crate) fn write(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
         }
         _ => return Err(body::unknown_patch().into()),
     };
+    let admission = machine.admission_of("update", wanted.name(), &kind);
+    machine.mutate(&admission, &mut wanted, Some(&current))?;
     let replicas = wanted.i64_at("/spec/replicas").unwrap_or_default();
     if replicas < 0 {
         let path = api::field::Path::new("spec.replicas");
         let error = api::field::Error::invalid(path, replicas, "must be greater than or equal to 0");
         return Err(Status::invalid(&kind.group_kind(), wanted.name(), &[error]).into());
     }
+    machine.validate(&admission, &wanted, Some(&current))?;
     let mut new = live.clone();
     new.set(&pointer(&paths(call).spec_replicas), replicas);
     match wanted.resource_version() {
@@ -104,7 +107,7 @@ pub(crate) fn write(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
         version => new.set("/metadata/resourceVersion", version),
     }
     api::apply::update(&machine.version().schema, Some(&live), &mut new, &create::writer(machine));
-    let (txn, answer) = change::replace(machine, &key, &stored, new)?;
+    let (txn, answer) = change::replace(machine, &key, &stored, new, None)?;
     let Shown::Object(object) = answer.shown else { return Err(Status::internal("no object").into()) };
     let scale = of(&machine.request.call, &object).unwrap_or_default();
     Ok((txn, Answer { code: answer.code, shown: Shown::Object(scale) }))

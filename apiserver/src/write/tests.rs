@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use store::Op;
 
 use super::options::{DeleteOptions, Propagation, WriteOptions};
-use super::{Ask, Known, Request, Settings, Shown, Snapshot, Step, Verb, step};
+use super::{Ask, Known, Request, Settings, Shown, Snapshot, Step, Verb, Webhooks, step};
 use crate::attributes::{Attributes, ResourceAttributes, User};
 use crate::call::Call;
 use crate::entropy::Entropy;
+use crate::hooks::{self, Hooks};
 use crate::request::Query;
 use crate::rows::{Rows, built_in};
 use crate::view::View;
@@ -27,6 +28,9 @@ struct World {
     listed: BTreeMap<String, BTreeSet<String>>,
     /// Whether the store was asked about single keys.
     asked: bool,
+    hooks: Hooks,
+    rows: Rows,
+    replies: Vec<(hooks::Call, hooks::Reply)>,
 }
 
 impl View for World {
@@ -63,6 +67,10 @@ impl Snapshot for World {
     fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>> {
         self.listed.get(prefix)
     }
+
+    fn webhooks(&self) -> Webhooks<'_> {
+        Webhooks { hooks: &self.hooks, rows: &self.rows, replies: &self.replies }
+    }
 }
 
 fn request(verb: Verb, group: &str, plural: &str, name: &str, subresource: &str, body: &Value) -> Request {
@@ -87,7 +95,16 @@ fn request(verb: Verb, group: &str, plural: &str, name: &str, subresource: &str,
         lease: 0,
     };
     let options = WriteOptions { manager: "test".into(), ..WriteOptions::default() };
-    Request { call, verb, options, body: Bytes::from(body.to_string()), format: Format::Json, settings }
+    Request {
+        call,
+        verb,
+        options,
+        body: Bytes::from(body.to_string()),
+        format: Format::Json,
+        settings,
+        internal: false,
+        collection: false,
+    }
 }
 
 /// The transaction and the answer in a few lines.
@@ -97,6 +114,10 @@ fn check(request: &Request, world: &World, expect: Expect) -> Option<Document> {
     match step(request, world, &[], Entropy::new(7)) {
         Step::Ask(Ask::Read(key)) => out.push_str(&format!("ask {key}\n")),
         Step::Ask(Ask::List(prefix)) => out.push_str(&format!("ask all of {prefix}\n")),
+        Step::Ask(Ask::Webhooks(calls)) => {
+            let names: Vec<&str> = calls.iter().map(|call| call.hook.name.as_str()).collect();
+            out.push_str(&format!("ask webhooks {}\n", names.join(" ")));
+        }
         Step::Done(done) => {
             for compare in &done.txn.compare {
                 out.push_str(&format!("if {} at {}\n", String::from_utf8_lossy(&compare.key), compare.mod_revision));

@@ -31,6 +31,7 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod webhooks;
 mod workload;
 
 pub use pod::qos_class;
@@ -163,10 +164,10 @@ pub const RULES: &[(&str, &str, &dyn Rules)] = &[
     ("", "ServiceAccount", &service_account::ServiceAccount),
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", &thin::MUTATING_POLICY),
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
-    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", &thin::MUTATING_WEBHOOKS),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", &webhooks::Webhooks { mutating: true }),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", &thin::VALIDATING_POLICY),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
-    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &thin::VALIDATING_WEBHOOKS),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &webhooks::Webhooks { mutating: false }),
     ("apiextensions.k8s.io", "CustomResourceDefinition", &custom_resource_definition::CustomResourceDefinition),
     ("apiregistration.k8s.io", "APIService", &thin::API_SERVICE),
     ("apps", "ControllerRevision", &thin::CONTROLLER_REVISION),

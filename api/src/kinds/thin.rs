@@ -56,7 +56,6 @@ const fn counted(default: fn(&mut Document), cells: Row) -> Thin {
 
 const NO_CELLS: Row = |_, _| None;
 const NAME_AND_AGE: Row = |o, now| row![o.name(), age(o, now)];
-const WEBHOOKS: Row = |o, now| row![o.name(), o.list_at("/webhooks").len(), age(o, now)];
 
 pub(super) const REPLICATION_CONTROLLER: Thin = counted(replication_controller, |o, now| {
     let (names, images) = containers(o, "/spec/template/spec/containers");
@@ -168,8 +167,6 @@ pub(super) const VOLUME_ATTRIBUTES_CLASS: Thin = plain(|o, now| row![o.name(), o
 pub(super) const RUNTIME_CLASS: Thin =
     Thin { conditional: true, upsert: true, ..plain(|o, now| row![o.name(), o.str_at("/handler"), age(o, now)]) };
 
-pub(super) const MUTATING_WEBHOOKS: Thin = Thin { conditional: true, ..counted(webhooks, WEBHOOKS) };
-pub(super) const VALIDATING_WEBHOOKS: Thin = Thin { conditional: true, ..counted(webhooks, WEBHOOKS) };
 pub(super) const VALIDATING_POLICY: Thin = Thin {
     conditional: true,
     ..counted(admission_policy, |o, now| {
@@ -400,23 +397,7 @@ fn csi_driver(driver: &mut Document) {
     }
 }
 
-fn webhooks(configuration: &mut Document) {
-    let mutating = configuration.kind() == "MutatingWebhookConfiguration";
-    for webhook in items_mut(configuration.value_mut(), "webhooks") {
-        fill(webhook, "failurePolicy", "Fail");
-        match_resources(webhook);
-        fill(webhook, "timeoutSeconds", 10);
-        if mutating {
-            fill(webhook, "reinvocationPolicy", "Never");
-        }
-        items_mut(webhook, "rules").for_each(|rule| fill(rule, "scope", "*"));
-        if let Some(service) = webhook.pointer_mut("/clientConfig/service").filter(|s| s.is_object()) {
-            fill(service, "port", 443);
-        }
-    }
-}
-
-fn match_resources(resources: &mut Value) {
+pub(super) fn match_resources(resources: &mut Value) {
     fill(resources, "matchPolicy", "Equivalent");
     fill(resources, "namespaceSelector", json!({}));
     fill(resources, "objectSelector", json!({}));

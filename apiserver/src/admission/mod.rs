@@ -1,7 +1,7 @@
 //! Admission: one file a plugin, and the list of them in the order they run.
 //!
 //! Mutating plugins run first, each followed by defaulting and pruning; validating ones see the final object. Both are
-//! pure. Webhooks are a plugin of the write machine itself, since they must ask outside.
+//! pure. Webhooks are a part of the write machine itself (`write/webhooks.rs`), since they must ask outside.
 
 mod certificates;
 mod default_classes;
@@ -10,6 +10,7 @@ mod escalation;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod service_account;
 mod storage_protection;
@@ -52,6 +53,21 @@ pub trait Plugin: Send + Sync {
     fn validate(&self, _object: &Document, _context: &Context<'_>) -> StatusResult<()> {
         Ok(())
     }
+
+    /// What else there is to say about the request; asked before it is validated.
+    fn remarks(&self, _object: &Document, _context: &Context<'_>) -> Remarks {
+        Remarks::default()
+    }
+}
+
+/// What a plugin has to say besides yes and no.
+#[derive(Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Remarks {
+    /// `Warning` texts for an answer that is no refusal.
+    pub warnings: Vec<String>,
+    /// For audit, whatever the answer.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// Every plugin, in upstream's order (`pkg/kubeapiserver/options/plugins.go`). To add one: a file and a line. Quota runs
@@ -62,6 +78,7 @@ pub const PLUGINS: &[&dyn Plugin] = &[
     &service_account::ServiceAccount,
     &node_restriction::NodeRestriction,
     &taint_nodes::TaintNodesByCondition,
+    &pod_security::PodSecurity,
     &priority::Priority,
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_classes::DefaultStorageClass,

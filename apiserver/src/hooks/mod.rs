@@ -13,6 +13,8 @@ use api::LabelSelector;
 use serde_json::Value;
 
 pub(crate) use compile::Compiled;
+#[cfg(test)]
+pub(crate) use compile::compile;
 pub(crate) use matching::{Invocation, Subject, invocation, is_exempt};
 pub(crate) use review::{Objects, Response, review, verify};
 

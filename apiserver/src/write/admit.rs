@@ -172,7 +172,12 @@ impl<'a> Machine<'a> {
         let name = if object.name().is_empty() { &self.object_name().name } else { object.name() };
         let attributes = self.attributes(admission.verb, name);
         for plugin in self.plugins {
-            plugin.validate(object, &self.context(admission, &attributes, old))?;
+            let context = self.context(admission, &attributes, old);
+            let remarks = plugin.remarks(object, &context);
+            let decided = plugin.validate(object, &context);
+            self.annotations.extend(remarks.annotations);
+            decided?;
+            self.warnings.extend(remarks.warnings);
         }
         webhooks::validate(self, admission, object, old)
     }

@@ -433,3 +433,86 @@ fn a_dry_run_commits_nothing() {
     "#]],
     );
 }
+
+/// A world with one webhook, that was asked or not.
+fn hooked(mutating: bool, more: Value) -> World {
+    let mut hook = json!({"name": "h.x.io", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]});
+    for (key, value) in more.as_object().expect("fields") {
+        hook[key] = value.clone();
+    }
+    let all = vec![Arc::new(hooks::compile("c", &hook))];
+    let hooks = match mutating {
+        true => Hooks { mutating: all, validating: Vec::new() },
+        false => Hooks { mutating: Vec::new(), validating: all },
+    };
+    World { hooks, ..World::default() }
+}
+
+#[test]
+fn a_webhook_is_asked_before_anything_is_decided() {
+    let create = request(Verb::Create, "", "configmaps", "", "", &json!({"metadata": {"name": "c"}}));
+    let mut dry = create.clone();
+    dry.options.dry_run = true;
+    for mutating in [true, false] {
+        check(&create, &hooked(mutating, json!({})), expect!["ask webhooks h.x.io\n"]);
+        let some = hooked(mutating, json!({"sideEffects": "Some"}));
+        check(&create, &some, expect!["ask webhooks h.x.io\n"]);
+        check(
+            &dry,
+            &some,
+            expect![[r#"400 admission webhook "h.x.io" does not support dry run
+"#]],
+        );
+        let unknown = json!({"admissionReviewVersions": ["v9"]});
+        check(
+            &create,
+            &hooked(mutating, unknown.clone()),
+            expect![[
+                r#"500 Internal error occurred: failed calling webhook "h.x.io": could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)
+"#
+            ]],
+        );
+        let mut open = unknown;
+        open["failurePolicy"] = "Ignore".into();
+        check(
+            &create,
+            &hooked(mutating, open),
+            expect![[r#"
+            if /registry/configmaps/ns/c at 0
+            put /registry/configmaps/ns/c
+            201
+        "#]],
+        );
+        let mut internal = create.clone();
+        internal.internal = true;
+        check(
+            &internal,
+            &hooked(mutating, json!({})),
+            expect![[r#"
+            if /registry/configmaps/ns/c at 0
+            put /registry/configmaps/ns/c
+            201
+        "#]],
+        );
+    }
+}
+
+#[test]
+fn an_answer_is_for_one_question_only() {
+    let create = request(Verb::Create, "", "configmaps", "", "", &json!({"metadata": {"name": "c"}}));
+    let mut world = hooked(false, json!({}));
+    let Step::Ask(Ask::Webhooks(calls)) = step(&create, &world, &[], Entropy::new(7)) else { panic!("it asks") };
+    let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "response": {"uid": "u", "allowed": false, "status": {"reason": "Because"}}});
+    let replies = calls.into_iter().map(|call| (call, hooks::Reply { uid: "u".into(), review: Ok(review.clone()) }));
+    world.replies = replies.collect();
+    check(
+        &create,
+        &world,
+        expect![[r#"400 admission webhook "h.x.io" denied the request: Because
+"#]],
+    );
+    let other = request(Verb::Create, "", "configmaps", "", "", &json!({"metadata": {"name": "d"}}));
+    check(&other, &world, expect!["ask webhooks h.x.io\n"]);
+}

@@ -1,12 +1,16 @@
 //! Two servers on one store give out cluster addresses and node ports: none twice, none lost.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::{Config, Server};
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
+use store::etcd::{self, Etcd};
 use store::memory::Memory;
 use store::{Range, Store};
 
@@ -104,4 +108,61 @@ async fn scenario(store: Arc<dyn Store>, prefix: &str) {
 #[tokio::test]
 async fn two_servers_share_addresses_and_ports() {
     scenario(Arc::new(Memory::new()), "/own/").await;
+}
+
+/// An etcd of its own; it ends with this value.
+struct Running {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_url() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+}
+
+/// Nothing if there is no etcd on this machine.
+async fn etcd() -> Option<(Running, Etcd)> {
+    let (client, peer, folder) = (free_url(), free_url(), tempfile::tempdir().unwrap());
+    let started = Command::new("etcd")
+        .args(["--data-dir", folder.path().to_str().unwrap(), "--log-level", "error"])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let child = match started {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("SKIPPED: there is no etcd on PATH (Debian: apt-get install etcd-server)");
+            return None;
+        }
+        Err(error) => panic!("starting etcd: {error}"),
+    };
+    let running = Running { child, _folder: folder };
+    let connect = async {
+        loop {
+            let config = etcd::Config { urls: vec![client.clone()], ..etcd::Config::default() };
+            match Etcd::connect(config).await {
+                Ok(etcd) => return etcd,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let etcd = tokio::time::timeout(Duration::from_secs(20), connect).await.expect("etcd answers");
+    Some((running, etcd))
+}
+
+#[tokio::test]
+async fn two_servers_on_etcd_share_addresses_and_ports() {
+    let Some((_running, etcd)) = etcd().await else { return };
+    scenario(Arc::new(etcd), "/own/").await;
 }

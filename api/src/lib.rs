@@ -3,6 +3,7 @@
 //! Pure: no async, clock, randomness, environment or I/O. Time and entropy come in as arguments.
 
 pub mod apply;
+pub mod cel;
 pub mod decode;
 pub mod document;
 pub mod duration;

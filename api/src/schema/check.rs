@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -143,7 +145,7 @@ fn string_rules(raw: &Node, string: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn format_holds(format: &str, string: &str) -> bool {
+pub(crate) fn format_holds(format: &str, string: &str) -> bool {
     match format {
         "date-time" | "datetime" => time::parse(string).is_some(),
         "date" => string.parse::<jiff::civil::Date>().is_ok() && string.len() == 10,
@@ -153,6 +155,7 @@ fn format_holds(format: &str, string: &str) -> bool {
             let hex = |part: &str| part.bytes().all(|b| b.is_ascii_hexdigit());
             string.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && string.split('-').all(hex)
         }
+        "byte" => STANDARD.decode(string).is_ok(),
         _ => true,
     }
 }

@@ -20,6 +20,7 @@ use crate::name::GroupVersionKind;
 use crate::{Document, StatusResult, field};
 
 pub use crate::decode::{Decoded, FieldValidation, Format};
+pub(crate) use check::format_holds;
 pub(crate) use custom::tree as custom_tree;
 pub use resource::{Column, Resource, Scope, Subresource};
 pub use shape::{Field, List, Scalar, Shape, Type};

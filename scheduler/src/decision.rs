@@ -1,9 +1,13 @@
-//! One placement: filter, score, choose; a value that says why.
+//! One placement: filter, score, choose, or else make room; a value that says why.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Candidates, NodeIndex, Plugins, Reason, Refusal, Snapshot, Wanted};
+use crate::candidates::Refusals;
+use crate::local::{self, Local};
+use crate::plugins::Scope;
+use crate::preemption::{self, Preemption};
+use crate::{Candidates, NodeIndex, Plugins, Snapshot, Wanted};
 
 /// What was decided for a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +16,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// How many nodes there were.
     pub nodes: usize,
-    /// The nodes that were refused, by name, and why.
-    pub refused: Vec<(Arc<str>, Refusal)>,
+    /// The nodes that were refused, and why.
+    pub refused: Refusals,
 }
 
 /// How a decision ended.
@@ -21,8 +25,13 @@ pub struct Decision {
 pub enum Verdict {
     /// The pod goes there.
     Place(Placement),
-    /// It fits nowhere; what `kubectl describe` shows.
-    Unschedulable(String),
+    /// It fits nowhere now.
+    Unschedulable {
+        /// What `kubectl describe` shows.
+        message: String,
+        /// What is done about it.
+        preemption: Preemption,
+    },
 }
 
 /// Where a pod goes.
@@ -30,44 +39,84 @@ pub enum Verdict {
 pub struct Placement {
     /// The node's name.
     pub node: Arc<str>,
-    /// The sum of its weighted scores.
+    /// The sum of its weighted scores; scores that are the same for all nodes are left out.
     pub score: i64,
     /// How many nodes had that score; the seed chose among them.
     pub equals: usize,
 }
 
-/// Decides where `pod` goes. The same arguments give the same decision; nothing is changed, so this is the dry run too.
-pub fn schedule(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, seed: u64) -> Decision {
-    let mut candidates = Candidates::all(snapshot.len());
-    for plugin in plugins.iter() {
-        if candidates.open().is_empty() {
-            break;
-        }
-        candidates.asked(plugin.name());
-        plugin.filter(pod, snapshot, &mut candidates);
-    }
-    let place = best(pod, snapshot, plugins, candidates.open(), seed);
-    let refused = candidates.refused();
-    let verdict = match place {
+/// Decides where `pod` goes. The same arguments give the same decision, so this is the dry run too: what it tries on
+/// the snapshot it takes back.
+pub fn schedule(pod: &Wanted, snapshot: &mut Snapshot, plugins: &Plugins, seed: u64) -> Decision {
+    snapshot.prepare(pod);
+    let local = Local::take(pod, snapshot, plugins);
+    let (open, mut refused) = local.candidates();
+    let (open, others) = local::filter(pod, snapshot, plugins, Scope::Cluster, Candidates::new(open)).split();
+    let (nodes, tables) = others.into_parts();
+    refused.extend(nodes.into_iter(), &tables);
+    let open = yield_to_nominated(pod, snapshot, plugins, open, &mut refused);
+    let placement = place(pod, snapshot, plugins, &local, &open, seed);
+    local.give_back(pod, snapshot);
+    let verdict = match placement {
         Some(placement) => Verdict::Place(placement),
-        None => Verdict::Unschedulable(explain(pod, snapshot, &refused)),
+        None => unschedulable(pod, snapshot, plugins, &refused, seed),
     };
-    let named = |refusal: Refusal| Some((snapshot.node(refusal.node)?.name.clone(), refusal));
-    Decision { verdict, nodes: snapshot.len(), refused: refused.into_iter().filter_map(named).collect() }
+    Decision { verdict, nodes: snapshot.len(), refused }
 }
 
-fn best(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, nodes: &[NodeIndex], seed: u64) -> Option<Placement> {
-    let scores = if nodes.len() > 1 { total(pod, snapshot, plugins, nodes) } else { vec![0; nodes.len()] };
+/// Refuses the nodes that would not have room for the pod if those were there already that have others preempted.
+fn yield_to_nominated(
+    pod: &Wanted,
+    snapshot: &mut Snapshot,
+    plugins: &Plugins,
+    mut open: Vec<NodeIndex>,
+    refused: &mut Refusals,
+) -> Vec<NodeIndex> {
+    for (node, ahead) in snapshot.ahead_of(&pod.footprint) {
+        let Ok(at) = open.binary_search(&node) else { continue };
+        let (fits, others) = snapshot.with(node, &ahead, |snapshot| fits(pod, snapshot, plugins, node));
+        if !fits {
+            open.remove(at);
+            let (nodes, tables) = others.into_parts();
+            refused.extend(nodes.into_iter(), &tables);
+        }
+    }
+    open
+}
+
+/// Whether a pod fits on one node as the snapshot has it, and why not.
+pub(crate) fn fits(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, node: NodeIndex) -> (bool, Refusals) {
+    let nodes = local::filter(pod, snapshot, plugins, Scope::Node, Candidates::new(vec![node]));
+    let nodes =
+        if nodes.open().is_empty() { nodes } else { local::filter(pod, snapshot, plugins, Scope::Cluster, nodes) };
+    let (open, refused) = nodes.split();
+    (!open.is_empty(), refused)
+}
+
+fn place(
+    pod: &Wanted,
+    snapshot: &Snapshot,
+    plugins: &Plugins,
+    local: &Local,
+    open: &[NodeIndex],
+    seed: u64,
+) -> Option<Placement> {
+    let expected = snapshot.nomination(&pod.footprint.uid).and_then(|name| snapshot.index_of(name));
+    if let Some(node) = expected.filter(|node| open.binary_search(node).is_ok()) {
+        return Some(Placement { node: snapshot.node(node)?.name.clone(), score: 0, equals: 1 });
+    }
+    let scores = if open.len() > 1 { total(pod, snapshot, plugins, local, open) } else { vec![0; open.len()] };
     let score = *scores.iter().max()?;
-    let ties: Vec<NodeIndex> = nodes.iter().zip(&scores).filter(|(_, s)| **s == score).map(|(node, _)| *node).collect();
-    let chosen = ties.get((seed % ties.len().max(1) as u64) as usize)?;
-    Some(Placement { node: snapshot.node(*chosen)?.name.clone(), score, equals: ties.len() })
+    let equals = scores.iter().filter(|s| **s == score).count();
+    let nth = (seed % equals.max(1) as u64) as usize;
+    let (chosen, _) = open.iter().zip(&scores).filter(|(_, s)| **s == score).nth(nth)?;
+    Some(Placement { node: snapshot.node(*chosen)?.name.clone(), score, equals })
 }
 
-fn total(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, nodes: &[NodeIndex]) -> Vec<i64> {
-    let mut total = vec![0; nodes.len()];
+fn total(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, local: &Local, nodes: &[NodeIndex]) -> Vec<i64> {
+    let mut total = local.total(plugins, nodes);
     let mut scores = vec![0; nodes.len()];
-    for plugin in plugins.iter().filter(|p| p.weight() != 0) {
+    for (_, plugin) in local::scoring(plugins, Scope::Cluster) {
         scores.fill(0);
         if plugin.score(pod, snapshot, nodes, &mut scores) {
             total.iter_mut().zip(&scores).for_each(|(sum, score)| *sum += plugin.weight() * score);
@@ -76,38 +125,24 @@ fn total(pod: &Wanted, snapshot: &Snapshot, plugins: &Plugins, nodes: &[NodeInde
     total
 }
 
-/// Upstream's sentence (`FitError.Error` and what preemption adds to it).
-fn explain(pod: &Wanted, snapshot: &Snapshot, refused: &[Refusal]) -> String {
+/// Upstream's sentence (`FitError.Error`), with what preemption adds to it.
+fn unschedulable(pod: &Wanted, snapshot: &mut Snapshot, plugins: &Plugins, refused: &Refusals, seed: u64) -> Verdict {
     if snapshot.is_empty() {
-        return "no nodes available to schedule pods".to_owned();
+        let message = "no nodes available to schedule pods".to_owned();
+        return Verdict::Unschedulable { message, preemption: Preemption::Hopeless };
     }
-    let reasons = refused.iter().flat_map(|r| &r.reasons).map(|r| r.text.as_ref());
-    let why = histogram(snapshot.len(), reasons);
-    format!("{why} preemption: {}", preemption(pod, snapshot, refused))
+    let nodes = snapshot.len();
+    let why = match plugins.iter().any(|plugin| plugin.narrow(pod).is_some_and(|names| names.is_empty())) {
+        true => format!("0/{nodes} nodes are available: pod affinity terms conflict."),
+        false => histogram(nodes, refused.texts()),
+    };
+    let (preemption, told) = preemption::preempt(pod, snapshot, plugins, refused, seed);
+    Verdict::Unschedulable { message: format!("{why} preemption: {told}"), preemption }
 }
 
-fn histogram<'a>(nodes: usize, reasons: impl Iterator<Item = &'a str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    reasons.for_each(|reason| *counts.entry(reason).or_default() += 1);
-    let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+/// How many nodes gave each reason.
+pub(crate) fn histogram(nodes: usize, reasons: BTreeMap<&str, usize>) -> String {
+    let mut parts: Vec<String> = reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
     format!("0/{nodes} nodes are available: {}.", parts.join(", "))
-}
-
-/// Whether removing pods of lower priority could help; nobody does that yet.
-fn preemption(pod: &Wanted, snapshot: &Snapshot, refused: &[Refusal]) -> String {
-    if pod.never_preempts {
-        return "not eligible due to preemptionPolicy=Never.".to_owned();
-    }
-    let priority = pod.footprint.priority;
-    let victims = |r: &Refusal| snapshot.pods_on(r.node).any(|p| p.priority < priority);
-    let hopeless = |r: &Refusal| r.reasons.iter().any(|reason: &Reason| reason.unresolvable);
-    if refused.iter().any(|r| !hopeless(r) && victims(r)) {
-        return "not supported.".to_owned();
-    }
-    let reasons = refused.iter().map(|r| match hopeless(r) {
-        true => "Preemption is not helpful for scheduling",
-        false => "No preemption victims found for incoming pod",
-    });
-    histogram(snapshot.len(), reasons)
 }

@@ -16,4 +16,6 @@ pub enum Event<'a> {
     PodPlaced(&'a Footprint),
     /// A placed pod is gone, ended, or takes up less.
     PodLeft(&'a Footprint),
+    /// The labels of a namespace changed.
+    Namespace,
 }

@@ -8,21 +8,24 @@ mod candidates;
 mod decision;
 mod effects;
 mod event;
+mod local;
 mod node;
 mod planner;
 pub mod plugins;
+mod preemption;
 mod queue;
 pub mod snapshot;
 mod wanted;
 
-pub use candidates::{Candidates, NodeIndex, Reason, Refusal};
+pub use candidates::{Candidates, MAX_REASONS, NodeIndex, Reason, Refusals};
 pub use decision::{Decision, Placement, Verdict, schedule};
 pub use event::Event;
 pub use node::Node;
 pub use planner::Scheduler;
 pub use plugins::{Plugin, Plugins};
-pub use snapshot::Snapshot;
-pub use wanted::{Counts, Footprint, HostPort, Near, NodeChoice, Spread, Wanted};
+pub use preemption::{Preemption, Victims};
+pub use snapshot::{Budget, Snapshot};
+pub use wanted::{Counts, Footprint, Force, Group, HostPort, Namespaces, Near, NodeChoice, Said, Spread, Wanted};
 
 /// The `spec.schedulerName` of the pods that are ours.
 pub const SCHEDULER_NAME: &str = "default-scheduler";

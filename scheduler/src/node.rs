@@ -18,6 +18,8 @@ pub struct Node {
     pub allocatable: Amounts,
     /// How many pods it may run.
     pub pods: i64,
+    /// Its images by all their names, with their sizes in bytes.
+    pub images: Vec<(Arc<str>, i64)>,
 }
 
 impl Node {
@@ -33,6 +35,13 @@ impl Node {
             unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             allocatable: Amounts::of(allocatable),
             pods: pods.map_or(0, |p| p.value()),
+            images: images(node),
         }
     }
+}
+
+fn images(node: &ApiNode) -> Vec<(Arc<str>, i64)> {
+    let images = node.status.iter().flat_map(|s| s.images.iter().flatten());
+    let named = images.flat_map(|i| i.names.iter().flatten().map(|n| (n.as_str().into(), i.size_bytes.unwrap_or(0))));
+    named.collect()
 }

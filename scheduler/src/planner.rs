@@ -6,18 +6,14 @@ use std::sync::Arc;
 
 use api::{ObjectName, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, Pod, PodCondition};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use reconcile::{Change, Effect, Failure, Key, Outcome, Planner, Watch, pods};
 
 use crate::queue::Queue;
-use crate::{Decision, Event, Node, SCHEDULER_NAME, Snapshot, Verdict, Wanted, effects, plugins, schedule};
-
-/// What the scheduler does not look at.
-const POD_DROPS: &[&str] = &[
-    "/status/containerStatuses",
-    "/status/initContainerStatuses",
-    "/status/ephemeralContainerStatuses",
-    "/metadata/annotations",
-];
+use crate::{
+    Budget, Decision, Event, Footprint, Node, Preemption, SCHEDULER_NAME, Snapshot, Verdict, Victims, Wanted, effects,
+    plugins, schedule,
+};
 
 /// Places pods on nodes.
 #[derive(Debug, Default)]
@@ -28,6 +24,22 @@ pub struct Scheduler {
     assumed: HashMap<String, ObjectName>,
     /// The condition PodScheduled of waiting pods, as the API server has it.
     conditions: HashMap<ObjectName, PodCondition>,
+    /// The nominatedNodeName of waiting pods, as the API server has it.
+    nominations: HashMap<ObjectName, String>,
+    /// The pods that are being taken away for a waiting one, as they were, until the API server has said so.
+    evicting: HashMap<ObjectName, Vec<Arc<Footprint>>>,
+}
+
+/// Reads a pod without what the scheduler does not look at.
+fn parse(bytes: &[u8]) -> Result<Arc<dyn reconcile::Object>, serde_json::Error> {
+    let mut pod: Pod = serde_json::from_slice(bytes)?;
+    pod.metadata.annotations = None;
+    if let Some(status) = &mut pod.status {
+        status.container_statuses = None;
+        status.init_container_statuses = None;
+        status.ephemeral_container_statuses = None;
+    }
+    reconcile::controller::keep(pod)
 }
 
 impl Scheduler {
@@ -43,7 +55,7 @@ impl Scheduler {
 
     /// Where a pod would go now, and why not elsewhere. Changes nothing.
     pub fn dry_run(&self, pod: &Pod, seed: u64) -> Decision {
-        schedule(&Wanted::of(pod), &self.snapshot, plugins::ALL, seed)
+        schedule(&Wanted::of(pod), &mut self.snapshot.clone(), plugins::ALL, seed)
     }
 
     /// Takes in a node.
@@ -80,13 +92,17 @@ impl Scheduler {
 
     fn placed(&mut self, node: &str, pod: &Wanted, now: Timestamp) {
         self.unqueue(&pod.name);
-        let footprint = &pod.footprint;
+        self.snapshot.denominate(&pod.footprint.uid);
+        let footprint = &self.as_evicted(&pod.footprint);
         let ours = self.assumed.remove(&footprint.uid).is_some();
         let known = self.snapshot.footprint(&footprint.uid).cloned();
         if self.snapshot.place_of(&footprint.uid) == Some(node) && known.as_ref() == Some(footprint) {
             return;
         }
         self.snapshot.place(node, footprint.clone());
+        if known.as_ref().is_some_and(|known| footprint.looks_like(known)) {
+            return;
+        }
         // Our own placements have woken others when they were assumed.
         if !ours {
             self.queue.wake(&Event::PodPlaced(footprint), plugins::ALL, now);
@@ -96,17 +112,41 @@ impl Scheduler {
         }
     }
 
+    /// A pod that we are taking away is leaving, even if the API server has not said so yet.
+    fn as_evicted(&self, pod: &Arc<Footprint>) -> Arc<Footprint> {
+        match self.evicting.values().flatten().any(|victim| victim.uid == pod.uid) {
+            true => leaving(pod),
+            false => pod.clone(),
+        }
+    }
+
     fn wait(&mut self, pod: &Pod, wanted: Wanted, now: Timestamp) {
         match effects::scheduled_condition(pod) {
             Some(condition) => self.conditions.insert(wanted.name.clone(), condition.clone()),
             None => self.conditions.remove(&wanted.name),
         };
+        self.heed_nomination(pod, &wanted);
         self.queue.set(Arc::new(wanted), now);
     }
 
+    /// Where the API server expects a pod, if that is news: otherwise our own last word counts, which may be under way.
+    fn heed_nomination(&mut self, pod: &Pod, wanted: &Wanted) {
+        let says = pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty());
+        let said = match &says {
+            Some(node) => self.nominations.insert(wanted.name.clone(), node.clone()),
+            None => self.nominations.remove(&wanted.name),
+        };
+        let expected = self.snapshot.nomination(&wanted.footprint.uid).map(str::to_owned);
+        self.snapshot.nominate(&wanted.footprint, if said == says { expected } else { says }.as_deref());
+    }
+
     fn unqueue(&mut self, name: &ObjectName) {
+        if let Some(pod) = self.queue.get(name) {
+            self.snapshot.denominate(&pod.footprint.uid);
+        }
         self.queue.remove(name);
         self.conditions.remove(name);
+        self.nominations.remove(name);
     }
 
     /// A pod is gone or has ended.
@@ -123,49 +163,98 @@ impl Scheduler {
     /// Decides for the pod that is next, and counts it as placed if it is.
     pub fn decide(&mut self, now: Timestamp, seed: u64) -> Option<(ObjectName, Outcome<Effect>)> {
         let pod = self.queue.pop(now)?;
-        self.snapshot.prepare(&pod);
-        let decision = schedule(&pod, &self.snapshot, plugins::ALL, seed);
+        let decision = schedule(&pod, &mut self.snapshot, plugins::ALL, seed);
         let mut outcome = Outcome::default();
-        match &decision.verdict {
+        match decision.verdict {
             Verdict::Place(placement) => {
                 outcome.because("Scheduled", format!("{} scores {}", placement.node, placement.score));
                 outcome.effect(effects::bind(&pod, &placement.node));
                 self.assume(&pod, &placement.node, now);
             }
-            Verdict::Unschedulable(why) => {
-                outcome.because("Unschedulable", why.clone());
-                let was = self.conditions.get(&pod.name);
-                outcome.effects = effects::unschedulable(&pod, was, why, now);
-                self.queue.park(&pod.name, refusing(&decision), now);
+            Verdict::Unschedulable { message, preemption } => {
+                outcome.effects = self.refused(&pod, &message, preemption, now);
+                outcome.because("Unschedulable", message);
+                self.queue.park(&pod.name, decision.refused.plugins(), now);
             }
         }
         Some((pod.name.clone(), outcome))
     }
 
     fn assume(&mut self, pod: &Wanted, node: &str, now: Timestamp) {
+        self.snapshot.denominate(&pod.footprint.uid);
         self.snapshot.place(node, pod.footprint.clone());
         self.assumed.insert(pod.footprint.uid.clone(), pod.name.clone());
         self.queue.wake(&Event::PodPlaced(&pod.footprint), plugins::ALL, now);
     }
 
+    /// What to say and do about a pod that fits nowhere.
+    fn refused(&mut self, pod: &Wanted, why: &str, preemption: Preemption, now: Timestamp) -> Vec<Effect> {
+        let said = self.nominations.get(&pod.name).map(String::as_str);
+        let nominated = match &preemption {
+            Preemption::Waits => None,
+            Preemption::Hopeless => Some(None).filter(|_| said.is_some()),
+            Preemption::Preempts(victims) => Some(Some(&*victims.node)).filter(|node| said != *node),
+        };
+        let mut effects = effects::unschedulable(pod, self.conditions.get(&pod.name), why, nominated, now);
+        match preemption {
+            Preemption::Waits => {}
+            Preemption::Hopeless => self.snapshot.denominate(&pod.footprint.uid),
+            Preemption::Preempts(victims) => {
+                effects.extend(self.displace_nominated(pod, &victims.node));
+                effects.extend(effects::evict(pod, &victims, now));
+                self.evict(pod, victims);
+            }
+        }
+        effects
+    }
+
+    /// Less important pods that are expected on a node which another one takes have to look elsewhere.
+    fn displace_nominated(&mut self, pod: &Wanted, node: &str) -> Vec<Effect> {
+        let lower = |p: &&Arc<Footprint>| p.priority < pod.footprint.priority;
+        let lower: Vec<Arc<Footprint>> = self.snapshot.nominated_on(node).filter(lower).cloned().collect();
+        for pod in &lower {
+            self.snapshot.denominate(&pod.uid);
+            self.queue.activate(&ObjectName { namespace: pod.namespace.clone(), name: pod.name.clone() });
+        }
+        lower.iter().map(|pod| effects::denominate(pod)).collect()
+    }
+
+    fn evict(&mut self, pod: &Wanted, victims: Victims) {
+        self.snapshot.nominate(&pod.footprint, Some(&victims.node));
+        for victim in &victims.pods {
+            self.snapshot.place(&victims.node, leaving(victim));
+        }
+        self.evicting.insert(pod.name.clone(), victims.pods);
+    }
+
+    /// All effects of a decision are done.
+    pub fn done(&mut self, name: &ObjectName) {
+        self.evicting.remove(name);
+    }
+
     /// The effects of a decision failed: what was assumed is taken back, and the pod waits for another turn.
     pub fn failed(&mut self, name: &ObjectName, now: Timestamp) {
-        let Some(pod) = self.queue.get(name).cloned() else { return };
-        if self.assumed.remove(&pod.footprint.uid).is_some() {
-            self.queue.retry(name, now);
-            if let Some(left) = self.snapshot.displace(&pod.footprint.uid) {
-                self.queue.wake(&Event::PodLeft(&left), plugins::ALL, now);
+        let victims = self.evicting.remove(name).unwrap_or_default();
+        let evicted = !victims.is_empty();
+        for victim in victims {
+            if let Some(node) = self.snapshot.place_of(&victim.uid).map(str::to_owned) {
+                self.snapshot.place(&node, victim);
             }
+        }
+        let Some(pod) = self.queue.get(name).cloned() else { return };
+        let assumed = self.assumed.remove(&pod.footprint.uid).is_some();
+        if assumed || evicted {
+            self.queue.retry(name, now);
+        }
+        if assumed && let Some(left) = self.snapshot.displace(&pod.footprint.uid) {
+            self.queue.wake(&Event::PodLeft(&left), plugins::ALL, now);
         }
     }
 }
 
-/// The plugins that refused any node, each once.
-fn refusing(decision: &Decision) -> Vec<&'static str> {
-    let mut plugins: Vec<&'static str> = decision.refused.iter().map(|(_, refusal)| refusal.plugin).collect();
-    plugins.sort_unstable();
-    plugins.dedup();
-    plugins
+/// A pod as it is once a scheduler has preempted it.
+fn leaving(pod: &Arc<Footprint>) -> Arc<Footprint> {
+    Arc::new(Footprint { terminating: true, preempted: true, ..Footprint::clone(pod) })
 }
 
 fn is_ours(pod: &Pod) -> bool {
@@ -179,7 +268,12 @@ impl Planner for Scheduler {
     }
 
     fn watches(&self) -> Vec<Watch> {
-        vec![Watch::of::<ApiNode>(), Watch::metadata::<Namespace>(), Watch::of::<Pod>().dropping(POD_DROPS)]
+        vec![
+            Watch::of::<ApiNode>(),
+            Watch::metadata::<Namespace>(),
+            Watch::of::<PodDisruptionBudget>(),
+            Watch::parsed::<Pod>(parse),
+        ]
     }
 
     fn observe(&mut self, change: &Change, now: Timestamp) {
@@ -194,7 +288,11 @@ impl Planner for Scheduler {
             self.remove_node(node.metadata.name.as_deref().unwrap_or_default());
         } else if let Some(key) = change.key_of::<Namespace>() {
             let labels = change.after.as_ref().map(|n| n.metadata().labels.clone().unwrap_or_default());
-            self.snapshot.set_namespace(&key.object.name, labels);
+            if self.snapshot.set_namespace(&key.object.name, labels) {
+                self.queue.wake(&Event::Namespace, plugins::ALL, now);
+            }
+        } else if let Some(key) = change.key_of::<PodDisruptionBudget>() {
+            self.snapshot.set_budget(&key.object, change.now::<PodDisruptionBudget>().map(Budget::of));
         }
     }
 
@@ -204,8 +302,9 @@ impl Planner for Scheduler {
     }
 
     fn performed(&mut self, key: &Key, result: Result<(), Failure>, now: Timestamp) {
-        if result.is_err() {
-            self.failed(&key.object, now);
+        match result {
+            Ok(()) => self.done(&key.object),
+            Err(_) => self.failed(&key.object, now),
         }
     }
 

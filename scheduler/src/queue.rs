@@ -181,6 +181,13 @@ impl Queue {
         self.put(name, Place::Parked { plugins, at: now, until });
     }
 
+    /// The pod's turn comes whatever it waits for.
+    pub(crate) fn activate(&mut self, name: &ObjectName) {
+        if self.items.get(name).is_some_and(|item| !matches!(item.place, Place::Held)) {
+            self.put(name, Place::Ready);
+        }
+    }
+
     /// Placing the pod failed: again after a while.
     pub(crate) fn retry(&mut self, name: &ObjectName, now: Timestamp) {
         let until = later(now, backoff(self.attempts(name)));

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use reconcile::resource::name_of;
+use reconcile::selector;
 
 use crate::amounts::{self, Amounts};
 
@@ -19,9 +20,15 @@ use crate::amounts::{self, Amounts};
 pub struct Footprint {
     pub uid: String,
     pub namespace: String,
+    pub name: String,
+    pub generation: Option<i64>,
     pub labels: BTreeMap<String, String>,
     pub priority: i32,
+    /// `status.startTime`.
+    pub started: Option<Timestamp>,
     pub terminating: bool,
+    /// It is terminating because a scheduler preempts it.
+    pub preempted: bool,
     pub requested: Amounts,
     /// Cpu and memory as scores count them.
     pub scored_cpu_milli: i64,
@@ -33,31 +40,63 @@ pub struct Footprint {
     pub near: Near,
 }
 
+impl Footprint {
+    /// Whether another pod could notice the difference to what it was before.
+    pub fn looks_like(&self, before: &Self) -> bool {
+        let undated = |f: &Self| Self { started: None, generation: None, ..f.clone() };
+        self == before || undated(self) == undated(before)
+    }
+}
+
 /// A pod's affinity and anti-affinity to other pods.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs)]
 pub struct Near {
-    pub attracted: Vec<PodAffinityTerm>,
-    pub repelled: Vec<PodAffinityTerm>,
-    pub likes: Vec<WeightedPodAffinityTerm>,
-    pub dislikes: Vec<WeightedPodAffinityTerm>,
+    /// All that it says.
+    pub said: Vec<Arc<Said>>,
+    /// The pods that all terms of its required affinity are about, if it has any.
+    pub attracting: Option<Arc<Group>>,
+}
+
+/// One affinity term of a pod.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Tells it from others.
+    pub text: Arc<str>,
+    /// `topologyKey`.
+    pub label: String,
+    /// The pods that it is about.
+    pub about: Arc<Group>,
+    /// How much it matters.
+    pub force: Force,
+}
+
+impl PartialEq for Said {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// How much an affinity term matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Force {
+    /// Required affinity.
+    Attracts,
+    /// Required anti-affinity.
+    Repels,
+    /// A preference with its weight, below zero for anti-affinity.
+    Prefers(i64),
 }
 
 impl Near {
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        self.attracted.is_empty() && self.repelled.is_empty() && self.likes.is_empty() && self.dislikes.is_empty()
+    /// What it says with one force.
+    pub fn with(&self, force: Force) -> impl Iterator<Item = &Said> {
+        self.said.iter().map(Arc::as_ref).filter(move |said| said.force == force)
     }
 
     /// What it prefers, with weights; what it dislikes weighs below zero.
-    pub fn preferred(&self) -> impl Iterator<Item = (&PodAffinityTerm, i64)> {
-        let likes = self.likes.iter().map(|w| (&w.pod_affinity_term, i64::from(w.weight)));
-        likes.chain(self.dislikes.iter().map(|w| (&w.pod_affinity_term, -i64::from(w.weight))))
-    }
-
-    /// All its terms.
-    pub fn terms(&self) -> impl Iterator<Item = &PodAffinityTerm> {
-        self.attracted.iter().chain(&self.repelled).chain(self.preferred().map(|(term, _)| term))
+    pub fn preferred(&self) -> impl Iterator<Item = (&Said, i64)> {
+        let weighed = |said: &Said| if let Force::Prefers(weight) = said.force { Some(weight) } else { None };
+        self.said.iter().filter_map(move |said| Some((said.as_ref(), weighed(said)?)))
     }
 }
 
@@ -103,18 +142,77 @@ pub struct Spread {
     pub honors_affinity: bool,
     pub honors_taints: bool,
     /// Which pods are counted; nothing counts none.
-    pub counts: Option<Counts>,
+    pub group: Option<Arc<Group>>,
 }
 
-/// Which pods are counted, seen from a pod's namespace.
+/// Which pods are counted together, seen from a pod's namespace.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Tells it from others.
+    pub text: Arc<str>,
+    /// The namespace of the pod that counts.
+    pub namespace: String,
+    /// Which pods.
+    pub counts: Counts,
+}
+
+impl PartialEq for Group {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Group {
+    /// The pods that `counts` names for a pod in `namespace`.
+    pub fn new(namespace: &str, counts: Counts) -> Arc<Self> {
+        Arc::new(Self { text: format!("{namespace} {counts:?}").into(), namespace: namespace.to_owned(), counts })
+    }
+
+    /// Whether a pod is counted. For spreading, one that is being deleted makes room already, and an empty selector
+    /// counts none.
+    pub fn has(&self, pod: &Footprint, namespaces: &Namespaces) -> bool {
+        let counts = match &self.counts {
+            Counts::Labels(labels) => !pod.terminating && !selector::is_empty(labels),
+            Counts::Owner(_) => !pod.terminating,
+            Counts::Terms(_) => true,
+        };
+        counts && self.describes(pod, namespaces)
+    }
+
+    /// Whether what it says is true of a pod.
+    pub fn describes(&self, pod: &Footprint, namespaces: &Namespaces) -> bool {
+        match &self.counts {
+            Counts::Labels(labels) => pod.namespace == self.namespace && selector::matches(labels, Some(&pod.labels)),
+            Counts::Owner(uid) => pod.owner.as_ref() == Some(uid),
+            Counts::Terms(terms) => terms.iter().all(|term| is_about(term, &self.namespace, pod, namespaces)),
+        }
+    }
+}
+
+/// The labels of namespaces.
+pub type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Whether an affinity term of a pod in `namespace` is about another pod: its namespaces are those it names and those
+/// its selector finds, or its own if it says nothing.
+fn is_about(term: &PodAffinityTerm, namespace: &str, pod: &Footprint, namespaces: &Namespaces) -> bool {
+    let named = term.namespaces.as_deref().unwrap_or_default();
+    let there = named.contains(&pod.namespace)
+        || match &term.namespace_selector {
+            None => named.is_empty() && pod.namespace == namespace,
+            Some(found) => selector::is_empty(found) || selector::matches(found, namespaces.get(&pod.namespace)),
+        };
+    there && term.label_selector.as_ref().is_some_and(|s| selector::matches(s, Some(&pod.labels)))
+}
+
+/// Which pods are counted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Counts {
     /// For a spread constraint: those of the namespace whose labels match, `matchLabelKeys` included.
     Labels(LabelSelector),
     /// For a spread constraint: those of the same owner, as upstream's default constraints count pods of a workload.
     Owner(String),
-    /// Those that an affinity term is about.
-    Term(Box<PodAffinityTerm>),
+    /// Those that all these affinity terms are about.
+    Terms(Vec<PodAffinityTerm>),
 }
 
 /// A pod that is to be placed.
@@ -123,7 +221,6 @@ pub enum Counts {
 pub struct Wanted {
     pub name: ObjectName,
     pub created: Option<Timestamp>,
-    pub generation: Option<i64>,
     pub footprint: Arc<Footprint>,
     /// `spec.nodeName`: it is placed.
     pub node: Option<String>,
@@ -134,6 +231,12 @@ pub struct Wanted {
     pub spread_by_default: bool,
     pub gated: bool,
     pub never_preempts: bool,
+    /// `spec.schedulerName`.
+    pub scheduler: String,
+    /// The images it runs, as nodes name them.
+    pub images: Vec<String>,
+    /// All of it that plugins with [`Scope::Node`](crate::plugins::Scope) look at: pods of one shape fit the same nodes.
+    pub shape: Arc<str>,
 }
 
 impl Wanted {
@@ -144,19 +247,46 @@ impl Wanted {
         let footprint = footprint(pod, spec);
         let own: Vec<Spread> = spec.topology_spread_constraints.iter().flatten().map(|c| spread(c, pod)).collect();
         let spread_by_default = own.is_empty();
-        Self {
+        let mut wanted = Self {
             name: name_of(&pod.metadata),
             created: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            generation: pod.metadata.generation,
             node: spec.node_name.clone().filter(|n| !n.is_empty()),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             nodes: node_choice(spec),
-            spread: if spread_by_default { default_spread(footprint.owner.as_ref()) } else { own },
+            spread: if spread_by_default { default_spread(&footprint) } else { own },
             spread_by_default,
             gated: spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            scheduler: spec.scheduler_name.clone().unwrap_or_else(|| crate::SCHEDULER_NAME.to_owned()),
+            images: images(spec),
+            shape: "".into(),
             footprint: Arc::new(footprint),
-        }
+        };
+        wanted.shape = wanted.shape().into();
+        wanted
+    }
+
+    fn shape(&self) -> String {
+        let Footprint { requested, scored_cpu_milli, scored_memory_bytes, ports, .. } = &*self.footprint;
+        let (node, tolerations, nodes, images) = (&self.node, &self.tolerations, &self.nodes, &self.images);
+        format!(
+            "{requested:?} {scored_cpu_milli} {scored_memory_bytes} {ports:?} {node:?} {tolerations:?} {nodes:?} {images:?}"
+        )
+    }
+}
+
+/// The images of all containers and image volumes, each as often as it is used.
+fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let volumes = spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.as_deref());
+    containers.map(|c| c.image.as_deref().unwrap_or_default()).chain(volumes).map(image_name).collect()
+}
+
+/// The name of an image, with the tag that it has when it names none.
+fn image_name(image: &str) -> String {
+    match image.rfind(':') <= image.rfind('/') {
+        true => format!("{image}:latest"),
+        false => image.to_owned(),
     }
 }
 
@@ -166,15 +296,19 @@ fn footprint(pod: &Pod, spec: &PodSpec) -> Footprint {
     Footprint {
         uid: meta.uid.clone().unwrap_or_default(),
         namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        generation: meta.generation,
         labels: meta.labels.clone().unwrap_or_default(),
         priority: spec.priority.unwrap_or(0),
+        started: pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0),
         terminating: meta.deletion_timestamp.is_some(),
+        preempted: meta.deletion_timestamp.is_some() && is_preempted(pod),
         requested: amounts::requested(spec),
         scored_cpu_milli: scored.cpu_milli,
         scored_memory_bytes: scored.memory_bytes,
         ports: host_ports(spec),
         owner: owner(pod),
-        near: near(spec),
+        near: near(spec, meta.namespace.as_deref().unwrap_or_default()),
     }
 }
 
@@ -184,20 +318,41 @@ fn owner(pod: &Pod) -> Option<String> {
     owners.filter(|o| o.controller == Some(true) && counted(&o.kind)).map(|o| o.uid.clone()).next()
 }
 
-fn near(spec: &PodSpec) -> Near {
+/// A scheduler preempts it, and has said so on the pod.
+fn is_preempted(pod: &Pod) -> bool {
+    let condition = reconcile::pods::condition(pod, "DisruptionTarget");
+    condition.is_some_and(|c| c.status == "True" && c.reason.as_deref() == Some("PreemptionByScheduler"))
+}
+
+fn near(spec: &PodSpec, namespace: &str) -> Near {
     let affinity = spec.affinity.clone().unwrap_or_default();
     let to = affinity.pod_affinity.unwrap_or_default();
     let anti = affinity.pod_anti_affinity.unwrap_or_default();
-    Near {
-        attracted: to.required_during_scheduling_ignored_during_execution.unwrap_or_default(),
-        repelled: anti.required_during_scheduling_ignored_during_execution.unwrap_or_default(),
-        likes: to.preferred_during_scheduling_ignored_during_execution.unwrap_or_default(),
-        dislikes: anti.preferred_during_scheduling_ignored_during_execution.unwrap_or_default(),
-    }
+    let attracted = to.required_during_scheduling_ignored_during_execution.unwrap_or_default();
+    let attracting = (!attracted.is_empty()).then(|| Group::new(namespace, Counts::Terms(attracted.clone())));
+    let required = |terms: Vec<PodAffinityTerm>, force| terms.into_iter().map(move |term| (term, force));
+    let weighed = |terms: Option<Vec<WeightedPodAffinityTerm>>, sign: i64| {
+        let one = move |w: WeightedPodAffinityTerm| (w.pod_affinity_term, Force::Prefers(sign * i64::from(w.weight)));
+        terms.unwrap_or_default().into_iter().map(one)
+    };
+    let repelled = anti.required_during_scheduling_ignored_during_execution.unwrap_or_default();
+    let said = required(attracted, Force::Attracts)
+        .chain(required(repelled, Force::Repels))
+        .chain(weighed(to.preferred_during_scheduling_ignored_during_execution, 1))
+        .chain(weighed(anti.preferred_during_scheduling_ignored_during_execution, -1));
+    Near { said: said.map(|(term, force)| say(namespace, term, force)).collect(), attracting }
+}
+
+fn say(namespace: &str, term: PodAffinityTerm, force: Force) -> Arc<Said> {
+    let label = term.topology_key.clone();
+    let about = Group::new(namespace, Counts::Terms(vec![term]));
+    Arc::new(Said { text: format!("{force:?} {}", about.text).into(), label, about, force })
 }
 
 /// The constraints of pods that have none of their own (`systemDefaultConstraints`): soft, over nodes and zones.
-fn default_spread(owner: Option<&String>) -> Vec<Spread> {
+fn default_spread(pod: &Footprint) -> Vec<Spread> {
+    let Some(owner) = &pod.owner else { return Vec::new() };
+    let group = Group::new(&pod.namespace, Counts::Owner(owner.clone()));
     let constraint = |key: &str, max_skew| Spread {
         key: key.to_owned(),
         max_skew,
@@ -205,12 +360,9 @@ fn default_spread(owner: Option<&String>) -> Vec<Spread> {
         hard: false,
         honors_affinity: true,
         honors_taints: false,
-        counts: owner.cloned().map(Counts::Owner),
+        group: Some(group.clone()),
     };
-    match owner {
-        Some(_) => vec![constraint("kubernetes.io/hostname", 3), constraint("topology.kubernetes.io/zone", 5)],
-        None => Vec::new(),
-    }
+    vec![constraint("kubernetes.io/hostname", 3), constraint("topology.kubernetes.io/zone", 5)]
 }
 
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
@@ -242,8 +394,8 @@ fn spread(constraint: &TopologySpreadConstraint, pod: &Pod) -> Spread {
         hard: constraint.when_unsatisfiable == "DoNotSchedule",
         honors_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
         honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
-        counts: with_label_keys(constraint.label_selector.as_ref(), constraint.match_label_keys.as_deref(), pod)
-            .map(Counts::Labels),
+        group: with_label_keys(constraint.label_selector.as_ref(), constraint.match_label_keys.as_deref(), pod)
+            .map(|labels| Group::new(pod.metadata.namespace.as_deref().unwrap_or_default(), Counts::Labels(labels))),
     }
 }
 

@@ -5,5 +5,7 @@
 mod measure;
 mod never_overcommitted;
 mod placement;
+mod preemption;
 mod queueing;
+mod reference;
 mod story;

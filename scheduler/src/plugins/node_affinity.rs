@@ -1,8 +1,10 @@
 //! NodeAffinity: a pod's nodeSelector and node affinity (`component-helpers/scheduling/corev1/nodeaffinity`).
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 
-use super::normalize;
+use super::more_is_better;
 use crate::{Candidates, Event, Node, NodeChoice, NodeIndex, Plugin, Reason, Snapshot, Wanted};
 
 const NO_MATCH: Reason = Reason::unresolvable("node(s) didn't match Pod's node affinity/selector");
@@ -50,16 +52,28 @@ fn field_holds(requirement: &NodeSelectorRequirement, name: &str) -> bool {
     }
 }
 
+/// The names of the only nodes that a term can match, where it says so.
+fn named(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
+    let fields = term.match_fields.iter().flatten().filter(|r| r.key == "metadata.name" && r.operator == "In");
+    let names = fields.map(|r| r.values.iter().flatten().cloned().collect::<BTreeSet<String>>());
+    names.reduce(|both, names| &both & &names)
+}
+
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
         "NodeAffinity"
+    }
+
+    fn narrow(&self, pod: &Wanted) -> Option<BTreeSet<String>> {
+        let terms = pod.nodes.required.as_ref().filter(|terms| !terms.is_empty())?;
+        terms.iter().map(named).try_fold(BTreeSet::new(), |all, names| Some(&all | &names?))
     }
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         if pod.nodes.labels.is_empty() && pod.nodes.required.is_none() {
             return;
         }
-        nodes.refuse(|at| snapshot.node(at).is_none_or(|n| !allows(&pod.nodes, n)).then_some(NO_MATCH));
+        nodes.refuse(&NO_MATCH, |at| snapshot.node(at).is_none_or(|n| !allows(&pod.nodes, n)));
     }
 
     fn weight(&self) -> i64 {
@@ -75,8 +89,11 @@ impl Plugin for NodeAffinity {
             let liked = pod.nodes.preferred.iter().filter(|p| matches(&p.preference, node));
             *score = liked.map(|p| i64::from(p.weight)).sum();
         }
-        normalize(scores, false);
         true
+    }
+
+    fn normalize(&self) -> Option<fn(&mut [i64])> {
+        Some(more_is_better)
     }
 
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {

@@ -13,7 +13,7 @@ impl Plugin for NodeName {
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         let Some(name) = &pod.node else { return };
-        nodes.refuse(|at| snapshot.node(at).is_none_or(|n| *n.name != **name).then_some(NOT_THIS_NODE));
+        nodes.refuse(&NOT_THIS_NODE, |at| snapshot.node(at).is_none_or(|n| *n.name != **name));
     }
 
     fn wakes_on(&self, _: &Wanted, event: &Event<'_>) -> bool {

@@ -18,7 +18,7 @@ impl Plugin for NodePorts {
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         let wanted = &pod.footprint.ports;
         if !wanted.is_empty() {
-            nodes.refuse(|at| conflict(wanted, snapshot.ports(at)).then_some(TAKEN));
+            nodes.refuse(&TAKEN, |at| conflict(wanted, snapshot.ports(at)));
         }
     }
 
@@ -26,7 +26,7 @@ impl Plugin for NodePorts {
         match event {
             Event::Node { was, .. } => was.is_none(),
             Event::PodLeft(left) => conflict(&pod.footprint.ports, &left.ports),
-            Event::PodPlaced(_) => false,
+            Event::PodPlaced(_) | Event::Namespace => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::snapshot::Column;
-use crate::{Candidates, Event, MAX_SCORE, Node, NodeIndex, Plugin, Reason, Snapshot, Wanted};
+use crate::{Candidates, Event, MAX_REASONS, MAX_SCORE, Node, NodeIndex, Plugin, Reason, Snapshot, Wanted};
 
 const TOO_MANY_PODS: Reason = Reason::resolvable("Too many pods");
 
@@ -17,10 +17,13 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn lacking(&self, node: NodeIndex) -> Option<Reason> {
+    /// Nothing if there is enough, 1 if other pods have it, 2 if the node never had so much.
+    fn lacking(&self, node: NodeIndex) -> u64 {
         let (free, all) = self.column.map_or((0, 0), |c| (c.free(node), c.allocatable(node)));
-        let lacking = || Reason { text: self.text.clone(), unresolvable: self.amount > all };
-        (self.amount > free).then(lacking)
+        match self.amount > free {
+            true => 1 + u64::from(self.amount > all),
+            false => 0,
+        }
     }
 }
 
@@ -71,13 +74,14 @@ impl Plugin for NodeResourcesFit {
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         let asks = asks(pod, snapshot);
-        nodes.refuse_all(|at| {
-            let fits = snapshot.pods.free(at) > 0 && asks.iter().all(|ask| ask.lacking(at).is_none());
-            if fits {
-                return None;
-            }
-            let full = (snapshot.pods.free(at) < 1).then_some(TOO_MANY_PODS);
-            Some(full.into_iter().chain(asks.iter().filter_map(|ask| ask.lacking(at))).collect())
+        let reason = |ask: &Ask<'_>, unresolvable| Reason { text: ask.text.clone(), unresolvable };
+        let reasons = asks.iter().flat_map(|ask| [reason(ask, false), reason(ask, true)]);
+        let reasons: Vec<Reason> = [TOO_MANY_PODS].into_iter().chain(reasons).collect();
+        // A pod that asks for more resources than can be told apart is told the last of them for all beyond.
+        let shift = |nth: usize| 1 + 2 * nth.min(MAX_REASONS / 2 - 1);
+        nodes.refuse_for(&reasons, |at| {
+            let full = u64::from(snapshot.pods.free(at) < 1);
+            asks.iter().enumerate().fold(full, |bits, (nth, ask)| bits | ask.lacking(at) << shift(nth))
         });
     }
 
@@ -108,7 +112,7 @@ impl Plugin for NodeResourcesFit {
         match event {
             Event::Node { was, now } => holds(now, pod) && was.is_none_or(|w| grew(w, now)),
             Event::PodLeft(_) => true,
-            Event::PodPlaced(_) => false,
+            Event::PodPlaced(_) | Event::Namespace => false,
         }
     }
 }

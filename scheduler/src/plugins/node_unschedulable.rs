@@ -21,7 +21,7 @@ impl Plugin for NodeUnschedulable {
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         if !tolerates(pod) {
-            nodes.refuse(|at| (snapshot.unschedulable.get(at) == Some(&true)).then_some(UNSCHEDULABLE));
+            nodes.refuse(&UNSCHEDULABLE, |at| snapshot.unschedulable.get(at) == Some(&true));
         }
     }
 

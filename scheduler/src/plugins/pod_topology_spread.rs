@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use reconcile::selector;
-
+use super::Scope;
 use super::node_affinity::allows;
 use super::taint_toleration::admits;
-use crate::snapshot::Domains;
+use crate::snapshot::{Domains, Tally};
 use crate::{
-    Candidates, Counts, Event, Footprint, MAX_SCORE, Node, NodeIndex, Plugin, Reason, Snapshot, Spread, Wanted,
+    Candidates, Event, Footprint, MAX_SCORE, Namespaces, Node, NodeIndex, Plugin, Reason, Snapshot, Spread, Wanted,
 };
 
 const TOO_UNEVEN: Reason = Reason::resolvable("node(s) didn't match pod topology spread constraints");
 const NO_LABEL: Reason =
     Reason::unresolvable("node(s) didn't match pod topology spread constraints (missing required label)");
+const REASONS: &[Reason] = &[TOO_UNEVEN, NO_LABEL];
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 pub(super) struct PodTopologySpread;
@@ -23,73 +23,111 @@ pub(super) struct PodTopologySpread;
 struct Counted<'a> {
     spread: &'a Spread,
     domains: Arc<Domains>,
-    /// Pods per domain; nothing where no node of the domain is eligible.
-    pods: Vec<Option<i64>>,
-    per_node: Option<Cow<'a, [i64]>>,
+    tally: Option<Cow<'a, Tally>>,
+    /// Pods per domain.
+    pods: Vec<i64>,
+    /// Whether any node of each domain counts; nothing if all do.
+    eligible: Option<Vec<bool>>,
 }
 
 impl<'a> Counted<'a> {
-    fn new(spread: &'a Spread, pod: &Wanted, snapshot: &'a Snapshot, counted: &[bool]) -> Self {
+    /// Counts on the nodes that `labelled` names and the constraint's policies include.
+    fn new(spread: &'a Spread, pod: &Wanted, snapshot: &'a Snapshot, labelled: Option<&[bool]>) -> Self {
         let domains = snapshot.domains(&spread.key);
-        let mut pods = vec![None; domains.count];
-        let per_node = spread.counts.as_ref().map(|c| snapshot.matching(&pod.footprint.namespace, c));
+        let tally = spread.group.as_ref().map(|group| snapshot.tally(group));
         let includes = includes(spread, pod, snapshot);
-        for (at, domain) in domains.of.iter().enumerate() {
-            let Some(sum) = domain.and_then(|d| pods.get_mut(d)) else { continue };
-            if counted.get(at) == Some(&true) && includes(at) {
-                let here = per_node.as_ref().and_then(|p| p.get(at)).copied().unwrap_or(0);
-                *sum = Some(sum.unwrap_or(0) + here);
+        let mut counted = Self { spread, domains, tally, pods: Vec::new(), eligible: None };
+        match (labelled, includes) {
+            (None, None) => counted.count_all(),
+            (labelled, includes) => {
+                let on =
+                    |at| labelled.is_none_or(|l| l.get(at) == Some(&true)) && includes.as_ref().is_none_or(|i| i(at));
+                counted.count_some(on);
             }
         }
-        Self { spread, domains, pods, per_node }
+        counted
     }
 
-    fn domain(&self, node: NodeIndex) -> Option<usize> {
-        self.domains.of.get(node).copied().flatten()
+    fn count_all(&mut self) {
+        self.pods = match &self.tally {
+            Some(tally) => tally.by(&self.spread.key, &self.domains).into_owned(),
+            None => vec![0; self.domains.count],
+        };
     }
 
-    fn pods_near(&self, node: NodeIndex) -> i64 {
-        self.domain(node).and_then(|d| self.pods.get(d).copied().flatten()).unwrap_or(0)
+    fn count_some(&mut self, on: impl Fn(NodeIndex) -> bool) {
+        let (mut pods, mut eligible) = (vec![0; self.domains.count], vec![false; self.domains.count]);
+        for (at, domain) in self.domains.of.iter().enumerate() {
+            let Some(domain) = domain.filter(|_| on(at)) else { continue };
+            if let (Some(sum), Some(eligible)) = (pods.get_mut(domain), eligible.get_mut(domain)) {
+                *sum += self.on(at);
+                *eligible = true;
+            }
+        }
+        (self.pods, self.eligible) = (pods, Some(eligible));
+    }
+
+    /// Pods on a node.
+    fn on(&self, node: NodeIndex) -> i64 {
+        self.tally.as_ref().and_then(|tally| tally.per_node.get(node)).copied().unwrap_or(0)
+    }
+
+    /// Pods in a domain.
+    fn within(&self, domain: usize) -> i64 {
+        self.pods.get(domain).copied().unwrap_or(0)
     }
 
     /// The fewest pods of any domain; none if there are too few domains.
     fn fewest(&self) -> i64 {
-        let eligible = || self.pods.iter().flatten();
-        if eligible().count() < self.spread.min_domains.max(0) as usize {
-            0
-        } else {
-            eligible().min().copied().unwrap_or(i64::from(i32::MAX))
+        let counts = |domain: usize| self.eligible.as_ref().is_none_or(|e| e.get(domain) == Some(&true));
+        let domains = match &self.eligible {
+            None => self.pods.len(),
+            Some(eligible) => eligible.iter().filter(|e| **e).count(),
+        };
+        if domains < usize::try_from(self.spread.min_domains).unwrap_or(0) {
+            return 0;
         }
+        let pods = self.pods.iter().enumerate().filter(|(domain, _)| counts(*domain)).map(|(_, pods)| *pods);
+        pods.min().unwrap_or(i64::from(i32::MAX))
     }
 }
 
-/// Whether the constraint's policies let a node count.
-fn includes<'a>(spread: &Spread, pod: &'a Wanted, snapshot: &'a Snapshot) -> impl Fn(NodeIndex) -> bool + 'a {
+/// Whether the constraint's policies let a node count; nothing if they let all.
+fn includes<'a>(
+    spread: &Spread,
+    pod: &'a Wanted,
+    snapshot: &'a Snapshot,
+) -> Option<impl Fn(NodeIndex) -> bool + use<'a>> {
     let choosy = spread.honors_affinity && !(pod.nodes.labels.is_empty() && pod.nodes.required.is_none());
-    let admitted = spread.honors_taints.then(|| snapshot.by_taints(|taints| admits(taints, &pod.tolerations)));
-    move |at| {
-        (!choosy || snapshot.node(at).is_some_and(|n| allows(&pod.nodes, n)))
-            && admitted.as_ref().is_none_or(|admitted| admitted(at) == Some(true))
-    }
+    let admits = move |taints: &_| admits(taints, &pod.tolerations);
+    let all_admit = !spread.honors_taints || snapshot.taint_sets.iter().all(|taints| admits(taints));
+    let admitted = snapshot.by_taints(move |taints| all_admit || admits(taints));
+    (choosy || !all_admit).then_some(move |at| {
+        (!choosy || snapshot.node(at).is_some_and(|n| allows(&pod.nodes, n))) && admitted(at) == Some(true)
+    })
 }
 
-/// Which nodes have the labels of all constraints.
-fn labelled(spreads: &[&Spread], snapshot: &Snapshot) -> Vec<bool> {
+/// Which nodes have the labels of all constraints; nothing if it makes no difference to how each one counts.
+fn labelled(spreads: &[&Spread], snapshot: &Snapshot) -> Option<Vec<bool>> {
     let domains: Vec<_> = spreads.iter().map(|s| snapshot.domains(&s.key)).collect();
-    (0..snapshot.len()).map(|at| domains.iter().all(|d| d.of.get(at).is_some_and(Option::is_some))).collect()
+    if domains.len() < 2 || domains.iter().all(|d| d.unlabelled == 0) {
+        return None;
+    }
+    Some((0..snapshot.len()).map(|at| domains.iter().all(|d| d.at(at).is_some())).collect())
 }
 
+/// Whether a pod is among those that a constraint spreads.
 fn matches(spread: &Spread, pod: &Footprint) -> bool {
-    match &spread.counts {
-        Some(Counts::Labels(labels)) => selector::matches(labels, Some(&pod.labels)),
-        Some(Counts::Owner(uid)) => pod.owner.as_ref() == Some(uid),
-        Some(Counts::Term(_)) | None => false,
-    }
+    spread.group.as_ref().is_some_and(|group| group.describes(pod, &Namespaces::new()))
 }
 
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
         "PodTopologySpread"
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Cluster
     }
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
@@ -98,20 +136,17 @@ impl Plugin for PodTopologySpread {
             return;
         }
         let labelled = labelled(&hard, snapshot);
-        let constraints: Vec<_> = hard
-            .into_iter()
-            .map(|spread| {
-                let counted = Counted::new(spread, pod, snapshot, &labelled);
-                let room = i64::from(spread.max_skew) + counted.fewest() - i64::from(matches(spread, &pod.footprint));
-                (counted, room)
-            })
-            .collect();
-        nodes.refuse(|at| {
-            constraints.iter().find_map(|(counted, room)| match counted.domain(at) {
-                None => Some(NO_LABEL),
-                Some(_) => (counted.pods_near(at) > *room).then_some(TOO_UNEVEN),
-            })
-        });
+        let constraint = |spread| {
+            let counted = Counted::new(spread, pod, snapshot, labelled.as_deref());
+            let room = i64::from(spread.max_skew) + counted.fewest() - i64::from(matches(spread, &pod.footprint));
+            (counted, room)
+        };
+        let constraints: Vec<(Counted<'_>, i64)> = hard.into_iter().map(constraint).collect();
+        let why = |(counted, room): &(Counted<'_>, i64), at| match counted.domains.at(at) {
+            None => 2,
+            Some(domain) => u64::from(counted.within(domain) > *room),
+        };
+        nodes.refuse_for(REASONS, |at| constraints.iter().map(|c| why(c, at)).find(|why| *why != 0).unwrap_or(0));
     }
 
     fn weight(&self) -> i64 {
@@ -123,28 +158,18 @@ impl Plugin for PodTopologySpread {
         if soft.is_empty() {
             return false;
         }
-        let counted = if pod.spread_by_default { vec![true; snapshot.len()] } else { labelled(&soft, snapshot) };
-        let scored = |at: &NodeIndex| counted.get(*at) == Some(&true);
-        let constraints: Vec<_> = soft
-            .into_iter()
-            .map(|spread| {
-                let counted = Counted::new(spread, pod, snapshot, &counted);
-                let weight = weight(&counted, nodes, scored);
-                (counted, weight)
-            })
-            .collect();
-        for (score, at) in scores.iter_mut().zip(nodes).filter(|(_, at)| scored(at)) {
-            *score = crowd(&constraints, *at);
+        // Nodes without all labels get no score, unless nobody asked for those labels.
+        let domains: Vec<Arc<Domains>> = soft.iter().map(|s| snapshot.domains(&s.key)).collect();
+        let whole = |at: NodeIndex| domains.iter().all(|d| d.at(at).is_some());
+        let lacking = !pod.spread_by_default && domains.iter().any(|d| d.unlabelled > 0);
+        let scored: Option<Vec<bool>> = lacking.then(|| (0..snapshot.len()).map(whole).collect());
+        let crowd = |s| Crowd::new(Counted::new(s, pod, snapshot, scored.as_deref()), nodes, scored.as_deref());
+        let crowds: Vec<Crowd<'_>> = soft.into_iter().map(crowd).collect();
+        let is_scored = |at: NodeIndex| scored.as_ref().is_none_or(|s| s.get(at) == Some(&true));
+        for (score, at) in scores.iter_mut().zip(nodes).filter(|(_, at)| is_scored(**at)) {
+            *score = crowds.iter().map(|crowd| crowd.at(*at)).sum::<f64>().round() as i64;
         }
-        let within = || scores.iter().zip(nodes).filter(|(_, at)| scored(at)).map(|(s, _)| *s);
-        let (most, least) = (within().max().unwrap_or(0), within().min().unwrap_or(0));
-        for (score, at) in scores.iter_mut().zip(nodes) {
-            *score = match (scored(at), most) {
-                (false, _) => 0,
-                (true, 0) => MAX_SCORE,
-                (true, most) => MAX_SCORE * (most + least - *score) / most,
-            };
-        }
+        normalize(scores, nodes, is_scored);
         true
     }
 
@@ -157,38 +182,57 @@ impl Plugin for PodTopologySpread {
                 let values = |n: &Node| pod.spread.iter().map(|s| n.labels.get(&s.key).cloned()).collect::<Vec<_>>();
                 was.is_none_or(|w| values(w) != values(now) || w.taints != now.taints)
             }
+            Event::Namespace => false,
         }
     }
 }
 
-/// How many pods are near a node, each constraint by its weight.
-fn crowd(constraints: &[(Counted<'_>, f64)], at: NodeIndex) -> i64 {
-    let one = |(counted, weight): &(Counted<'_>, f64)| {
-        counted.domain(at)?;
-        let pods = match counted.spread.key.as_str() {
-            HOSTNAME => counted.per_node.as_ref().and_then(|p| p.get(at)).copied().unwrap_or(0),
-            _ => counted.pods_near(at),
-        };
-        Some(pods as f64 * weight + f64::from(counted.spread.max_skew - 1))
-    };
-    constraints.iter().filter_map(one).sum::<f64>().round() as i64
+/// The fewer pods the better, relative to the node with the most.
+fn normalize(scores: &mut [i64], nodes: &[NodeIndex], scored: impl Fn(NodeIndex) -> bool) {
+    let within = || scores.iter().zip(nodes).filter(|(_, at)| scored(**at)).map(|(s, _)| *s);
+    let (most, least) = (within().max().unwrap_or(0), within().min().unwrap_or(0));
+    // Many nodes have the same count, and division is slow.
+    let mut last = (most, if most == 0 { MAX_SCORE } else { MAX_SCORE * least / most });
+    for (score, at) in scores.iter_mut().zip(nodes) {
+        if *score != last.0 {
+            last = (*score, MAX_SCORE * (most + least - *score) / most.max(1));
+        }
+        *score = if scored(*at) { last.1 } else { 0 };
+    }
 }
 
-/// Makes constraints with many domains count as much as those with few.
-fn weight(counted: &Counted<'_>, nodes: &[NodeIndex], scored: impl Fn(&NodeIndex) -> bool) -> f64 {
-    let here = || nodes.iter().filter(|at| scored(at));
-    let size = match counted.spread.key.as_str() {
-        HOSTNAME => here().count(),
-        _ => {
-            // Nodes without the label are a domain too.
-            let mut seen = vec![false; counted.domains.count + 1];
-            for at in here() {
-                if let Some(seen) = seen.get_mut(counted.domain(*at).map_or(0, |d| d + 1)) {
-                    *seen = true;
-                }
-            }
-            seen.into_iter().filter(|s| *s).count()
+/// How many pods are near, as one soft constraint counts them.
+struct Crowd<'a> {
+    counted: Counted<'a>,
+    /// Makes constraints with many domains count as much as those with few.
+    weight: f64,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(counted: Counted<'a>, nodes: &[NodeIndex], scored: Option<&[bool]>) -> Self {
+        let here = || nodes.iter().filter(|at| scored.is_none_or(|s| s.get(**at) == Some(&true)));
+        let size = match counted.spread.key.as_str() {
+            HOSTNAME => here().count(),
+            _ => distinct(&counted.domains, here()),
+        };
+        Self { counted, weight: ((size + 2) as f64).ln() }
+    }
+
+    fn at(&self, node: NodeIndex) -> f64 {
+        let Some(domain) = self.counted.domains.at(node) else { return 0.0 };
+        let pods =
+            if self.counted.spread.key == HOSTNAME { self.counted.on(node) } else { self.counted.within(domain) };
+        pods as f64 * self.weight + f64::from(self.counted.spread.max_skew - 1)
+    }
+}
+
+/// In how many domains nodes are; those without the label are a domain too.
+fn distinct<'a>(domains: &Domains, nodes: impl Iterator<Item = &'a NodeIndex>) -> usize {
+    let mut seen = vec![false; domains.count + 1];
+    for at in nodes {
+        if let Some(seen) = seen.get_mut(domains.at(*at).map_or(0, |domain| domain + 1)) {
+            *seen = true;
         }
-    };
-    ((size + 2) as f64).ln()
+    }
+    seen.into_iter().filter(|s| *s).count()
 }

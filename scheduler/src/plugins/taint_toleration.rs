@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-use super::normalize;
+use super::less_is_better;
 use crate::{Candidates, Event, Node, NodeIndex, Plugin, Reason, Snapshot, Wanted};
 
 const UNTOLERATED: Reason = Reason::unresolvable("node(s) had untolerated taint(s)");
@@ -40,7 +40,7 @@ impl Plugin for TaintToleration {
 
     fn filter(&self, pod: &Wanted, snapshot: &Snapshot, nodes: &mut Candidates) {
         let admitted = snapshot.by_taints(|taints| admits(taints, &pod.tolerations));
-        nodes.refuse(|at| (admitted(at) != Some(true)).then_some(UNTOLERATED));
+        nodes.refuse(&UNTOLERATED, |at| admitted(at) != Some(true));
     }
 
     fn weight(&self) -> i64 {
@@ -51,12 +51,19 @@ impl Plugin for TaintToleration {
         let soft = |t: &Toleration| matches!(t.effect.as_deref(), None | Some("" | "PreferNoSchedule"));
         let tolerations: Vec<Toleration> = pod.tolerations.iter().filter(|t| soft(t)).cloned().collect();
         let disliked = |t: &&Taint| t.effect == "PreferNoSchedule" && !tolerated(t, &tolerations);
-        let disliked = snapshot.by_taints(|taints| taints.iter().filter(disliked).count() as i64);
+        let disliked = |taints: &[Taint]| taints.iter().filter(disliked).count() as i64;
+        if snapshot.taint_sets.iter().all(|taints| disliked(taints) == 0) {
+            return false;
+        }
+        let disliked = snapshot.by_taints(disliked);
         for (score, node) in scores.iter_mut().zip(nodes) {
             *score = disliked(*node).unwrap_or(0);
         }
-        normalize(scores, true);
         true
+    }
+
+    fn normalize(&self) -> Option<fn(&mut [i64])> {
+        Some(less_is_better)
     }
 
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {

@@ -130,6 +130,7 @@ impl Cluster {
         for i in 0..count {
             let Some((name, outcome)) = story.scheduler.decide(story.now, fate.into()) else { return };
             trace.push(format!("{name} {:?}", outcome.reasons));
+            self.evict(story, &name, &outcome.effects, fate & 1 == 1);
             let Some(Effect::Post { object, .. }) = outcome.effects.first() else { continue };
             let node = object["target"]["name"].as_str().unwrap().to_owned();
             let pod = self.pods.get_mut(&name.name).unwrap();
@@ -142,6 +143,25 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Those who make room for others leave at once, or stay because the API server did not answer.
+    fn evict(&mut self, story: &mut Story, preemptor: &ObjectName, effects: &[Effect], works: bool) {
+        let victim =
+            |e: &Effect| if let Effect::Delete { target, .. } = e { Some(target.object.clone()) } else { None };
+        let victims: Vec<ObjectName> = effects.iter().filter_map(victim).collect();
+        if victims.is_empty() {
+            return;
+        }
+        let important = self.pods[&preemptor.name].spec.as_ref().unwrap().priority;
+        for victim in &victims {
+            assert!(self.pods[&victim.name].spec.as_ref().unwrap().priority < important, "{victim} leaves for less");
+        }
+        match works {
+            true => victims.iter().for_each(|victim| self.drop_pod(story, &victim.name)),
+            false => story.scheduler.failed(preemptor, story.now),
+        }
+        story.scheduler.done(preemptor);
     }
 
     fn come_back(&mut self, story: &mut Story, pod: &Pod) {

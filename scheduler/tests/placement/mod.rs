@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::story::play;
+use crate::story::{Story, node, play, pod};
 
 fn check(story: &str, expected: Expect) {
     expected.assert_eq(&play(story));
@@ -186,27 +186,24 @@ fn near_and_far() {
             c2 -> a
             c3: 0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules. preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod.
             friend -> b
-            c3: 0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules. preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod.
             nothing to do
             first -> a
-            c3: 0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules. preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod.
         "#]],
     );
 }
 
 #[test]
-fn priority_and_preemption_wording() {
-    check(
-        "node a cpu=2 memory=4Gi
-         pod low cpu=2 priority=1 on=a
-         pod equal cpu=1 priority=1
-         pod high cpu=1 priority=9
-         pod meek cpu=1 priority=9 never
-         run",
-        expect![[r#"
-            high: 0/1 nodes are available: 1 Insufficient cpu. preemption: not supported.
-            meek: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.
-            equal: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
-        "#]],
-    );
+fn daemons_go_where_they_name() {
+    let named = serde_json::json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}]}}});
+    let mut story = Story::new();
+    for (name, words) in [("a", &["cpu=1"] as &[&str]), ("b", &["cpu=1"]), ("c", &["cpu=1", "cordoned"])] {
+        story.scheduler.set_node(&node(name, words), story.now);
+    }
+    let mut daemon = pod("d", &["cpu=1"]);
+    daemon.spec.as_mut().unwrap().affinity = serde_json::from_value(named).unwrap();
+    let verdict = |story: &Story| format!("{:?}", story.scheduler.dry_run(&daemon, 0).verdict);
+    expect![[r#"Place(Placement { node: "b", score: 0, equals: 1 })"#]].assert_eq(&verdict(&story));
+    story.add_pod(pod("x", &["cpu=1", "on=b"]));
+    expect![[r#"Unschedulable { message: "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling.", preemption: Hopeless }"#]].assert_eq(&verdict(&story));
 }

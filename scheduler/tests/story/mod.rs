@@ -3,13 +3,17 @@
 //! ```text
 //! node a cpu=4 memory=8Gi pods=10 gpu=1 zone=z1 taint=key=value:NoSchedule cordoned
 //! pod p cpu=1 priority=5 app=web on=a uses zone=z1 prefers=zone=z2 tolerates=key=value port=80 of=rs
-//!     spread=zone/1/app=web near=zone/app=web far=zone/app=web never gated
-//! run | wait 5s | drop pod p | drop node a | fail p | bound | done p
+//!     spread=zone/1/app=web policies=affinity|taints|domains likes=zone/10/app=web dislikes=zone/10/app=web
+//!     near=zone/app=web far=zone/app=web never gated started=100 nominated=a
+//! budget b app=web allowed=1
+//! run | wait 5s | drop pod p | drop node a | fail p | done p
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use reconcile::{Effect, Timestamp};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
@@ -94,16 +98,25 @@ fn affinity(words: &[&str]) -> Value {
         let (key, value) = p.split_once('=').unwrap();
         json!({"weight": 10, "preference": {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}})
     });
+    let weighed = |t: &str| {
+        let [selector, weight, key] = t.rsplitn(3, '/').collect::<Vec<_>>().try_into().unwrap();
+        let term = json!({"topologyKey": key, "labelSelector": {"matchLabels": pair(selector)}});
+        json!({"weight": weight.parse::<i32>().unwrap(), "podAffinityTerm": term})
+    };
+    let preferred = |key: &str| all(words, key).map(weighed).collect::<Vec<_>>();
     json!({
-        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms("near")},
-        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms("far")},
+        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms("near"),
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred("likes")},
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms("far"),
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred("dislikes")},
         "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefers.collect::<Vec<_>>()},
     })
 }
 
 pub(crate) fn pod(name: &str, words: &[&str]) -> Pod {
+    let policy = |name: &str| all(words, "policies").any(|p| p == name);
     let spread = |t: &str| {
-        let [key, skew, selector] = t.split('/').collect::<Vec<_>>().try_into().unwrap();
+        let [selector, skew, key] = t.rsplitn(3, '/').collect::<Vec<_>>().try_into().unwrap();
         let (unsatisfiable, skew) = match skew.strip_suffix('~') {
             Some(skew) => ("ScheduleAnyway", skew),
             None => ("DoNotSchedule", skew),
@@ -111,7 +124,10 @@ pub(crate) fn pod(name: &str, words: &[&str]) -> Pod {
         let skew: i32 = skew.parse().unwrap();
         let labels = pair(selector);
         json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": unsatisfiable,
-            "labelSelector": {"matchLabels": labels}})
+            "labelSelector": {"matchLabels": labels},
+            "nodeAffinityPolicy": policy("affinity").then_some("Ignore"),
+            "nodeTaintsPolicy": policy("taints").then_some("Honor"),
+            "minDomains": (policy("domains") && unsatisfiable == "DoNotSchedule").then_some(3)})
     };
     let tolerate = |t: &str| match t.split_once('=') {
         Some((key, value)) => json!({"key": key, "value": value}),
@@ -140,11 +156,26 @@ pub(crate) fn pod(name: &str, words: &[&str]) -> Pod {
             "schedulingGates": if words.contains(&"gated") { json!([{"name": "g"}]) } else { json!([]) },
             "tolerations": all(words, "tolerates").map(tolerate).collect::<Vec<_>>(),
             "topologySpreadConstraints": all(words, "spread").map(spread).collect::<Vec<_>>(),
-            "containers": [{"name": "c", "resources": {"requests": amounts(words)},
+            "containers": [{"name": "c", "image": one(words, "image"), "resources": {"requests": amounts(words)},
                 "ports": all(words, "port").map(port).collect::<Vec<_>>()}],
         },
+        "status": {"startTime": one(words, "started").map(|s| Timestamp::from_second(s.parse().unwrap()).unwrap()),
+            "nominatedNodeName": one(words, "nominated")},
     }))
     .unwrap()
+}
+
+/// Whom effects take away and where they expect pods, if they do.
+fn evicted(effects: &[Effect]) -> String {
+    let line = |effect: &Effect| match effect {
+        Effect::Delete { target, .. } => Some(format!("\n  evicts {}", target.object.name)),
+        Effect::Patch { target, body, .. } => {
+            let node = body["status"].get("nominatedNodeName")?;
+            Some(format!("\n  expects {} on {node}", target.object.name))
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(line).collect()
 }
 
 impl Story {
@@ -174,6 +205,16 @@ impl Story {
             ["pod", name, rest @ ..] => self.add_pod(pod(name, rest)),
             ["drop", "node", name] => self.scheduler.remove_node(name),
             ["drop", "pod", name] => self.scheduler.forget_pod(&self.name(name), &format!("uid-{name}"), self.now),
+            ["budget", name, rest @ ..] => {
+                let object = json!({"metadata": {"name": name, "namespace": "default"},
+                    "spec": {"selector": {"matchLabels": labels(rest)}},
+                    "status": {"currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0,
+                        "disruptionsAllowed": one(rest, "allowed").unwrap().parse::<i32>().unwrap()}});
+                let budget = Arc::new(serde_json::from_value::<PodDisruptionBudget>(object).unwrap());
+                let resource = reconcile::Resource::of::<PodDisruptionBudget>();
+                let change = reconcile::Change { resource, before: None, after: Some(budget) };
+                reconcile::Planner::observe(&mut self.scheduler, &change, self.now);
+            }
             ["fail", name] => self.scheduler.failed(&self.name(name), self.now),
             ["done", name] => {
                 let mut pod = self.pod_named(name);
@@ -202,9 +243,10 @@ impl Story {
                     self.pods.push(bound);
                     format!("{} -> {node}", name.name)
                 }
-                [Effect::Event(notice), ..] => format!("{}: {}", name.name, notice.message),
+                [Effect::Event(notice), rest @ ..] => format!("{}: {}{}", name.name, notice.message, evicted(rest)),
                 other => panic!("{other:?}"),
             };
+            self.scheduler.done(&name);
             self.output.push_str(&line);
             self.output.push('\n');
         }

@@ -1,118 +1,37 @@
 //! The nodes in columns, and the pods placed on them; kept up to date change by change.
 //!
 //! Columns of numbers are what thousands of nodes are filtered by; a row holds what is looked at seldom. Counts of pods
-//! per node and selector are kept once a topology spread constraint has asked for them.
+//! per node, and per domain of a label, are kept once a pod that is to be placed has asked for them.
+
+mod budget;
+mod column;
+mod nominated;
+mod tally;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
-use reconcile::selector;
+use api::ObjectName;
+use k8s_openapi::api::core::v1::Taint;
 
-use crate::{Counts, Footprint, HostPort, Node, NodeIndex, Wanted};
+pub use budget::Budget;
+pub use column::Column;
+pub use tally::{Domains, Saying, Tally};
 
-/// So many selectors' counts are kept; the one not asked for longest goes first.
+use crate::local::Locals;
+use crate::{Footprint, Group, HostPort, Namespaces, Node, NodeIndex, Wanted};
+use tally::{ByLabel, Counter};
+
+/// So many groups' counts are kept; the one not asked for longest goes first.
 const MAX_COUNTERS: usize = 256;
 
-/// One resource of all nodes.
-#[derive(Clone, Debug, Default)]
-pub struct Column {
-    /// What each node has for pods.
-    pub allocatable: Vec<i64>,
-    /// What of it is not requested; below zero if pods were placed past the scheduler.
-    pub free: Vec<i64>,
-}
-
-impl Column {
-    fn push(&mut self, amount: i64) {
-        self.allocatable.push(amount);
-        self.free.push(amount);
-    }
-
-    fn swap_remove(&mut self, node: NodeIndex) {
-        self.allocatable.swap_remove(node);
-        self.free.swap_remove(node);
-    }
-
-    fn take(&mut self, node: NodeIndex, amount: i64) {
-        if let Some(free) = self.free.get_mut(node) {
-            *free -= amount;
-        }
-    }
-
-    fn resize(&mut self, node: NodeIndex, amount: i64) {
-        if let (Some(allocatable), Some(free)) = (self.allocatable.get_mut(node), self.free.get_mut(node)) {
-            *free += amount - *allocatable;
-            *allocatable = amount;
-        }
-    }
-
-    /// What a node has.
-    pub fn allocatable(&self, node: NodeIndex) -> i64 {
-        self.allocatable.get(node).copied().unwrap_or(0)
-    }
-
-    /// What a node has left.
-    pub fn free(&self, node: NodeIndex) -> i64 {
-        self.free.get(node).copied().unwrap_or(0)
-    }
-
-    /// What of a node is requested.
-    pub fn used(&self, node: NodeIndex) -> i64 {
-        self.allocatable(node) - self.free(node)
-    }
-}
-
 /// What of a node is not in columns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Row {
     node: Arc<Node>,
     ports: Vec<HostPort>,
     pods: BTreeMap<String, Arc<Footprint>>,
-}
-
-/// The nodes by their value of one label.
-#[derive(Clone, Debug, Default)]
-pub struct Domains {
-    /// For each node the number of its value, if it has the label.
-    pub of: Vec<Option<usize>>,
-    /// How many values there are.
-    pub count: usize,
-}
-
-/// Pods that say the same about being near others, per node.
-#[derive(Clone, Debug)]
-pub struct Saying {
-    /// Their namespace.
-    pub namespace: String,
-    /// What they say.
-    pub term: PodAffinityTerm,
-    /// How much it matters.
-    pub force: Force,
-    /// How many say it on each node.
-    pub per_node: Vec<i64>,
-    total: i64,
-}
-
-/// How much an affinity term matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Force {
-    /// Required affinity.
-    Attracts,
-    /// Required anti-affinity.
-    Repels,
-    /// A preference with its weight.
-    Prefers(i64),
-}
-
-/// How many pods of a namespace that are counted together each node has.
-#[derive(Clone, Debug)]
-struct Counter {
-    namespace: String,
-    counts: Counts,
-    per_node: Vec<i64>,
-    asked: u64,
 }
 
 /// All nodes and what is placed on them.
@@ -137,12 +56,20 @@ pub struct Snapshot {
     /// Where each pod is, also on nodes that are not known (yet).
     placed: HashMap<String, (Arc<str>, Arc<Footprint>)>,
     waiting: HashMap<Arc<str>, BTreeSet<String>>,
-    counters: Vec<Counter>,
+    /// By the text of their group.
+    counters: BTreeMap<Arc<str>, Counter>,
     /// By label; forgotten when nodes come, go or are labelled.
-    domains: BTreeMap<String, Arc<Domains>>,
+    domains: ByLabel,
     /// What placed pods say about being near others, by its text.
-    sayings: BTreeMap<String, Saying>,
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    sayings: BTreeMap<Arc<str>, Saying>,
+    namespaces: Namespaces,
+    budgets: BTreeMap<ObjectName, Budget>,
+    /// Where pods that wait are expected to go, by their uid.
+    nominated: BTreeMap<String, (Arc<str>, Arc<Footprint>)>,
+    /// How many placed pods have each priority.
+    priorities: BTreeMap<i32, usize>,
+    /// How many nodes have each image.
+    images: HashMap<Arc<str>, usize>,
     /// Whether each node is cordoned.
     pub unschedulable: Vec<bool>,
     /// Which of the different sets of taints each node has.
@@ -150,6 +77,14 @@ pub struct Snapshot {
     /// The different sets of taints; few, whatever the number of nodes.
     pub taint_sets: Vec<Vec<Taint>>,
     asked: u64,
+    /// What is kept for each shape of pod.
+    pub(crate) locals: Locals,
+    /// Which nodes changed, the last so many of them.
+    log: VecDeque<NodeIndex>,
+    /// How many changes are no longer in the log.
+    forgotten: u64,
+    /// How often nodes came, went, or changed what others are judged by.
+    generation: u64,
 }
 
 impl Snapshot {
@@ -217,15 +152,82 @@ impl Snapshot {
         self.sayings.values()
     }
 
-    /// Takes in a namespace's labels; nothing if it is gone.
-    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) {
+    /// Takes in a namespace's labels; nothing if it is gone. Says whether anything changed.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
         let changed = match labels {
             Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()) != Some(labels),
             None => self.namespaces.remove(name).is_some(),
         };
         if changed {
             // Terms may find pods by their namespace's labels.
-            self.counters.retain(|c| !matches!(c.counts, Counts::Term(_)));
+            self.counters.clear();
+        }
+        changed
+    }
+
+    /// The labels of namespaces.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// How many nodes have an image.
+    pub fn nodes_with_image(&self, image: &str) -> usize {
+        self.images.get(image).copied().unwrap_or(0)
+    }
+
+    /// The lowest priority of any placed pod.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.keys().next().copied()
+    }
+
+    /// A node's place in the columns.
+    pub fn index_of(&self, name: &str) -> Option<NodeIndex> {
+        self.index.get(name).copied()
+    }
+
+    /// Counts up whenever nodes come, go, or change what others are judged by.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many changes of nodes there have been.
+    pub(crate) fn changes(&self) -> u64 {
+        self.forgotten + self.log.len() as u64
+    }
+
+    /// The nodes that changed since there had been so many changes; nothing if that is too long ago.
+    pub(crate) fn changed_since(&self, changes: u64) -> Option<impl Iterator<Item = NodeIndex>> {
+        let known = usize::try_from(changes.checked_sub(self.forgotten)?).ok()?;
+        Some(self.log.iter().skip(known).copied())
+    }
+
+    fn touch(&mut self, at: NodeIndex) {
+        self.log.push_back(at);
+        if self.log.len() > 2 * self.rows.len() + 64 {
+            self.log.pop_front();
+            self.forgotten += 1;
+        }
+    }
+
+    /// Nodes have other places, or other labels.
+    fn renumber(&mut self) {
+        self.generation += 1;
+        self.relabel();
+    }
+
+    fn relabel(&mut self) {
+        self.domains.clear();
+        self.counters.values_mut().for_each(|counter| counter.tally.relabelled());
+        self.sayings.values_mut().for_each(|saying| saying.tally.relabelled());
+    }
+
+    fn count_images(&mut self, node: &Node, more: bool) {
+        for (image, _) in &node.images {
+            let count = self.images.entry(image.clone()).or_default();
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.images.remove(image);
+            }
         }
     }
 
@@ -252,7 +254,8 @@ impl Snapshot {
 
     fn add_node(&mut self, node: Node) {
         let (at, name) = (self.rows.len(), node.name.clone());
-        self.domains.clear();
+        self.renumber();
+        self.count_images(&node, true);
         self.cpu.push(node.allocatable.cpu_milli);
         self.memory.push(node.allocatable.memory_bytes);
         self.storage.push(node.allocatable.storage_bytes);
@@ -263,12 +266,12 @@ impl Snapshot {
         self.unschedulable.push(node.unschedulable);
         let taints = self.taint_number(&node.taints);
         self.taint_set.push(taints);
-        self.sayings.values_mut().for_each(|saying| saying.per_node.push(0));
+        self.sayings.values_mut().for_each(|saying| saying.tally.per_node.push(0));
         self.index.insert(name.clone(), at);
         let others = node.allocatable.others.clone();
         self.rows.push(Row { node: Arc::new(node), ports: Vec::new(), pods: BTreeMap::new() });
         others.iter().for_each(|(resource, amount)| self.other(resource).resize(at, *amount));
-        self.counters.iter_mut().for_each(|counter| counter.per_node.push(0));
+        self.counters.values_mut().for_each(|counter| counter.tally.per_node.push(0));
         for uid in self.waiting.remove(&name).into_iter().flatten() {
             if let Some((_, footprint)) = self.placed.get(&uid) {
                 self.occupy(at, &footprint.clone());
@@ -299,10 +302,17 @@ impl Snapshot {
             (*set, *closed) = (taints, node.unschedulable);
         }
         self.tidy_taints();
-        let row = self.rows.get_mut(at)?;
-        if row.node.labels != node.labels {
-            self.domains.clear();
+        self.touch(at);
+        let was = self.rows.get(at)?.node.clone();
+        if was.labels != node.labels {
+            self.relabel();
         }
+        if was.images != node.images {
+            self.generation += 1;
+            self.count_images(&was, false);
+            self.count_images(&node, true);
+        }
+        let row = self.rows.get_mut(at)?;
         Some(std::mem::replace(&mut row.node, Arc::new(node)))
     }
 
@@ -315,19 +325,16 @@ impl Snapshot {
             .for_each(|column| column.swap_remove(at));
         self.scored_cpu.swap_remove(at);
         self.scored_memory.swap_remove(at);
-        self.counters.iter_mut().for_each(|counter| {
-            counter.per_node.swap_remove(at);
-        });
-        self.domains.clear();
+        self.unschedulable.swap_remove(at);
+        self.taint_set.swap_remove(at);
         for footprint in self.pods_on(at).cloned().collect::<Vec<_>>() {
             self.say(at, &footprint, -1);
         }
-        self.sayings.values_mut().for_each(|saying| {
-            saying.per_node.swap_remove(at);
-        });
-        self.unschedulable.swap_remove(at);
-        self.taint_set.swap_remove(at);
+        self.counters.values_mut().for_each(|counter| counter.tally.remove_node(at));
+        self.sayings.values_mut().for_each(|saying| saying.tally.remove_node(at));
+        self.renumber();
         let row = self.rows.swap_remove(at);
+        self.count_images(&row.node, false);
         if let Some(moved) = self.rows.get(at) {
             self.index.insert(moved.node.name.clone(), at);
         }
@@ -340,6 +347,7 @@ impl Snapshot {
         let at = self.index.get_key_value(node).map(|(name, at)| (name.clone(), *at));
         let name = at.as_ref().map_or_else(|| node.into(), |(name, _)| name.clone());
         self.placed.insert(footprint.uid.clone(), (name.clone(), footprint.clone()));
+        *self.priorities.entry(footprint.priority).or_default() += 1;
         match at {
             Some((_, at)) => self.occupy(at, &footprint),
             None => {
@@ -351,6 +359,12 @@ impl Snapshot {
     /// Takes a pod away; returns what it took up.
     pub fn displace(&mut self, uid: &str) -> Option<Arc<Footprint>> {
         let (node, footprint) = self.placed.remove(uid)?;
+        if let Some(count) = self.priorities.get_mut(&footprint.priority) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.priorities.remove(&footprint.priority);
+            }
+        }
         match self.index.get(&node).copied() {
             Some(at) => self.leave(at, uid),
             None => {
@@ -402,38 +416,22 @@ impl Snapshot {
                 *sum += sign * amount;
             }
         }
-        for counter in &mut self.counters {
-            if let Some(count) = counter.per_node.get_mut(at)
-                && counted(footprint, &counter.namespace, &counter.counts, &self.namespaces)
-            {
-                *count += sign;
-            }
+        for counter in self.counters.values_mut().filter(|c| c.group.has(footprint, &self.namespaces)) {
+            counter.tally.add(at, sign, &self.domains);
         }
         self.say(at, footprint, sign);
+        self.touch(at);
     }
 
     /// Adds what a pod says about being near others, or takes it away.
     fn say(&mut self, at: NodeIndex, footprint: &Footprint, sign: i64) {
-        let near = &footprint.near;
-        let attracts = near.attracted.iter().map(|term| (term, Force::Attracts));
-        let repels = near.repelled.iter().map(|term| (term, Force::Repels));
-        let prefers = near.preferred().map(|(term, weight)| (term, Force::Prefers(weight)));
-        for (term, force) in attracts.chain(repels).chain(prefers) {
-            let text = format!("{force:?} {} {term:?}", footprint.namespace);
+        for said in &footprint.near.said {
             let nodes = self.rows.len();
-            let saying = self.sayings.entry(text.clone()).or_insert_with(|| Saying {
-                namespace: footprint.namespace.clone(),
-                term: term.clone(),
-                force,
-                per_node: vec![0; nodes],
-                total: 0,
-            });
-            saying.total += sign;
-            if let Some(count) = saying.per_node.get_mut(at) {
-                *count += sign;
-            }
-            if saying.total <= 0 {
-                self.sayings.remove(&text);
+            let none = || Saying { said: said.clone(), tally: Tally::new(vec![0; nodes]) };
+            let saying = self.sayings.entry(said.text.clone()).or_insert_with(none);
+            saying.tally.add(at, sign, &self.domains);
+            if saying.tally.total <= 0 {
+                self.sayings.remove(&said.text);
             }
         }
     }
@@ -441,100 +439,75 @@ impl Snapshot {
     /// Makes sure that what is counted for a pod is being kept.
     pub fn prepare(&mut self, pod: &Wanted) {
         let near = &pod.footprint.near;
-        let keys = pod.spread.iter().map(|s| &s.key).chain(near.terms().map(|t| &t.topology_key));
-        for key in keys {
-            if !self.domains.contains_key(key) {
-                let domains = self.domains(key);
-                self.domains.insert(key.clone(), domains);
+        let spread = pod.spread.iter().filter_map(|s| Some((s.key.as_str(), s.group.as_ref()?)));
+        let said = near.said.iter().map(|said| (said.label.as_str(), &said.about));
+        let together = near.attracting.as_ref().map(|group| near.said.iter().map(move |s| (s.label.as_str(), group)));
+        for (label, group) in spread.chain(said).chain(together.into_iter().flatten()) {
+            self.keep(label, group);
+        }
+        for label in self.sayings.values().map(|s| s.said.label.clone()).collect::<BTreeSet<_>>() {
+            self.keep_domains(&label);
+        }
+        for saying in self.sayings.values_mut() {
+            if let Some(domains) = self.domains.get(&saying.said.label) {
+                saying.tally.keep(&saying.said.label, domains);
             }
         }
-        for counts in pod.spread.iter().filter_map(|s| s.counts.as_ref()) {
-            self.keep(&pod.footprint.namespace, counts);
-        }
-        for term in near.terms() {
-            self.keep(&pod.footprint.namespace, &Counts::Term(Box::new(term.clone())));
+    }
+
+    fn keep_domains(&mut self, label: &str) {
+        if !self.domains.contains_key(label) {
+            let domains = self.domains(label);
+            self.domains.insert(label.to_owned(), domains);
         }
     }
 
-    fn keep(&mut self, namespace: &str, counts: &Counts) {
+    fn keep(&mut self, label: &str, group: &Arc<Group>) {
+        self.keep_domains(label);
         self.asked += 1;
-        match self.counters.iter_mut().find(|c| c.namespace == *namespace && c.counts == *counts) {
-            Some(counter) => counter.asked = self.asked,
-            None => self.add_counter(namespace, counts),
+        if !self.counters.contains_key(&group.text) {
+            self.add_counter(group);
+        }
+        if let (Some(counter), Some(domains)) = (self.counters.get_mut(&group.text), self.domains.get(label)) {
+            counter.asked = self.asked;
+            counter.tally.keep(label, domains);
         }
     }
 
-    fn add_counter(&mut self, namespace: &str, counts: &Counts) {
+    fn add_counter(&mut self, group: &Arc<Group>) {
         if self.counters.len() >= MAX_COUNTERS
-            && let Some(oldest) = (0..self.counters.len()).min_by_key(|i| self.counters.get(*i).map(|c| c.asked))
+            && let Some(oldest) = self.counters.iter().min_by_key(|(_, c)| c.asked).map(|(text, _)| text.clone())
         {
-            self.counters.swap_remove(oldest);
+            self.counters.remove(&oldest);
         }
-        let per_node = self.count(namespace, counts);
-        let (namespace, counts) = (namespace.to_owned(), counts.clone());
-        self.counters.push(Counter { namespace, counts, per_node, asked: self.asked });
+        let counter = Counter { group: group.clone(), tally: self.count(group), asked: self.asked };
+        self.counters.insert(group.text.clone(), counter);
     }
 
-    fn count(&self, namespace: &str, counts: &Counts) -> Vec<i64> {
-        let on =
-            |row: &Row| row.pods.values().filter(|p| counted(p, namespace, counts, &self.namespaces)).count() as i64;
-        self.rows.iter().map(on).collect()
+    fn count(&self, group: &Group) -> Tally {
+        let on = |row: &Row| row.pods.values().filter(|p| group.has(p, &self.namespaces)).count() as i64;
+        Tally::new(self.rows.iter().map(on).collect())
     }
 
-    /// How many pods of a namespace are counted together, per node.
-    pub fn matching(&self, namespace: &str, counts: &Counts) -> Cow<'_, [i64]> {
-        match self.counters.iter().find(|c| c.namespace == namespace && c.counts == *counts) {
-            Some(counter) => (&counter.per_node).into(),
-            None => self.count(namespace, counts).into(),
+    /// How many pods of a group there are.
+    pub fn tally(&self, group: &Group) -> Cow<'_, Tally> {
+        match self.counters.get(&group.text) {
+            Some(counter) => Cow::Borrowed(&counter.tally),
+            None => Cow::Owned(self.count(group)),
         }
     }
 
     /// The nodes by their value of a label.
-    pub fn domains(&self, key: &str) -> Arc<Domains> {
-        if let Some(kept) = self.domains.get(key) {
-            return kept.clone();
+    pub fn domains(&self, label: &str) -> Arc<Domains> {
+        match self.domains.get(label) {
+            Some(kept) => kept.clone(),
+            None => Arc::new(Domains::new(self.rows.iter().map(|row| row.label(label)))),
         }
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
-        let number = |row| {
-            let row: &Row = row;
-            let value = row.node.labels.get(key)?;
-            let next = numbers.len();
-            Some(*numbers.entry(value).or_insert(next))
-        };
-        let of = self.rows.iter().map(number).collect();
-        Arc::new(Domains { of, count: numbers.len() })
     }
 }
 
-type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
-
-/// Whether a pod is counted. For spreading, one that is being deleted makes room already, and an empty selector is none.
-fn counted(pod: &Footprint, namespace: &str, counts: &Counts, namespaces: &Namespaces) -> bool {
-    let spreads = !pod.terminating && pod.namespace == namespace;
-    match counts {
-        Counts::Labels(labels) => {
-            spreads && !selector::is_empty(labels) && selector::matches(labels, Some(&pod.labels))
-        }
-        Counts::Owner(uid) => spreads && pod.owner.as_ref() == Some(uid),
-        Counts::Term(term) => is_about(term, namespace, pod, namespaces),
-    }
-}
-
-/// Whether an affinity term of a pod in `namespace` is about another pod: its namespaces are those it names and those
-/// its selector finds, or its own if it says nothing.
-fn is_about(term: &PodAffinityTerm, namespace: &str, pod: &Footprint, namespaces: &Namespaces) -> bool {
-    let named = term.namespaces.as_deref().unwrap_or_default();
-    let there = named.contains(&pod.namespace)
-        || match &term.namespace_selector {
-            None => named.is_empty() && pod.namespace == namespace,
-            Some(found) => selector::is_empty(found) || selector::matches(found, namespaces.get(&pod.namespace)),
-        };
-    there && term.label_selector.as_ref().is_some_and(|s| selector::matches(s, Some(&pod.labels)))
-}
-
-impl Snapshot {
-    /// Whether an affinity term of a pod in `namespace` is about another pod.
-    pub fn is_about(&self, term: &PodAffinityTerm, namespace: &str, pod: &Footprint) -> bool {
-        is_about(term, namespace, pod, &self.namespaces)
+impl Row {
+    fn label(&self, label: &str) -> Option<&str> {
+        self.node.labels.get(label).map(String::as_str)
     }
 }

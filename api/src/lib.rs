@@ -21,6 +21,7 @@ pub mod status;
 pub mod time;
 mod tree;
 pub mod validation;
+pub mod wire;
 
 pub use document::Document;
 pub use name::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, ObjectName};

@@ -22,7 +22,7 @@ pub(crate) struct Documents(Mutex<(u64, HashMap<String, Document>)>);
 /// A document and what its content hashes to.
 #[derive(Clone)]
 pub(crate) struct Document {
-    /// Compact JSON.
+    /// Compact JSON, or what was made of it.
     pub bytes: Bytes,
     /// SHA-512 in upper-case hex, as upstream's ETags are.
     pub hash: Arc<str>,
@@ -31,17 +31,39 @@ pub(crate) struct Document {
 impl Documents {
     /// The document of a name, made by `make` where the rows are new.
     pub(crate) fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Value) -> Document {
-        {
-            let mut known = self.0.lock();
-            if known.0 != rows.generation {
-                *known = (rows.generation, HashMap::new());
-            }
-            if let Some(document) = known.1.get(name) {
-                return document.clone();
-            }
+        if let Some(document) = self.known(rows, name) {
+            return document;
         }
         let bytes = Bytes::from(make().to_string());
-        let document = Document { hash: hash(&bytes).into(), bytes };
+        self.keep(rows, name, Document { hash: hash(&bytes).into(), bytes })
+    }
+}
+
+impl Documents {
+    /// Another encoding of a document, under its ETag.
+    pub(crate) fn encoded(
+        &self,
+        rows: &Rows,
+        name: &str,
+        of: &Document,
+        make: impl FnOnce(&Value) -> Vec<u8>,
+    ) -> Document {
+        if let Some(document) = self.known(rows, name) {
+            return document;
+        }
+        let value = serde_json::from_slice(&of.bytes).unwrap_or_default();
+        self.keep(rows, name, Document { bytes: make(&value).into(), hash: Arc::clone(&of.hash) })
+    }
+
+    fn known(&self, rows: &Rows, name: &str) -> Option<Document> {
+        let mut known = self.0.lock();
+        if known.0 != rows.generation {
+            *known = (rows.generation, HashMap::new());
+        }
+        known.1.get(name).cloned()
+    }
+
+    fn keep(&self, rows: &Rows, name: &str, document: Document) -> Document {
         let mut known = self.0.lock();
         if known.0 == rows.generation {
             known.1.insert(name.to_owned(), document.clone());
@@ -239,7 +261,12 @@ fn of_row(row: &Resource, version: &Version) -> Served {
     let sub = |sub: &Subresource| ServedSubresource {
         name: sub.name.clone(),
         group: sub.kind.group.clone(),
-        version: sub.kind.version.clone(),
+        // Its own kind is that of the version.
+        version: if (&sub.kind.group, &sub.kind.kind) == (&row.group, &row.kind) {
+            version.name.clone()
+        } else {
+            sub.kind.version.clone()
+        },
         kind: sub.kind.kind.clone(),
         verbs: sub.verbs.clone(),
     };

@@ -72,6 +72,18 @@ pub(crate) fn choose(header: Option<&str>, offer: Offer, protobuf: bool) -> Stat
     found.ok_or_else(|| refuse(&clauses, offer))
 }
 
+/// The place in `offers` of the first media type that a header asks for, best quality first; without a header the first.
+pub(crate) fn first(header: Option<&str>, offers: &[&str]) -> Option<usize> {
+    let mut clauses: Vec<Clause<'_>> = header.unwrap_or("*/*").split(',').filter_map(clause).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    let fits = |c: &Clause<'_>, offer: &str| {
+        offer.split_once('/').is_some_and(|(main, sub)| {
+            matches!(c.main, "*") || (c.main == main && matches!(c.sub, "*")) || (c.main == main && c.sub == sub)
+        })
+    };
+    clauses.iter().find_map(|c| offers.iter().position(|offer| fits(c, offer)))
+}
+
 /// Two layers refuse upstream: the router by media type alone, the handler by form.
 fn refuse(clauses: &[Clause<'_>], offer: Offer) -> Box<Status> {
     let known = |c: &Clause<'_>| {
@@ -105,7 +117,7 @@ fn clause(text: &str) -> Option<Clause<'_>> {
 fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
     let encoding = match (clause.main, clause.sub) {
         ("*", "*") | ("application", "json") => Encoding::Json,
-        ("application", "vnd.kubernetes.protobuf") if protobuf && offer != Offer::Stream => Encoding::Protobuf,
+        ("application", "vnd.kubernetes.protobuf") if protobuf => Encoding::Protobuf,
         ("application", "yaml") if offer != Offer::Stream => Encoding::Yaml,
         _ => return None,
     };
@@ -115,8 +127,8 @@ fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
         return None;
     }
     let form = form(get("as"), get("g"), get("v"), offer)?;
-    // Their types are not in the table of protobuf numbers.
-    if encoding == Encoding::Protobuf && form != Form::Native {
+    // Upstream's tables have no protobuf.
+    if encoding == Encoding::Protobuf && matches!(form, Form::Table(_)) {
         return None;
     }
     Some(Accepted { encoding, form, pretty: get("pretty") == "1" })

@@ -136,7 +136,7 @@ impl Asked<'_> {
         let known = respond::text(self.headers, header::IF_NONE_MATCH) == tag;
         let mut response = match known {
             true => respond::whole(304, media, ""),
-            false => respond::bytes(200, document.bytes.clone(), style),
+            false => respond::sized(200, media, document.bytes.clone(), style),
         };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
@@ -198,13 +198,34 @@ impl Asked<'_> {
         Ok(self.tagged(&document, "application/json", Style { pretty: false, ..style }))
     }
 
+    /// JSON, or the protobuf of gnostic that client-go asks for, by the first clause that names either.
     fn open_api_v2(&self) -> StatusResult<Response<Body>> {
         let rows = self.rows();
         let document = self.core.documents.get(&rows, "openapi v2", || discovery::open_api_v2(&rows));
         let style = Style::of(negotiate::Encoding::Json, false, self.headers, self.query);
-        Ok(self.tagged(&document, "application/json", Style { pretty: false, ..style }))
+        let style = Style { pretty: false, ..style };
+        match negotiate::first(self.accept(), &OPEN_API_V2) {
+            Some(0) => Ok(self.tagged(&document, OPEN_API_V2[0], style)),
+            Some(_) => {
+                let make = |value: &Value| api::openapi::v2_protobuf(value);
+                let document = self.core.documents.encoded(&rows, "openapi v2 protobuf", &document, make);
+                Ok(self.tagged(&document, OPEN_API_V2[1], style))
+            }
+            None => {
+                let mut response = respond::whole(406, TEXT, "");
+                response.headers_mut().remove(header::CONTENT_TYPE);
+                Ok(response)
+            }
+        }
     }
 }
+
+/// The media types of `/openapi/v2`; the last is an old name of the second.
+const OPEN_API_V2: [&str; 3] = [
+    "application/json",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
 
 /// `/`: the paths there are.
 fn index(rows: &Rows) -> Value {

@@ -67,8 +67,13 @@ pub(crate) fn bytes(code: u16, json: Bytes, style: Style) -> Response<Body> {
             None => ("application/json", json.to_vec()),
         },
     };
+    sized(code, media, body.into(), style)
+}
+
+/// An answer of some media type, compressed where it is large and the client accepts that.
+pub(crate) fn sized(code: u16, media: &'static str, body: Bytes, style: Style) -> Response<Body> {
     let zip = style.gzip && body.len() > GZIP_ABOVE;
-    let body = if zip { gzip(&body) } else { body };
+    let body = if zip { gzip(&body).into() } else { body };
     let mut response = whole(code, media, body);
     if zip {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

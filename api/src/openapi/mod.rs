@@ -7,6 +7,7 @@ mod custom;
 mod definition;
 mod operation;
 mod paths;
+mod protobuf;
 #[cfg(test)]
 mod tests;
 mod v2;
@@ -53,6 +54,11 @@ pub fn v2(served: &[Served]) -> Value {
     let mut paths = paths::of_resources(served);
     paths.extend(paths::of_groups(served));
     v2::convert(document(served, paths))
+}
+
+/// A document that [`v2`] made, as gnostic's protobuf message `openapi.v2.Document`.
+pub fn v2_protobuf(document: &Value) -> Vec<u8> {
+    protobuf::document(document)
 }
 
 fn document(served: &[Served], paths: Map<String, Value>) -> Value {

@@ -26,8 +26,8 @@ pub(crate) struct Change {
     pub new: Option<Arc<Item>>,
     /// The object before it; `None`: created.
     pub old: Option<Arc<Item>>,
-    /// The JSON watch frame of those who see the change as it is, made when first wanted.
-    pub frame: OnceLock<Bytes>,
+    /// The watch frames of those who see the change as it is, in JSON and in protobuf, made when first wanted.
+    pub frames: [OnceLock<Bytes>; 2],
 }
 
 impl Change {
@@ -45,7 +45,7 @@ pub(crate) fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Chang
         }
         Event::Delete { key, revision, previous } => (key, *revision, None, Some(read(previous.as_ref()?)?)),
     };
-    Some((key.clone(), Change { revision, new, old, frame: OnceLock::new() }))
+    Some((key.clone(), Change { revision, new, old, frames: [OnceLock::new(), OnceLock::new()] }))
 }
 
 /// One resource's cache.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::PREFIX;
-use super::wire::{put_bytes, put_fixed64, put_varint};
+use api::wire::{put_bytes, put_fixed64, put_varint};
 
 /// The bytes of an object, envelope and all; `None` where its kind has no schema.
 pub(crate) fn of(document: &Document) -> Option<Vec<u8>> {
@@ -25,6 +25,17 @@ pub(crate) fn of(document: &Document) -> Option<Vec<u8>> {
     put_bytes(&mut out, 3, b"");
     put_bytes(&mut out, 4, b"");
     Some(out)
+}
+
+/// An event of a watch: four bytes of length, then a `WatchEvent { type 1, object 2 { raw 1 } }`.
+pub(crate) fn watch_event(event: &str, object: &Document) -> Vec<u8> {
+    let mut raw = Vec::new();
+    put_bytes(&mut raw, 1, &of(object).unwrap_or_default());
+    let mut message = Vec::new();
+    put_bytes(&mut message, 1, event.as_bytes());
+    put_bytes(&mut message, 2, &raw);
+    let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
+    [&length[..], &message].concat()
 }
 
 /// A message's fields, in the order of their numbers. `path`: as in reading.

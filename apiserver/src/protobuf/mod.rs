@@ -4,17 +4,16 @@
 //! pointers also when they are zero, where JSON omits them.
 
 use api::schema::{Field, Scalar, Shape, Type};
+use api::wire::{self, Payload, Reader};
 use api::{GroupVersion, Schema, Status, StatusResult, time};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 mod encode;
-mod wire;
 
 use crate::canonical::{is_pointer, is_zero};
-pub(crate) use encode::of;
-use wire::{Payload, Reader};
+pub(crate) use encode::{of, watch_event};
 
 const PREFIX: &[u8] = b"k8s\0";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";

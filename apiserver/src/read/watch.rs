@@ -25,7 +25,7 @@ use crate::cache::kind::change;
 use crate::cache::{Change, Item, Kind, encode};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{Form, Offer};
+use crate::negotiate::{Accepted, Encoding, Form, Offer};
 use crate::parts::Body;
 use crate::respond;
 
@@ -45,16 +45,20 @@ pub(crate) async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body
     options.selection.name = Some(call.target.object.name.clone()).filter(|name| !name.is_empty());
     let wanted = options::revision(&options.resource_version).map_err(options::untranslated)?;
     let kind = kind_of(core, &call)?;
-    let mut watcher = Watcher::new(core, call, kind, options, accepted.form)?;
+    let mut watcher = Watcher::new(core, call, kind, options, accepted)?;
     if let Err(status) = watcher.begin(wanted).await {
-        watcher.pending.push_back(frame("ERROR", &status.to_bytes()));
+        watcher.pending.push_back(frame(accepted.encoding, "ERROR", &status.to_bytes()));
         watcher.ended = true;
     }
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
         Some((Ok(Frame::data(bytes)), watcher))
     });
-    let mut response = respond::whole(200, "application/json", Bytes::new());
+    let media = match accepted.encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let mut response = respond::whole(200, media, Bytes::new());
     *response.body_mut() = StreamBody::new(frames).boxed_unsync();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
@@ -70,6 +74,7 @@ struct Watcher {
     history: Option<store::Watch>,
     prefix: String,
     options: ListOptions,
+    encoding: Encoding,
     form: Form,
     headers_shown: bool,
     position: Revision,
@@ -80,7 +85,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(core: &Core, call: Call, kind: Arc<Kind>, options: ListOptions, form: Form) -> StatusResult<Self> {
+    fn new(core: &Core, call: Call, kind: Arc<Kind>, options: ListOptions, accepted: Accepted) -> StatusResult<Self> {
         let prefix = call.row.key_prefix(&call.target().object.namespace).ok_or_else(Status::page_not_found)?;
         let seconds = options
             .timeout_seconds
@@ -93,7 +98,8 @@ impl Watcher {
             core: core.clone(),
             history: None,
             prefix,
-            form,
+            encoding: accepted.encoding,
+            form: accepted.form,
             headers_shown: false,
             position: 0,
             pending: VecDeque::new(),
@@ -270,17 +276,19 @@ impl Watcher {
             |item: &&Arc<Item>| item.key.starts_with(self.prefix.as_bytes()) && self.options.selection.selects(item);
         let new = change.new.as_ref().filter(mine).cloned();
         let old = change.old.as_ref().filter(mine).cloned();
-        let shared = self.shares_frames();
+        let (shared, encoding) = (self.shares_frames(), self.encoding);
         match (new, old) {
             (None, None) => Ok(None),
-            (Some(new), Some(_)) if shared => Ok(Some(natural(change, || frame("MODIFIED", &new.bytes)))),
+            (Some(new), Some(_)) if shared => {
+                Ok(Some(natural(change, encoding, || frame(encoding, "MODIFIED", &new.bytes))))
+            }
             (Some(new), Some(_)) => self.frame("MODIFIED", &new, None).map(Some),
             (Some(new), None) if shared && change.old.is_none() => {
-                Ok(Some(natural(change, || frame("ADDED", &new.bytes))))
+                Ok(Some(natural(change, encoding, || frame(encoding, "ADDED", &new.bytes))))
             }
             (Some(new), None) => self.frame("ADDED", &new, None).map(Some),
             (None, Some(old)) if shared && change.new.is_none() => {
-                Ok(Some(natural(change, || frame("DELETED", &old.at(change.revision)))))
+                Ok(Some(natural(change, encoding, || frame(encoding, "DELETED", &old.at(change.revision)))))
             }
             (None, Some(old)) => self.frame("DELETED", &old, Some(change.revision)).map(Some),
         }
@@ -294,12 +302,12 @@ impl Watcher {
     fn frame(&mut self, event: &str, item: &Item, revision: Option<Revision>) -> StatusResult<Bytes> {
         let bytes = revision.map_or_else(|| item.bytes.clone(), |revision| item.at(revision));
         if self.shares_frames() {
-            return Ok(frame(event, &bytes));
+            return Ok(frame(self.encoding, event, &bytes));
         }
         let mut document = Document::parse(&bytes).unwrap_or_default();
         self.call.row.unstore(self.call.version(), &mut document);
         let object = self.formed(&document)?;
-        Ok(frame(event, &object))
+        Ok(frame(self.encoding, event, &object))
     }
 
     fn formed(&mut self, document: &Document) -> StatusResult<Bytes> {
@@ -329,7 +337,7 @@ impl Watcher {
             Form::Table(_) | Form::Partial(_) | Form::PartialList(_) => self.formed(&document)?,
             Form::Native => encode(&document),
         };
-        Ok(frame("BOOKMARK", &object))
+        Ok(frame(self.encoding, "BOOKMARK", &object))
     }
 }
 
@@ -337,13 +345,19 @@ fn initial_end_annotation() -> serde_json::Map<String, Value> {
     [("k8s.io/initial-events-end".to_owned(), Value::from("true"))].into_iter().collect()
 }
 
-/// The frame that every watcher without a selector's transition gets, made once.
-fn natural(change: &Change, make: impl FnOnce() -> Bytes) -> Bytes {
-    change.frame.get_or_init(make).clone()
+/// The frame that every watcher without a selector's transition gets, made once an encoding.
+fn natural(change: &Change, encoding: Encoding, make: impl FnOnce() -> Bytes) -> Bytes {
+    let [json, protobuf] = &change.frames;
+    let frame = if encoding == Encoding::Protobuf { protobuf } else { json };
+    frame.get_or_init(make).clone()
 }
 
-/// One line of the stream.
-fn frame(event: &str, object: &[u8]) -> Bytes {
+/// One event of the stream: a line of JSON, or a message with its length before it.
+fn frame(encoding: Encoding, event: &str, object: &[u8]) -> Bytes {
+    if encoding == Encoding::Protobuf {
+        let document = Document::parse(object).unwrap_or_default();
+        return crate::protobuf::watch_event(event, &document).into();
+    }
     let head = format!("{{\"type\":\"{event}\",\"object\":");
     [head.as_bytes(), object, b"}\n"].concat().into()
 }

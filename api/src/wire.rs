@@ -1,23 +1,28 @@
-//! The wire format: field numbers and payloads. Never trusts a length.
+//! Protobuf's wire format: field numbers and payloads. Never trusts a length.
 
 /// What stands at a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Payload<'a> {
+pub enum Payload<'a> {
+    /// A number.
     Varint(u64),
+    /// Eight bytes.
     Fixed64(u64),
+    /// Four bytes.
     Fixed32(u32),
+    /// A text, bytes or a message.
     Bytes(&'a [u8]),
 }
 
 /// Reads fields one after another; ends after the first error.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 const TRUNCATED: &str = "unexpected EOF";
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// Reads a message.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
@@ -72,7 +77,7 @@ impl<'a> Iterator for Reader<'a> {
 }
 
 /// Packed numbers.
-pub(super) fn varints(bytes: &[u8]) -> impl Iterator<Item = Result<u64, &'static str>> {
+pub fn varints(bytes: &[u8]) -> impl Iterator<Item = Result<u64, &'static str>> {
     let mut reader = Reader::new(bytes);
     std::iter::from_fn(move || {
         if reader.rest.is_empty() {
@@ -95,19 +100,19 @@ fn varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Writes a number.
-pub(super) fn put_varint(out: &mut Vec<u8>, field: u32, number: u64) {
+pub fn put_varint(out: &mut Vec<u8>, field: u32, number: u64) {
     varint(out, u64::from(field) << 3);
     varint(out, number);
 }
 
 /// Writes eight bytes.
-pub(super) fn put_fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
+pub fn put_fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
     varint(out, u64::from(field) << 3 | 1);
     out.extend_from_slice(&number.to_le_bytes());
 }
 
 /// Writes bytes, a text or a message.
-pub(super) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     varint(out, u64::from(field) << 3 | 2);
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

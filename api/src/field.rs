@@ -95,6 +95,8 @@ pub struct Error {
     pub path: Path,
     pub value: Value,
     pub detail: String,
+    /// The value as its Go type prints it, where that is not its JSON.
+    pub shown: Option<String>,
 }
 
 /// All that is wrong with an object, in the order it was found.
@@ -103,51 +105,51 @@ pub type Errors = Vec<Error>;
 impl Error {
     /// The value is not acceptable; the detail says why.
     pub fn invalid(path: Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::Invalid, path, value: value.into(), detail: detail.into() }
+        Self { kind: ErrorType::Invalid, path, value: value.into(), detail: detail.into(), shown: None }
     }
 
     /// The value has the wrong type.
     pub fn type_invalid(path: Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::TypeInvalid, path, value: value.into(), detail: detail.into() }
+        Self { kind: ErrorType::TypeInvalid, path, value: value.into(), detail: detail.into(), shown: None }
     }
 
     /// A value is needed.
     pub fn required(path: Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::Required, path, value: Value::Null, detail: detail.into() }
+        Self { kind: ErrorType::Required, path, value: Value::Null, detail: detail.into(), shown: None }
     }
 
     /// The value may not be set, or not changed.
     pub fn forbidden(path: Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::Forbidden, path, value: Value::Null, detail: detail.into() }
+        Self { kind: ErrorType::Forbidden, path, value: Value::Null, detail: detail.into(), shown: None }
     }
 
     /// The value stands twice.
     pub fn duplicate(path: Path, value: impl Into<Value>) -> Self {
-        Self { kind: ErrorType::Duplicate, path, value: value.into(), detail: String::new() }
+        Self { kind: ErrorType::Duplicate, path, value: value.into(), detail: String::new(), shown: None }
     }
 
     /// What the value names is not there.
     pub fn not_found(path: Path, value: impl Into<Value>) -> Self {
-        Self { kind: ErrorType::NotFound, path, value: value.into(), detail: String::new() }
+        Self { kind: ErrorType::NotFound, path, value: value.into(), detail: String::new(), shown: None }
     }
 
     /// The value is none of those allowed, which are told in the order given.
     pub fn not_supported(path: Path, value: impl Into<Value>, allowed: &[&str]) -> Self {
         let quoted: Vec<String> = allowed.iter().map(|a| crate::quote::quote(a)).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
-        Self { kind: ErrorType::NotSupported, path, value: value.into(), detail }
+        Self { kind: ErrorType::NotSupported, path, value: value.into(), detail, shown: None }
     }
 
     /// The value is longer than `max` bytes.
     pub fn too_long(path: Path, max: usize) -> Self {
         let detail = format!("may not be more than {max} bytes");
-        Self { kind: ErrorType::TooLong, path, value: Value::Null, detail }
+        Self { kind: ErrorType::TooLong, path, value: Value::Null, detail, shown: None }
     }
 
     /// The list has `actual` items, more than `max`.
     pub fn too_many(path: Path, actual: usize, max: usize) -> Self {
         let detail = format!("must have at most {max} item{}", if max == 1 { "" } else { "s" });
-        Self { kind: ErrorType::TooMany, path, value: actual.into(), detail }
+        Self { kind: ErrorType::TooMany, path, value: actual.into(), detail, shown: None }
     }
 
     /// The message without the path, as a Status cause carries it.
@@ -156,7 +158,10 @@ impl Error {
         let mut text = self.kind.text().to_owned();
         if !matches!(self.kind, Required | Forbidden | TooLong | Internal) {
             text.push_str(": ");
-            text.push_str(&go_value(&self.value));
+            match &self.shown {
+                Some(shown) => text.push_str(shown),
+                None => text.push_str(&go_value(&self.value)),
+            }
         }
         if !self.detail.is_empty() {
             text.push_str(": ");

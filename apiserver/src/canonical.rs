@@ -48,7 +48,9 @@ fn of_type(schema: &Schema, of: &Type, value: &mut Value) {
     map.retain(|name, value| {
         let Some(field) = of.field(name) else { return true };
         of_shape(schema, &field.item.shape, value);
-        if field.required && matches!(value, Value::Array(items) if items.is_empty()) {
+        if (field.required || field.item.default == Some(Value::Null))
+            && matches!(value, Value::Array(items) if items.is_empty())
+        {
             // Upstream stores protobuf, which knows no empty list.
             *value = Value::Null;
         }

@@ -146,6 +146,12 @@ impl Resource {
         self.group_version(version).kind(&self.kind)
     }
 
+    /// The schema of the form that is stored and checked.
+    pub(crate) fn stored_schema(&self) -> Option<&Schema> {
+        let stored = self.versions.iter().find(|v| v.storage).or(self.versions.first());
+        stored.map(|version| &version.schema)
+    }
+
     /// Whether objects stand in a namespace.
     pub(crate) fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, NONE, containers, or, row};
 use super::workload::counts;
-use super::{Change, Operation, Rules, job};
+use super::{Change, Operation, Rules, job, workload};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, object, text};
 use crate::validation::one_of;
@@ -34,6 +34,10 @@ impl Rules for CronJob {
             errors.push(Error::invalid(path, new.name(), "must be no more than 52 characters"));
         }
         errors
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/jobTemplate/spec/template", true)
     }
 
     fn has_generation(&self) -> bool {

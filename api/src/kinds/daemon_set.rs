@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, containers, count, row};
 use super::workload::{amount, counts, lasting_template, selected, selector};
-use super::{Change, Operation, Rules, pod_spec};
+use super::{Change, Operation, Rules, pod_spec, workload};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, object, text};
 use crate::validation::{at_most_100_percent, immutable, int_or_percent, same};
@@ -65,6 +65,10 @@ impl Rules for DaemonSet {
         errors.extend(update_strategy(strategy, &path.child("updateStrategy")));
         errors.extend(counts(spec, &["revisionHistoryLimit"], &path));
         errors
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/template", false)
     }
 
     fn has_generation(&self) -> bool {

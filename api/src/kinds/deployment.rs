@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, containers, count, row};
 use super::workload::{amount, at_most, collisions, counts, lasting_template, selected, selector};
-use super::{Change, Operation, Rules, pod_spec};
+use super::{Change, Operation, Rules, pod_spec, workload};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, number, object, replace, text};
 use crate::validation::{at_most_100_percent, immutable, int_or_percent, non_negative, same};
@@ -53,6 +53,10 @@ impl Rules for Deployment {
             errors.extend(immutable(new.at("/spec/selector"), old.at("/spec/selector"), &path));
         }
         errors
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/template", true)
     }
 
     fn has_generation(&self) -> bool {

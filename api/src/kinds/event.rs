@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::cell::{or, row};
-use super::{Change, Operation, Rules};
+use super::{Change, NameFormat, Operation, Rules};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, number, text};
 use crate::validation::{immutable, qualified_name};
@@ -39,6 +39,10 @@ impl Rules for Event {
             Some(old) => errors.extend(unchanged(new, old)),
         }
         errors
+    }
+
+    fn name_format(&self) -> NameFormat {
+        NameFormat::PathSegment
     }
 
     fn create_on_update(&self) -> bool {

@@ -179,7 +179,7 @@ fn unchanged(new: &Document, old: &Document, path: Path) -> Option<Error> {
         crate::tree::replace(&mut munged, "storageClassName", None);
     }
     let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
-                  claims";
+                  claims\n@@ spec @@";
     (!same(Some(&munged), Some(before))).then(|| Error::forbidden(path, detail))
 }
 

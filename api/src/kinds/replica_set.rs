@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, containers, count, row};
 use super::workload::{at_most, counts, lasting_template, selected, selector};
-use super::{Change, Rules, pod_spec};
+use super::{Change, Rules, pod_spec, workload};
 use crate::field::{Errors, Path};
 use crate::tree::{fill, object};
 use crate::validation::immutable;
@@ -37,12 +37,12 @@ impl Rules for ReplicaSet {
         errors
     }
 
-    fn has_generation(&self) -> bool {
-        true
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/template", true)
     }
 
-    fn selectable(&self, set: &Document) -> Vec<(&'static str, String)> {
-        vec![("status.replicas", count(set, "/status/replicas").to_string())]
+    fn has_generation(&self) -> bool {
+        true
     }
 
     fn cells(&self, set: &Document, now: Timestamp) -> Option<Vec<Value>> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::cell::{self, containers, count, row};
 use super::workload::{at_most, collisions, counts, lasting_template, policy, selected, selector};
-use super::{Change, Rules, pod_spec};
+use super::{Change, Rules, pod_spec, workload};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, items_mut, list, object, set, text};
 use crate::validation::{dns_label, immutable};
@@ -52,6 +52,10 @@ impl Rules for StatefulSet {
             }
         }
         errors
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/template", false)
     }
 
     fn has_generation(&self) -> bool {

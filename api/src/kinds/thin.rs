@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Rules;
 use super::cell::{NONE, UNSET, age, condition, containers, count, labels, or, row, selector_or_none};
+use super::{Change, Rules, workload};
 use super::{pod_spec, service::load_balancer};
+use crate::field::Errors;
 use crate::tree::{fill, fill_number, flag, get, items_mut, list, map, object, text, texts};
 use crate::{Document, Timestamp, time};
 
@@ -16,6 +17,12 @@ pub(super) struct Thin {
     pub default: fn(&mut Document),
     /// The table row.
     pub cells: Row,
+    /// What is wrong with an object.
+    pub validate: fn(&Document, &Change<'_>) -> Errors,
+    /// What it says that is deprecated.
+    pub warnings: fn(&Document, &Change<'_>) -> Vec<String>,
+    /// Fields that selectors may name: their names and where they stand.
+    pub selectable: &'static [(&'static str, &'static str)],
     /// Whether changes of the spec are counted.
     pub generation: bool,
     /// Whether an update must name the resourceVersion.
@@ -27,6 +34,23 @@ pub(super) struct Thin {
 impl Rules for Thin {
     fn default(&self, object: &mut Document) {
         (self.default)(object);
+    }
+
+    fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
+        (self.validate)(new, change)
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        (self.warnings)(new, change)
+    }
+
+    fn selectable(&self, object: &Document) -> Vec<(&'static str, String)> {
+        let value = |pointer: &str| match object.at(pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        };
+        self.selectable.iter().map(|(name, pointer)| (*name, value(pointer))).collect()
     }
 
     fn has_generation(&self) -> bool {
@@ -47,7 +71,16 @@ impl Rules for Thin {
 }
 
 const fn plain(cells: Row) -> Thin {
-    Thin { default: |_| {}, cells, generation: false, conditional: false, upsert: false }
+    Thin {
+        default: |_| {},
+        cells,
+        validate: |_, _| Errors::new(),
+        warnings: |_, _| Vec::new(),
+        selectable: &[],
+        generation: false,
+        conditional: false,
+        upsert: false,
+    }
 }
 
 const fn counted(default: fn(&mut Document), cells: Row) -> Thin {
@@ -57,26 +90,21 @@ const fn counted(default: fn(&mut Document), cells: Row) -> Thin {
 const NO_CELLS: Row = |_, _| None;
 const NAME_AND_AGE: Row = |o, now| row![o.name(), age(o, now)];
 
-pub(super) const REPLICATION_CONTROLLER: Thin = counted(replication_controller, |o, now| {
-    let (names, images) = containers(o, "/spec/template/spec/containers");
-    row![
-        o.name(),
-        count(o, "/spec/replicas"),
-        count(o, "/status/replicas"),
-        count(o, "/status/readyReplicas"),
-        age(o, now),
-        names,
-        images,
-        labels(o.at("/spec/selector")),
-    ]
-});
-pub(super) const POD_TEMPLATE: Thin = counted(
-    |o| pod_spec::template(object(o.value_mut(), "template")),
-    |o, _| {
-        let (names, images) = containers(o, "/template/spec/containers");
-        row![o.name(), names, images, labels(o.at("/template/metadata/labels"))]
-    },
-);
+pub(super) const REPLICATION_CONTROLLER: Thin = Thin {
+    selectable: &[("status.replicas", "/status/replicas")],
+    warnings: |new, change| workload::warnings(new, change, "/spec/template", true),
+    ..counted(replication_controller, controller_cells)
+};
+pub(super) const POD_TEMPLATE: Thin = Thin {
+    warnings: |new, change| workload::warnings(new, change, "/template", false),
+    ..counted(
+        |o| pod_spec::template(object(o.value_mut(), "template")),
+        |o, _| {
+            let (names, images) = containers(o, "/template/spec/containers");
+            row![o.name(), names, images, labels(o.at("/template/metadata/labels"))]
+        },
+    )
+};
 pub(super) const RESOURCE_QUOTA: Thin = Thin { default: resource_quota, ..plain(quota_cells) };
 pub(super) const LIMIT_RANGE: Thin = Thin { default: limit_range, upsert: true, ..plain(NO_CELLS) };
 pub(super) const CONTROLLER_REVISION: Thin = plain(|o, now| {
@@ -210,13 +238,16 @@ pub(super) const RESOURCE_CLAIM: Thin =
     Thin { default: |o| devices(o, "/spec/devices"), ..plain(|o, now| row![o.name(), claim_state(o), age(o, now)]) };
 pub(super) const RESOURCE_CLAIM_TEMPLATE: Thin =
     Thin { default: |o| devices(o, "/spec/spec/devices"), ..plain(NAME_AND_AGE) };
-pub(super) const RESOURCE_SLICE: Thin = counted(
-    |_| {},
-    |o, now| {
-        let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
-        row![o.name(), spec("nodeName"), spec("driver"), spec("pool/name"), age(o, now)]
-    },
-);
+pub(super) const RESOURCE_SLICE: Thin = Thin {
+    selectable: &[("spec.driver", "/spec/driver"), ("spec.nodeName", "/spec/nodeName")],
+    ..counted(
+        |_| {},
+        |o, now| {
+            let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
+            row![o.name(), spec("nodeName"), spec("driver"), spec("pool/name"), age(o, now)]
+        },
+    )
+};
 pub(super) const DEVICE_TAINT_RULE: Thin = counted(
     |_| {},
     |o, now| {
@@ -272,6 +303,20 @@ pub(super) const API_SERVICE: Thin = plain(|o, now| {
     };
     row![o.name(), service, available, age(o, now)]
 });
+
+fn controller_cells(o: &Document, now: Timestamp) -> Option<Vec<Value>> {
+    let (names, images) = containers(o, "/spec/template/spec/containers");
+    row![
+        o.name(),
+        count(o, "/spec/replicas"),
+        count(o, "/status/replicas"),
+        count(o, "/status/readyReplicas"),
+        age(o, now),
+        names,
+        images,
+        labels(o.at("/spec/selector")),
+    ]
+}
 
 fn replication_controller(controller: &mut Document) {
     if let Some(labels) = controller.at("/spec/template/metadata/labels").cloned() {

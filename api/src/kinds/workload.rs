@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::pod_spec;
-use crate::LabelSelector;
+use super::{Change, Operation, pod_spec};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, map, number, text};
 use crate::validation::labels::label_selector;
 use crate::validation::{non_negative, one_of};
+use crate::{Document, LabelSelector};
 
 /// Labels of the template that the selector does not match.
 const MISMATCH: &str = "`selector` does not match template `labels`";
@@ -85,6 +85,28 @@ pub(super) fn amount(value: Option<&Value>) -> i64 {
         Some(Value::String(text)) => text.trim_end_matches('%').parse().unwrap_or_default(),
         other => other.and_then(Value::as_i64).unwrap_or_default(),
     }
+}
+
+/// Warnings about the pods of a template at `pointer`, told when the object is made and when its spec changes. With
+/// `named`, its name is the beginning of theirs.
+pub(super) fn warnings(new: &Document, change: &Change<'_>, pointer: &str, named: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match change.old {
+        Some(_) if !change.subresource.is_empty() => return warnings,
+        Some(old) if old.at("/metadata/generation") == new.at("/metadata/generation") => return warnings,
+        _ => {}
+    }
+    let messages = crate::validation::text::label(new.name());
+    if named && change.operation == Operation::Create && !messages.is_empty() {
+        warnings.push(format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+             label is recommended: [{}]",
+            messages.join(" ")
+        ));
+    }
+    let path = pointer.trim_start_matches('/').replace('/', ".");
+    warnings.extend(new.at(pointer).map(|template| pod_spec::warnings(template, &path)).unwrap_or_default());
+    warnings
 }
 
 /// A policy with a default.

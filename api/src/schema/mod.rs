@@ -11,6 +11,7 @@ mod load;
 mod prune;
 mod resource;
 mod shape;
+mod show;
 
 use std::sync::Arc;
 

@@ -73,14 +73,16 @@ pub(crate) struct Shown {
 }
 
 fn table_row(row: &Resource, version: &Version, shown: &Shown, document: &Document) -> Value {
-    let cells = row.strategy.cells(document, shown.now).unwrap_or_else(|| plain_cells(version, document, shown.now));
+    let mut stored = document.clone();
+    row.to_storage(version, &mut stored);
+    let cells = row.strategy.cells(&stored, shown.now).unwrap_or_else(|| plain_cells(version, document, shown.now));
     let object = match shown.include {
         Include::None => Value::Null,
         Include::Metadata => partial(document, shown.version),
         Include::Object => document.value().clone(),
     };
     let mut found = json!({ "cells": cells, "object": object });
-    let conditions = row.strategy.row_conditions(document);
+    let conditions = row.strategy.row_conditions(&stored);
     if let (false, Some(found)) = (conditions.is_empty(), found.as_object_mut()) {
         found.insert("conditions".into(), conditions.into());
     }

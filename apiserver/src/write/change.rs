@@ -181,6 +181,9 @@ fn valid(machine: &mut Machine<'_>, new: &Document, old: &Document) -> Stepped<(
     let change = machine.rules_change(Operation::Update, Some(old));
     errors.extend(row.strategy.validate(new, &change));
     if !errors.is_empty() {
+        if let Some(schema) = row.stored_schema() {
+            schema.show_values(&mut errors);
+        }
         return Err(Status::invalid(&row.group_kind(), new.name(), &errors).into());
     }
     let warnings = row.strategy.warnings(new, &change);

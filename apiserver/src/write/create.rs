@@ -99,6 +99,9 @@ fn valid(machine: &mut Machine<'_>, object: &Document) -> Stepped<()> {
     errors.extend(row.strategy.validate(object, &change));
     let warnings = if errors.is_empty() { row.strategy.warnings(object, &change) } else { Vec::new() };
     if !errors.is_empty() {
+        if let Some(schema) = row.stored_schema() {
+            schema.show_values(&mut errors);
+        }
         return Err(Status::invalid(&row.group_kind(), object.name(), &errors).into());
     }
     machine.warnings.extend(warnings);

@@ -5,7 +5,7 @@ mod validate;
 use serde_json::{Value, json};
 
 use super::cell::{self, containers, count, row};
-use super::{Change, Operation, Rules, pod_spec};
+use super::{Change, Operation, Rules, pod_spec, workload};
 use crate::field::Errors;
 use crate::tree::{fill, get, items_mut, number, object, set, text};
 use crate::{Document, Timestamp, duration, time};
@@ -33,6 +33,10 @@ impl Rules for Job {
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
         validate::validate(new, change)
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        workload::warnings(new, change, "/spec/template", true)
     }
 
     fn has_generation(&self) -> bool {

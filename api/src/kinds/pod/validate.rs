@@ -171,7 +171,7 @@ fn difference(before: &Value, now: &Value) -> String {
     changed.sort();
     changed.dedup();
     let show = |value: Option<&Value>| value.map_or_else(|| "<unset>".into(), ToString::to_string);
-    let lines = changed.iter().map(|f| format!("- {f}: {}\n+ {f}: {}\n", show(before.get(*f)), show(now.get(*f))));
+    let lines = changed.iter().map(|f| format!("@@ {f} @@\n- {}\n+ {}\n", show(before.get(*f)), show(now.get(*f))));
     lines.collect()
 }
 
@@ -333,6 +333,6 @@ pub(super) fn warnings(new: &Document, change: &Change<'_>) -> Vec<String> {
             messages.join(" ")
         ));
     }
-    warnings.extend(pod_spec::warnings(spec(new), "spec"));
+    warnings.extend(pod_spec::warnings(new.value(), ""));
     warnings
 }

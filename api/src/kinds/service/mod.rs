@@ -3,6 +3,7 @@
 mod cells;
 mod prepare;
 mod validate;
+mod warnings;
 
 pub(super) use cells::load_balancer;
 
@@ -39,6 +40,10 @@ impl Rules for Service {
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
         validate::validate(new, change)
+    }
+
+    fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
+        if change.subresource.is_empty() { warnings::warnings(new) } else { Vec::new() }
     }
 
     fn name_format(&self) -> NameFormat {

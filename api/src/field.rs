@@ -47,6 +47,7 @@ pub enum ErrorType {
     Required,
     Duplicate,
     Invalid,
+    InvalidOmitted,
     NotSupported,
     Forbidden,
     TooLong,
@@ -62,7 +63,7 @@ impl ErrorType {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidOmitted => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -77,7 +78,7 @@ impl ErrorType {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidOmitted | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -106,6 +107,11 @@ impl Error {
     /// The value is not acceptable; the detail says why.
     pub fn invalid(path: Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self { kind: ErrorType::Invalid, path, value: value.into(), detail: detail.into(), shown: None }
+    }
+
+    /// The value is not acceptable, and too large to be shown.
+    pub fn invalid_omitted(path: Path, detail: impl Into<String>) -> Self {
+        Self { kind: ErrorType::InvalidOmitted, path, value: Value::Null, detail: detail.into() }
     }
 
     /// The value has the wrong type.
@@ -154,9 +160,9 @@ impl Error {
 
     /// The message without the path, as a Status cause carries it.
     pub fn body(&self) -> String {
-        use ErrorType::{Forbidden, Internal, Required, TooLong};
+        use ErrorType::{Forbidden, Internal, InvalidOmitted, Required, TooLong};
         let mut text = self.kind.text().to_owned();
-        if !matches!(self.kind, Required | Forbidden | TooLong | Internal) {
+        if !matches!(self.kind, Required | Forbidden | TooLong | Internal | InvalidOmitted) {
             text.push_str(": ");
             match &self.shown {
                 Some(shown) => text.push_str(shown),

@@ -10,6 +10,7 @@ mod authorize;
 mod check;
 mod declare;
 mod escape;
+mod estimate;
 mod eval;
 mod kube;
 mod lex;
@@ -17,6 +18,7 @@ mod lists;
 mod macros;
 mod ops;
 mod parse;
+mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::fmt;
 
 pub use authorize::{Authorize, Check, Decision, Subject};
 pub use escape::escape;
+pub use schema::type_of;
 pub use types::{ListType, MapType, Merge, ObjectType, Type};
 pub use value::{Key, Val};
 
@@ -138,6 +141,11 @@ impl Program {
     /// Whether it names a variable.
     pub fn mentions(&self, variable: &str) -> bool {
         self.root.mentions(variable)
+    }
+
+    /// What evaluating it costs at most, as far as the types of its variables bound that.
+    pub fn estimate(&self) -> u64 {
+        estimate::estimate(&self.root, &self.types)
     }
 
     /// Evaluates it; the second value is what it cost.

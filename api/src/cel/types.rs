@@ -175,7 +175,7 @@ impl Type {
     }
 
     /// The bytes of the smallest value as JSON.
-    pub(super) fn min_size(&self) -> u64 {
+    pub fn min_size(&self) -> u64 {
         match self {
             Self::Dyn(_) | Self::Int | Self::Uint | Self::Double => 1,
             Self::Bool | Self::Null => 4,

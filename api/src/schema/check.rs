@@ -32,6 +32,15 @@ fn type_meta(schema: &Schema, document: &Document, errors: &mut Errors) {
     }
 }
 
+/// Checks a value against a part of a schema.
+pub(super) fn value(raw: &Value, value: &Value) -> Errors {
+    let mut errors = Errors::new();
+    if let Some(raw) = raw.as_object() {
+        node(raw, value, &Path::default(), false, &mut errors);
+    }
+    errors
+}
+
 type Node = Map<String, Value>;
 
 fn node(raw: &Node, value: &Value, path: &Path, root: bool, errors: &mut Errors) {

@@ -10,6 +10,7 @@ mod default;
 mod load;
 mod prune;
 mod resource;
+mod rules;
 mod shape;
 mod show;
 
@@ -24,6 +25,7 @@ pub use crate::decode::{Decoded, FieldValidation, Format};
 pub(crate) use check::format_holds;
 pub(crate) use custom::tree as custom_tree;
 pub use resource::{Column, Resource, Scope, Subresource};
+pub use rules::{Rule, Rules, compile_own};
 pub use shape::{Field, List, Scalar, Shape, Type};
 pub use shape::{Item, TypeRef};
 
@@ -163,6 +165,16 @@ impl Schema {
     /// keys. Built-in kinds are checked by [`crate::kinds`]; for them this returns nothing.
     pub fn check(&self, document: &Document) -> field::Errors {
         check::check(self, document)
+    }
+
+    /// Checks a value against a schema of any part of a custom resource.
+    pub(crate) fn check_value(schema: &Value, value: &Value) -> field::Errors {
+        check::value(schema, value)
+    }
+
+    /// Drops what a schema of any part of a custom resource does not know.
+    pub(crate) fn prune_value(schema: &Value, value: &mut Value) {
+        prune::value(schema, value);
     }
 
     /// Applies a strategic merge patch. Errors are those kube-apiserver answers (400 or 500).

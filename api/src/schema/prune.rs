@@ -17,6 +17,31 @@ pub(super) fn prune(schema: &Schema, document: &mut Document) -> Vec<String> {
     pruner.unknown
 }
 
+/// Prunes a value by a part of a schema: where the schema has properties, what they do not name is dropped.
+pub(super) fn value(schema: &Value, value: &mut Value) {
+    let is_open = |s: &Value| s.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    match value {
+        Value::Array(items) => {
+            if let Some(of) = schema.get("items") {
+                items.iter_mut().for_each(|item| self::value(of, item));
+            }
+        }
+        Value::Object(map) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let others = schema.get("additionalProperties").filter(|a| a.is_object() || **a == Value::Bool(true));
+            let meta = schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true));
+            map.retain(|key, value| {
+                if let Some(of) = properties.and_then(|p| p.get(key)).or(others) {
+                    self::value(of, value);
+                    return true;
+                }
+                is_open(schema) || (meta && matches!(key.as_str(), "apiVersion" | "kind" | "metadata"))
+            });
+        }
+        _ => {}
+    }
+}
+
 struct Pruner<'s> {
     schema: &'s Schema,
     path: Path,

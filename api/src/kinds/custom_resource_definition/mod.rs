@@ -1,7 +1,12 @@
 //! CustomResourceDefinition: names, versions, and that schemas are structural at their root.
 //! Its conditions (NamesAccepted, Established) are set by the server that serves it.
 
-use serde_json::{Map, Value, json};
+mod schema;
+mod structural;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Value, json};
 
 use super::cell::{self, row};
 use super::{Change, Operation, Rules};
@@ -150,7 +155,7 @@ fn versions(spec: &Value, path: &Path) -> Errors {
             if alike { path.child(above) } else { item.child(field) }
         };
         if i == 0 || versions.first().map(|v| v.get("schema")) != Some(version.get("schema")) {
-            errors.extend(schema(version, &item, &place("schema", "validation")));
+            errors.extend(schema_of(version, &item, &place("schema", "validation")));
         }
         let columns_path = place("additionalPrinterColumns", "additionalPrinterColumns");
         errors.extend(columns(list(version, "additionalPrinterColumns"), &columns_path));
@@ -170,10 +175,13 @@ fn versions(spec: &Value, path: &Path) -> Errors {
     errors
 }
 
-fn schema(version: &Value, item: &Path, place: &Path) -> Errors {
+fn schema_of(version: &Value, item: &Path, place: &Path) -> Errors {
     match version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) {
         None => vec![Error::required(item.child("schema").child("openAPIV3Schema"), "")],
-        Some(schema) => structural(schema, &place.child("openAPIV3Schema")),
+        Some(described) => {
+            let with_status = version.pointer("/subresources/status").is_some_and(|s| !s.is_null());
+            schema::validate(described, with_status, place)
+        }
     }
 }
 
@@ -242,58 +250,6 @@ fn scale_paths(scale: &Value, path: &Path) -> Errors {
             }
             _ => {}
         }
-    }
-    errors
-}
-
-/// A structural schema says the type of every node, and nothing but constraints below allOf, anyOf, oneOf and not.
-fn structural(schema: &Value, path: &Path) -> Errors {
-    let mut errors = Errors::new();
-    if text(schema, "type") != "object" && !text(schema, "type").is_empty() {
-        let detail = "must be object at the root";
-        errors.push(Error::invalid(path.child("type"), text(schema, "type"), detail));
-    }
-    if text(schema, "type").is_empty() {
-        errors.push(Error::required(path.child("type"), "must not be empty at the root"));
-    }
-    errors.extend(node(schema, path, true));
-    errors
-}
-
-const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-
-fn node(schema: &Value, path: &Path, root: bool) -> Errors {
-    let mut errors = Errors::new();
-    let kind = text(schema, "type");
-    let free = ["x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"].iter().any(|f| flag(schema, f));
-    if kind.is_empty() && !free && !root {
-        errors.push(Error::required(path.child("type"), "must not be empty for specified object fields"));
-    }
-    if !kind.is_empty() {
-        errors.extend(supported(kind, &path.child("type"), &TYPES));
-    }
-    if kind == "array" && get(schema, "items").is_none() {
-        errors.push(Error::required(path.child("items"), "must be specified"));
-    }
-    if let Some(items) = get(schema, "items") {
-        errors.extend(node(items, &path.child("items"), false));
-    }
-    for (name, property) in get(schema, "properties").and_then(Value::as_object).unwrap_or(&Map::new()) {
-        errors.extend(node(property, &path.child("properties").key(name), false));
-    }
-    if let Some(values) = get(schema, "additionalProperties").filter(|v| v.is_object()) {
-        if get(schema, "properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty()) {
-            let detail = "must not be used if properties are specified";
-            errors.push(Error::forbidden(path.child("additionalProperties"), detail));
-        }
-        errors.extend(node(values, &path.child("additionalProperties"), false));
-    }
-    if text(schema, "x-kubernetes-list-type") == "map" && list(schema, "x-kubernetes-list-map-keys").is_empty() {
-        let detail = "must not be empty if x-kubernetes-list-type is map";
-        errors.push(Error::required(path.child("x-kubernetes-list-map-keys"), detail));
-    }
-    if get(schema, "$ref").is_some() {
-        errors.push(Error::forbidden(path.child("$ref"), "$ref is not supported"));
     }
     errors
 }

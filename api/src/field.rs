@@ -111,7 +111,7 @@ impl Error {
 
     /// The value is not acceptable, and too large to be shown.
     pub fn invalid_omitted(path: Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::InvalidOmitted, path, value: Value::Null, detail: detail.into() }
+        Self { kind: ErrorType::InvalidOmitted, path, value: Value::Null, detail: detail.into(), shown: None }
     }
 
     /// The value has the wrong type.

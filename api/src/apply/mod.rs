@@ -81,6 +81,13 @@ pub fn apply(
     Ok(result)
 }
 
+/// Merges a partial object into a whole one by the schema, without owners: what an admission policy applies. The error
+/// is upstream's text.
+pub fn merge_object(schema: &Schema, object: &Document, config: &Document) -> Result<Document, String> {
+    validate::validate(schema, config.value())?;
+    Document::new(merge::merge(schema, object.value(), config.value())).ok_or_else(|| "no object".to_owned())
+}
+
 /// Sets `managedFields` of `new`, which any other write made from `live` (`None`: it is created). Call it when the new
 /// object is defaulted, before admission. Never fails: where the fields of a client cannot be read, the live ones stay,
 /// as upstream does.

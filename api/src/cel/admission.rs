@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Authorize, Check, Environment, Failure, Program, Scope, Subject, Type, Val, compile};
+use super::policy::{Expression, OUT_OF_BUDGET};
+use super::{Authorize, Check, Environment, Failure, Scope, Subject, Type, Val};
 
 /// The most that all match conditions of one webhook or binding may cost
 /// (`celconfig.RuntimeCELCostBudgetMatchConditions`).
@@ -153,14 +154,14 @@ impl Input<'_> {
 
 /// Compiled match conditions (`admissionregistration.k8s.io/v1 MatchCondition`).
 #[derive(Debug, Default)]
-pub struct Conditions(Vec<(String, Result<Program, String>)>);
+pub struct Conditions(Vec<Expression>);
 
 impl Conditions {
     /// Compiles a list as objects carry it. One that does not compile fails each time it is asked.
     pub fn compile(list: &[Value], options: Options) -> Self {
         let environment = environment(options);
-        let text = |item: &Value, field: &str| item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let made = list.iter().map(|item| (text(item, "name"), compile(&text(item, "expression"), &environment)));
+        let text = |item: &Value| item.get("expression").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let made = list.iter().map(|item| Expression::compile(&text(item), &environment, &[Type::Bool]));
         Self(made.collect())
     }
 
@@ -174,22 +175,25 @@ impl Conditions {
     pub fn matches(&self, input: &Input<'_>) -> Result<bool, Vec<String>> {
         let mut errors = Vec::new();
         let mut left = MATCH_BUDGET;
-        for (_, program) in &self.0 {
-            let (result, cost) = match program {
-                Ok(program) => program.evaluate(input),
-                Err(error) => (Err(Failure::error(format!("compilation error: compilation failed: {error}"))), 0),
+        for expression in &self.0 {
+            let program = match &expression.program {
+                Ok(program) => program,
+                Err(error) => {
+                    errors.push(format!("compilation error: {error}"));
+                    continue;
+                }
             };
+            let (result, cost) = program.evaluate(input);
             if cost > left {
-                return Err(vec![
-                    "validation failed due to running out of cost budget, no further validation rules will be run"
-                        .into(),
-                ]);
+                return Err(vec![OUT_OF_BUDGET.into()]);
             }
             left -= cost;
             match result {
                 Ok(value) if value.is_true() => {}
                 Ok(_) => return Ok(false),
-                Err(failure) => errors.push(failure.to_string()),
+                Err(failure) => {
+                    errors.push(format!("expression '{}' resulted in error: {failure}", expression.text));
+                }
             }
         }
         if errors.is_empty() { Ok(true) } else { Err(errors) }
@@ -223,7 +227,10 @@ mod tests {
             Ok(true)
         );
         assert_eq!(conditions(&["object.spec.x == 1", "request.operation != 'CREATE'"]), Ok(false));
-        assert_eq!(conditions(&["object.spec.x == 1", "true"]), Err(vec!["no such key: spec".into()]));
+        assert_eq!(
+            conditions(&["object.spec.x == 1", "true"]),
+            Err(vec!["expression 'object.spec.x == 1' resulted in error: no such key: spec".into()])
+        );
         assert_eq!(conditions(&["request.userInfo.username == 'me' && !request.dryRun"]), Ok(true));
     }
 }

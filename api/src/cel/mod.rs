@@ -18,6 +18,7 @@ mod lists;
 mod macros;
 mod ops;
 mod parse;
+pub mod policy;
 mod schema;
 mod source;
 #[cfg(test)]
@@ -52,6 +53,13 @@ impl Environment {
     pub fn with(mut self, name: &str, of: Type) -> Self {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.into(), of));
+        self
+    }
+
+    /// Without a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
         self
     }
 

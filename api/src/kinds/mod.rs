@@ -2,6 +2,7 @@
 //!
 //! To add a kind's rules: one file with a type that implements [`Rules`], one line in [`RULES`].
 
+mod admission_policy;
 mod cell;
 mod certificate_signing_request;
 mod config_map;
@@ -162,11 +163,15 @@ pub const RULES: &[(&str, &str, &dyn Rules)] = &[
     ("", "Secret", &secret::Secret),
     ("", "Service", &service::Service),
     ("", "ServiceAccount", &service_account::ServiceAccount),
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", &thin::MUTATING_POLICY),
-    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", &admission_policy::Policy { mutating: true }),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", &admission_policy::Binding { mutating: true }),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", &webhooks::Webhooks { mutating: true }),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", &thin::VALIDATING_POLICY),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", &thin::POLICY_BINDING),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", &admission_policy::Policy { mutating: false }),
+    (
+        "admissionregistration.k8s.io",
+        "ValidatingAdmissionPolicyBinding",
+        &admission_policy::Binding { mutating: false },
+    ),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &webhooks::Webhooks { mutating: false }),
     ("apiextensions.k8s.io", "CustomResourceDefinition", &custom_resource_definition::CustomResourceDefinition),
     ("apiregistration.k8s.io", "APIService", &thin::API_SERVICE),

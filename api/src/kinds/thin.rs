@@ -195,21 +195,6 @@ pub(super) const VOLUME_ATTRIBUTES_CLASS: Thin = plain(|o, now| row![o.name(), o
 pub(super) const RUNTIME_CLASS: Thin =
     Thin { conditional: true, upsert: true, ..plain(|o, now| row![o.name(), o.str_at("/handler"), age(o, now)]) };
 
-pub(super) const VALIDATING_POLICY: Thin = Thin {
-    conditional: true,
-    ..counted(admission_policy, |o, now| {
-        row![o.name(), o.list_at("/spec/validations").len(), param_kind(o), age(o, now)]
-    })
-};
-pub(super) const MUTATING_POLICY: Thin = Thin {
-    conditional: true,
-    ..counted(admission_policy, |o, now| row![o.name(), o.list_at("/spec/mutations").len(), param_kind(o), age(o, now)])
-};
-pub(super) const POLICY_BINDING: Thin = Thin {
-    conditional: true,
-    ..counted(policy_binding, |o, now| row![o.name(), o.str_at("/spec/policyName"), param_ref(o), age(o, now)])
-};
-
 pub(super) const FLOW_SCHEMA: Thin = counted(
     |o| fill_number(object(o.value_mut(), "spec"), "matchingPrecedence", 1000),
     |o, now| {
@@ -446,42 +431,6 @@ pub(super) fn match_resources(resources: &mut Value) {
     fill(resources, "matchPolicy", "Equivalent");
     fill(resources, "namespaceSelector", json!({}));
     fill(resources, "objectSelector", json!({}));
-}
-
-fn admission_policy(policy: &mut Document) {
-    let spec = object(policy.value_mut(), "spec");
-    fill(spec, "failurePolicy", "Fail");
-    if let Some(constraints) = spec.get_mut("matchConstraints").filter(|c| c.is_object()) {
-        match_constraints(constraints);
-    }
-}
-
-fn match_constraints(constraints: &mut Value) {
-    match_resources(constraints);
-    for rules in ["resourceRules", "excludeResourceRules"] {
-        items_mut(constraints, rules).for_each(|rule| fill(rule, "scope", "*"));
-    }
-}
-
-fn policy_binding(binding: &mut Document) {
-    if let Some(resources) = binding.at_mut("/spec/matchResources").filter(|r| r.is_object()) {
-        match_constraints(resources);
-    }
-}
-
-fn param_kind(policy: &Document) -> String {
-    match policy.at("/spec/paramKind").filter(|p| !p.is_null()) {
-        Some(kind) => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
-        None => UNSET.into(),
-    }
-}
-
-fn param_ref(binding: &Document) -> String {
-    let Some(reference) = binding.at("/spec/paramRef").filter(|p| !p.is_null()) else { return UNSET.into() };
-    match text(reference, "name") {
-        "" => UNSET.into(),
-        name => format!("{}/{name}", or(text(reference, "namespace"), "*")),
-    }
 }
 
 fn priority_level(level: &mut Document) {

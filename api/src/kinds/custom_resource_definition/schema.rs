@@ -113,8 +113,8 @@ fn defaults(schema: &Value, path: &Path) -> Errors {
                 errors.push(Error::invalid(place.clone(), default.clone(), "must not have unknown fields"));
             }
             errors.extend(Schema::check_value(property, default).into_iter().map(|error| {
-                let inner = error.path.to_string();
-                let path = if inner == "<nil>" { place.clone() } else { place.child(&inner) };
+                let inner = error.path.to_string().replace("<nil>", "");
+                let path = if inner.is_empty() { place.clone() } else { place.child(&inner) };
                 let detail = error.detail.replacen(&format!("{inner} in body"), &format!("{path} in body"), 1);
                 Error { path, detail, ..error }
             }));

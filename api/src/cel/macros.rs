@@ -33,8 +33,7 @@ pub(super) fn member(parser: &mut Parser, of: Expr, name: String, mut args: Vec<
     };
     let mut names = Vec::new();
     for i in 0..vars {
-        let fault = if vars == 1 { "argument must be a simple name" } else { "argument must be a simple name" };
-        let found = variable(args.get(i), fault)?;
+        let found = variable(args.get(i), "argument must be a simple name")?;
         if names.contains(&found) {
             return Err(Fault::new(at, "duplicate variable name"));
         }

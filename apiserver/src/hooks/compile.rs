@@ -49,7 +49,7 @@ fn webhooks(mut configurations: Vec<Arc<Document>>) -> Vec<Arc<Hook>> {
     configurations.iter().flat_map(of).collect()
 }
 
-pub(super) fn compile(configuration: &str, hook: &Value) -> Hook {
+pub(crate) fn compile(configuration: &str, hook: &Value) -> Hook {
     let text = |key: &str| hook.get(key).and_then(Value::as_str).unwrap_or_default();
     let list = |key: &str| hook.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let selector = |key: &str| match hook.get(key).filter(|s| !s.is_null()) {

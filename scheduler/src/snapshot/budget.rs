@@ -52,7 +52,7 @@ impl Snapshot {
     /// (`FilterVictimsWithPDBViolation`).
     pub fn violations<'a>(&self, pods: impl Iterator<Item = &'a Footprint>) -> Vec<bool> {
         let mut left: Vec<i32> = self.budgets.values().map(|budget| budget.allowed).collect();
-        let mut violates = |pod: &Footprint| {
+        let violates = |pod: &Footprint| {
             let of_pod = |name: &ObjectName| name.namespace == pod.namespace && !pod.labels.is_empty();
             let concerned = self.budgets.iter().zip(&mut left).filter(|((name, _), _)| of_pod(name));
             for ((_, _), left) in concerned.filter(|((_, budget), _)| budget.spends_on(pod)) {
@@ -63,6 +63,6 @@ impl Snapshot {
             }
             false
         };
-        pods.map(|pod| violates(pod)).collect()
+        pods.map(violates).collect()
     }
 }

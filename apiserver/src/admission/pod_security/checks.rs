@@ -248,7 +248,7 @@ fn hosts(pod: &Pod<'_>, _: u32) -> Option<Violation> {
         ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
     let named = |container: &Value| -> Vec<String> {
         let kinds = |handler: &&str| ["httpGet", "tcpSocket"].map(|kind| format!("{handler}/{kind}/host"));
-        let all = HANDLERS.iter().flat_map(|handler| kinds(&handler));
+        let all = HANDLERS.iter().flat_map(kinds);
         all.map(|pointer| text(container, &pointer).to_owned()).filter(|host| !host.is_empty()).collect()
     };
     let names: BTreeSet<&str> = pod.which(|c| !named(c).is_empty()).into_iter().collect();

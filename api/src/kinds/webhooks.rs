@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::cell::{age, row};
 use super::thin::match_resources;
 use super::{Change, Rules};
+use crate::cel::admission::Options;
+use crate::cel::{self, Type};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, items_mut, list, number, text, texts};
 use crate::validation::labels::label_selector;
@@ -306,7 +308,21 @@ fn service_path(given: &str, path: &Path) -> Errors {
     errors
 }
 
-/// `matchConditions`: their names, and that there is an expression.
+/// An expression of a match condition: it compiles, to a bool.
+fn expression(expression: &str, path: &Path) -> Option<Error> {
+    if expression.is_empty() {
+        return Some(Error::required(path.clone(), ""));
+    }
+    let why = match cel::compile(expression, &cel::admission::environment(Options { params: false, authorizer: true }))
+    {
+        Ok(program) if matches!(program.result(), Type::Bool) => return None,
+        Ok(_) => "must evaluate to bool".to_owned(),
+        Err(why) => format!("compilation failed: {why}"),
+    };
+    Some(Error::invalid(path.clone(), expression, why))
+}
+
+/// `matchConditions`: their names and expressions.
 pub(super) fn conditions(conditions: &[Value], path: &Path) -> Errors {
     let mut errors = Errors::new();
     if conditions.len() > MAX_CONDITIONS {
@@ -315,9 +331,7 @@ pub(super) fn conditions(conditions: &[Value], path: &Path) -> Errors {
     let mut names = BTreeSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
-        if text(condition, "expression").trim().is_empty() {
-            errors.push(Error::required(path.child("expression"), ""));
-        }
+        errors.extend(expression(text(condition, "expression").trim(), &path.child("expression")));
         let name = text(condition, "name");
         match name {
             "" => errors.push(Error::required(path.child("name"), "")),
@@ -417,6 +431,11 @@ mod tests {
                 "/rules/0/resources",
                 json!(["pods/*", "pods/status"]),
                 "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/status\": if 'pods/*' is present, must not specify pods/status",
+            ),
+            (
+                "/matchConditions",
+                json!([{"name": "x", "expression": "request.name"}]),
+                "webhooks[0].matchConditions[0].expression: Invalid value: \"request.name\": must evaluate to bool",
             ),
             (
                 "/matchConditions",

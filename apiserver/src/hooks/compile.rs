@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use api::cel::admission::{Conditions, Options};
 use api::{Document, GroupResource, LabelSelector};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{Condition, Hook, Hooks, Place, Rule, Target};
+use super::{Hook, Hooks, Place, Rule, Target};
 use crate::view::View;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -64,7 +65,7 @@ pub(crate) fn compile(configuration: &str, hook: &Value) -> Hook {
         exact: text("matchPolicy") == "Exact",
         namespaces: selector("namespaceSelector"),
         objects: selector("objectSelector"),
-        conditions: list("matchConditions").iter().map(condition).collect(),
+        conditions: Conditions::compile(list("matchConditions"), Options { params: false, authorizer: true }),
         ignore: text("failurePolicy") == "Ignore",
         dry_run: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
         again: text("reinvocationPolicy") == "IfNeeded",
@@ -87,11 +88,6 @@ fn rule(rule: &Value) -> Rule {
         resources: strings(rule, "resources"),
         scope: rule.get("scope").and_then(Value::as_str).unwrap_or("*").to_owned(),
     }
-}
-
-fn condition(condition: &Value) -> Condition {
-    let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Condition { name: text("name"), expression: text("expression") }
 }
 
 fn target(config: &Value) -> Target {

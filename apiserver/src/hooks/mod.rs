@@ -2,16 +2,18 @@
 //!
 //! All of it is pure. The write machine asks ([`crate::write::Ask::Webhooks`]), [`crate::perform`] calls.
 
+mod authority;
 mod compile;
-pub(crate) mod conditions;
 mod matching;
 mod review;
 
 use std::sync::Arc;
 
 use api::LabelSelector;
+use api::cel::admission::Conditions;
 use serde_json::Value;
 
+pub(crate) use authority::Authority;
 pub(crate) use compile::Compiled;
 #[cfg(test)]
 pub(crate) use compile::compile;
@@ -33,8 +35,8 @@ pub(crate) struct Hook {
     pub namespaces: Result<LabelSelector, String>,
     /// Which objects are meant.
     pub objects: Result<LabelSelector, String>,
-    /// Further conditions, as the configuration has them.
-    pub conditions: Vec<Condition>,
+    /// Further conditions.
+    pub conditions: Conditions,
     /// Whether a webhook that cannot be asked counts as if it had allowed.
     pub ignore: bool,
     /// Whether it may be asked in a dry run.
@@ -58,14 +60,6 @@ pub(crate) struct Rule {
     pub versions: Vec<String>,
     pub resources: Vec<String>,
     pub scope: String,
-}
-
-/// A `matchConditions` entry.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub(crate) struct Condition {
-    pub name: String,
-    pub expression: String,
 }
 
 /// A `clientConfig`.

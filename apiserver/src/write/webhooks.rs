@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::cel::admission::Input;
 use api::{Document, Status};
 use serde_json::{Value, json};
 
 use super::Ask;
 use super::admit::Admission;
 use super::machine::{Machine, Stepped, Stop};
+use crate::authz::aggregate;
 use crate::canonical::omit_empty;
-use crate::hooks::{self, Call, Hook, Invocation, Objects, Response};
+use crate::hooks::{self, Authority, Call, Hook, Invocation, Objects, Response};
 
 /// What is known of the mutating webhooks of one request.
 #[derive(Default)]
@@ -152,13 +154,24 @@ fn conditions(
     let Concerned { hook, invocation } = concerned;
     let [object, old] = objects.map(|object| object.map(|object| invocation.shown(object)));
     let review = review(machine, admission, concerned, "v1", Objects { object: object.as_ref(), old: old.as_ref() });
-    let request = review.get("request").cloned().unwrap_or_default();
-    match hooks::conditions::met(&hook.conditions, &request) {
+    let request = review.get("request").unwrap_or(&Value::Null);
+    let known = machine.snapshot.webhooks();
+    let view = machine.snapshot.view();
+    let authority = Authority { user: machine.request.user(), authorizers: known.authorizers, view };
+    let input = Input {
+        object: object.as_ref().map(Document::value),
+        old_object: old.as_ref().map(Document::value),
+        request,
+        namespace_object: None,
+        params: None,
+        authorizer: Some(&authority),
+    };
+    match hook.conditions.matches(&input) {
         Ok(met) => Ok(met),
         Err(_) if hook.ignore => Ok(false),
-        Err(why) => {
+        Err(errors) => {
             let subject = &admission.subject;
-            Err(Status::forbidden(&subject.resource(), &subject.name, &why).into())
+            Err(Status::forbidden(&subject.resource(), &subject.name, &aggregate(&errors)).into())
         }
     }
 }

@@ -430,7 +430,7 @@ async fn validating_ones_see_the_final_object_and_warn() {
 async fn equivalent_versions_and_services() {
     let world = world().await;
     let scalers = rule(&["CREATE"], "autoscaling", "v1", "horizontalpodautoscalers");
-    let service = json!({"clientConfig": {"service": {"namespace": "a", "name": "hook", "path": "v1", "port": 443},
+    let service = json!({"clientConfig": {"service": {"namespace": "a", "name": "hook", "path": "/v1", "port": 443},
         "caBundle": STANDARD.encode(&world.ca)}});
     world
         .create(
@@ -490,4 +490,28 @@ async fn two_servers_agree() {
     })
     .await
     .expect("the other server asks, too");
+}
+
+#[tokio::test]
+async fn match_conditions_choose_requests() {
+    let world = world().await;
+    let on = |name: &str, expression: &str, policy: &str| {
+        let more = json!({"matchConditions": [{"name": "c", "expression": expression}], "failurePolicy": policy});
+        world.hook(&format!("{name}.x.io"), name, rule(&["CREATE"], "", "v1", "configmaps"), more)
+    };
+    let hooks = vec![
+        on("named", "object.metadata.name == 'c' && oldObject == null", "Fail"),
+        on("other", "object.metadata.name == 'd'", "Fail"),
+        on("me", "request.userInfo.username == 'test' && request.operation == 'CREATE'", "Fail"),
+        on("may", "authorizer.group('').resource('secrets').namespace('a').check('delete').allowed()", "Fail"),
+        on("open", "object.data.nope == 'x'", "Ignore"),
+    ];
+    world.configure("validating", "v", hooks).await;
+    let (code, made) = world.create(MAPS, map("c")).await;
+    assert_eq!(code, 201, "{made}");
+    let mut asked = world.asked("/name");
+    asked.sort();
+    assert_eq!(asked, ["/may c", "/me c", "/named c"]);
+    world.configure("mutating", "m", vec![on("closed", "object.data.nope == 'x'", "Fail")]).await;
+    said(world.create(MAPS, map("e")).await, expect![[r#"403 configmaps "e" is forbidden: no such key: data"#]]);
 }

@@ -26,6 +26,7 @@ mod perform;
 mod plain;
 mod protobuf;
 pub mod proxy;
+mod ranges;
 mod read;
 mod request;
 mod respond;

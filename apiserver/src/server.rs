@@ -24,6 +24,7 @@ use crate::parts::Parts;
 use crate::perform::Outside;
 use crate::perform::lease::Leases;
 use crate::perform::turns::Turns;
+use crate::ranges;
 use crate::row::{Resource, Strategy};
 use crate::rows::{self, Registry, Rows};
 use crate::serve::{self, Peer};
@@ -106,6 +107,7 @@ impl Server {
             seeds: Mutex::new(Entropy::new(seed)),
         });
         crd::start(&core).await?;
+        ranges::mend(&core).await?;
         Ok(Self { core })
     }
 

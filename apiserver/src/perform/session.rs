@@ -186,7 +186,8 @@ impl Snapshot for Look<'_> {
     }
 
     fn webhooks(&self) -> Webhooks<'_> {
-        Webhooks { hooks: &self.session.hooks, rows: &self.session.rows, replies: &self.session.replies }
+        let Session { hooks, rows, replies, core, .. } = self.session;
+        Webhooks { hooks, rows, authorizers: &core.parts.authorizers, replies }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Cluster addresses and node ports of services, taken and released in the transaction that writes the service: an
-//! address or port is a key of its own, so that it can neither leak nor be given twice.
+//! address is an IPAddress object, a port a key of its own, so that neither can leak or be given twice.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,12 +7,11 @@ use std::net::IpAddr;
 use api::field::{Error, Path};
 use api::{Document, Status};
 use bytes::Bytes;
-use ipnet::IpNet;
 use serde_json::{Value, json};
 use store::{Op, Txn};
 
-use super::machine::{Machine, Stepped, Stop, free, remove};
-use super::{Ask, Known};
+use super::machine::{Machine, Stepped, Stop, free, put, remove};
+use super::{Ask, Known, addresses};
 
 /// So many guesses before the whole range is asked for.
 const GUESSES: usize = 8;
@@ -25,19 +24,24 @@ pub(super) fn assign(machine: &mut Machine<'_>, new: &mut Document, old: Option<
         keep_assigned(new, old);
     }
     normalise(new, old);
-    addresses(machine, new, &held)?;
+    cluster_addresses(machine, new, &held)?;
     node_ports(machine, new, &held)
 }
 
 /// Claims what the new state holds and the old one does not, and releases what it no longer holds.
-pub(super) fn claim(machine: &Machine<'_>, new: &Document, old: Option<&Document>, txn: &mut Txn) {
+pub(super) fn claim(machine: &mut Machine<'_>, new: &Document, old: Option<&Document>, txn: &mut Txn) {
     let prefix = &machine.request.settings.own_prefix;
     let held: BTreeSet<String> = old.map(|old| keys(prefix, old)).unwrap_or_default();
     let wanted = keys(prefix, new);
     for key in wanted.difference(&held) {
         txn.compare.push(free(key));
-        let owner = format!("{}/{}", new.namespace(), new.name());
-        txn.ops.push(Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: owner.into(), lease: 0 });
+        txn.ops.push(match addresses::of_key(key) {
+            Some(address) => put(key, &addresses::object(&address, new, machine.entropy.uuid(), machine.now()), 0),
+            None => {
+                let owner = format!("{}/{}", new.namespace(), new.name());
+                Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: owner.into(), lease: 0 }
+            }
+        });
     }
     txn.ops.extend(held.difference(&wanted).map(|key| remove(key)));
 }
@@ -106,7 +110,7 @@ pub(super) fn release(machine: &Machine<'_>, service: &Document, txn: &mut Txn) 
 
 /// The keys of everything a service holds.
 fn keys(prefix: &str, service: &Document) -> BTreeSet<String> {
-    let mut keys: BTreeSet<String> = cluster_ips(service).iter().map(|ip| address_key(prefix, ip)).collect();
+    let mut keys: BTreeSet<String> = cluster_ips(service).iter().map(addresses::key).collect();
     let ports = service.list_at("/spec/ports").iter();
     for port in ports {
         if let Some(number) = port.get("nodePort").and_then(Value::as_u64).filter(|n| *n > 0) {
@@ -123,16 +127,12 @@ fn protocol(port: &Value) -> &str {
     port.get("protocol").and_then(Value::as_str).unwrap_or("TCP")
 }
 
-fn address_key(prefix: &str, address: &IpAddr) -> String {
-    format!("{prefix}addresses/{address}")
-}
-
 fn port_key(prefix: &str, protocol: &str, number: u64) -> String {
     format!("{prefix}nodeports/{number}/{protocol}")
 }
 
 /// The addresses a service has; headless ones and names have none.
-fn cluster_ips(service: &Document) -> Vec<IpAddr> {
+pub(crate) fn cluster_ips(service: &Document) -> Vec<IpAddr> {
     let listed = service.list_at("/spec/clusterIPs").iter().filter_map(|v| v.as_str()?.parse().ok());
     let listed: Vec<IpAddr> = listed.collect();
     match listed.is_empty() {
@@ -141,7 +141,7 @@ fn cluster_ips(service: &Document) -> Vec<IpAddr> {
     }
 }
 
-fn addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
+fn cluster_addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
     let readable = |v: &Value| v.as_str().is_some_and(|ip| ip == "None" || ip.parse::<IpAddr>().is_ok());
     let broken = !service.list_at("/spec/clusterIPs").iter().all(readable);
     if service.str_at("/spec/type") == "ExternalName" || broken {
@@ -156,9 +156,9 @@ fn addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<
         service.list_at("/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
     for (index, family) in families.iter().enumerate() {
         match given.get(index) {
-            Some(address) => wanted_address(machine, service, *address, index, held)?,
+            Some(address) => addresses::wanted(machine, service, *address, index, held)?,
             None => {
-                let address = pick_address(machine, service, family)?;
+                let address = addresses::pick(machine, family)?;
                 given.push(address);
             }
         }
@@ -171,7 +171,7 @@ fn addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<
     Ok(())
 }
 
-fn family(address: &IpAddr) -> &'static str {
+pub(super) fn family(address: &IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
@@ -233,90 +233,6 @@ fn families(machine: &Machine<'_>, service: &mut Document) -> Stepped<()> {
 fn headless_without_selector(service: &Document) -> bool {
     let selector = service.at("/spec/selector").and_then(Value::as_object);
     service.str_at("/spec/clusterIP") == "None" && selector.is_none_or(serde_json::Map::is_empty)
-}
-
-/// An address that the client asked for must be in range and free.
-fn wanted_address(
-    machine: &Machine<'_>,
-    service: &Document,
-    address: IpAddr,
-    index: usize,
-    held: &BTreeSet<String>,
-) -> Stepped<()> {
-    let settings = &machine.request.settings;
-    let key = address_key(&settings.own_prefix, &address);
-    if held.contains(&key) {
-        return Ok(());
-    }
-    let path = Path::new("spec.clusterIPs").index(index);
-    let listed: Vec<String> = cluster_ips(service).iter().map(ToString::to_string).collect();
-    let refused = |why: String| {
-        let why = format!("failed to allocate IP {address}: {why}");
-        refuse(service, Error::invalid(path, json!(listed), why))
-    };
-    let Some(range) = settings.service_cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == address.is_ipv4()) else {
-        return Err(refused("the provided IP is not in the valid range".into()));
-    };
-    if !usable(range, &address) {
-        let why = format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
-        return Err(refused(why));
-    }
-    match machine.snapshot.key(&key) {
-        Known::Taken => Err(refused("provided IP is already allocated".into())),
-        Known::Unknown => Err(Stop::Ask(Ask::Read(key))),
-        Known::Free => Ok(()),
-    }
-}
-
-/// Not the network's own address, nor the broadcast one.
-fn usable(range: &IpNet, address: &IpAddr) -> bool {
-    range.contains(address) && *address != range.network() && (address.is_ipv6() || *address != range.broadcast())
-}
-
-fn nth(range: &IpNet, index: u64) -> IpAddr {
-    match range {
-        IpNet::V4(net) => {
-            let index = u32::try_from(index).unwrap_or_default();
-            IpAddr::V4(u32::from(net.network()).wrapping_add(index).into())
-        }
-        IpNet::V6(net) => IpAddr::V6((u128::from(net.network()).wrapping_add(u128::from(index))).into()),
-    }
-}
-
-/// How many addresses of a range are given out at random; of large ones the first 64 Ki.
-fn size(range: &IpNet) -> u64 {
-    let bits = u32::from(range.max_prefix_len() - range.prefix_len()).min(16);
-    1 << bits
-}
-
-fn pick_address(machine: &mut Machine<'_>, service: &Document, wanted: &str) -> Stepped<IpAddr> {
-    let settings = &machine.request.settings;
-    let found = settings.service_cidrs.iter().find(|cidr| family(&cidr.addr()) == wanted);
-    let Some(range) = found.copied() else {
-        return Err(Status::internal(format!("failed to allocate a serviceIP: no range for {wanted}")).into());
-    };
-    let size = size(&range);
-    let guess = |n: u64| Some(nth(&range, n)).filter(|address| usable(&range, address));
-    let key = |address: &IpAddr| address_key(&settings.own_prefix, address);
-    // The first sixteenth (16 to 256 addresses) is left to those who ask for an address.
-    let reserved = (size / 16).clamp(16.min(size / 2), 256);
-    for _ in 0..GUESSES {
-        let n = reserved + machine.entropy.below(size - reserved);
-        let Some(address) = guess(n) else { continue };
-        if machine.snapshot.key(&key(&address)) != Known::Taken {
-            return Ok(address);
-        }
-    }
-    let all = format!("{}addresses/", settings.own_prefix);
-    let Some(taken) = machine.snapshot.keys(&all) else { return Err(Stop::Ask(Ask::List(all))) };
-    let later = (reserved..size).chain(1..reserved).filter_map(guess);
-    let is_free = |a: &IpAddr| !taken.contains(&key(a)) && machine.snapshot.key(&key(a)) != Known::Taken;
-    let mut free = later.filter(is_free);
-    free.next().ok_or_else(|| {
-        let why = "failed to allocate a serviceIP: range is full";
-        let _ = service;
-        Status::internal(why).into()
-    })
 }
 
 fn node_ports(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
@@ -408,11 +324,13 @@ fn pick_port(machine: &mut Machine<'_>, protocol: &str, mine: &[(u64, String)]) 
     let all = format!("{}nodeports/", settings.own_prefix);
     let Some(taken) = machine.snapshot.keys(&all) else { return Err(Stop::Ask(Ask::List(all))) };
     let is_free = |n: &u64| unused(n) && !taken.contains(&key(*n)) && machine.snapshot.key(&key(*n)) != Known::Taken;
-    let found = (low..low + size).find(is_free);
+    // From anywhere on: who looks at the same time then seldom finds the same one.
+    let turn = machine.entropy.below(size);
+    let found = (0..size).map(|n| low + (turn + n) % size).find(is_free);
     found.ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full").into())
 }
 
-fn refuse(service: &Document, error: Error) -> Stop {
+pub(super) fn refuse(service: &Document, error: Error) -> Stop {
     let kind = api::GroupKind { group: String::new(), kind: "Service".into() };
     Status::invalid(&kind, service.name(), &[error]).into()
 }

@@ -4,14 +4,16 @@
 //! [`crate::perform`] does what it asks for and commits what it decides.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::{Document, Status, StatusResult};
 use bytes::Bytes;
 use ipnet::IpNet;
 use store::{Compare, Error, Op, Txn};
 
+pub(crate) mod addresses;
 pub(crate) mod admit;
-mod allocate;
+pub(crate) mod allocate;
 mod binding;
 pub(crate) mod body;
 mod change;
@@ -28,6 +30,7 @@ mod webhooks;
 
 use crate::admission::Plugin;
 use crate::attributes::User;
+use crate::authz::Authorizer;
 use crate::cache::Item;
 use crate::call::Call;
 use crate::entropy::Entropy;
@@ -104,6 +107,7 @@ pub(crate) trait Snapshot {
 pub(crate) struct Webhooks<'a> {
     pub hooks: &'a Hooks,
     pub rows: &'a Rows,
+    pub authorizers: &'a [Arc<dyn Authorizer>],
     pub replies: &'a [(hooks::Call, hooks::Reply)],
 }
 

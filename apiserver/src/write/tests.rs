@@ -69,7 +69,7 @@ impl Snapshot for World {
     }
 
     fn webhooks(&self) -> Webhooks<'_> {
-        Webhooks { hooks: &self.hooks, rows: &self.rows, replies: &self.replies }
+        Webhooks { hooks: &self.hooks, rows: &self.rows, authorizers: &[], replies: &self.replies }
     }
 }
 
@@ -356,7 +356,7 @@ fn an_address_and_a_port_are_claimed_in_the_commit_that_needs_them() {
         &wanted,
         &World::default(),
         expect![[r#"
-        ask /own/addresses/10.96.0.9
+        ask /own/nodeports/30001/TCP
     "#]],
     );
     let asked = World { asked: true, ..World::default() };
@@ -365,15 +365,15 @@ fn an_address_and_a_port_are_claimed_in_the_commit_that_needs_them() {
         &asked,
         expect![[r#"
         if /registry/services/specs/ns/s at 0
-        if /own/addresses/10.96.0.9 at 0
         if /own/nodeports/30001/TCP at 0
-        put /own/addresses/10.96.0.9
+        if /registry/ipaddresses/10.96.0.9 at 0
         put /own/nodeports/30001/TCP
+        put /registry/ipaddresses/10.96.0.9
         put /registry/services/specs/ns/s
         201
     "#]],
     );
-    let taken = World { taken: ["/own/addresses/10.96.0.9".to_owned()].into(), ..World::default() };
+    let taken = with("/registry/ipaddresses/10.96.0.9", Document::default());
     check(
         &wanted,
         &taken,
@@ -390,30 +390,24 @@ fn an_address_and_a_port_are_claimed_in_the_commit_that_needs_them() {
         expect![[r#"
         if /registry/services/specs/ns/s at 9
         delete /registry/services/specs/ns/s
-        delete /own/addresses/10.96.0.9
         delete /own/nodeports/30001/TCP
+        delete /registry/ipaddresses/10.96.0.9
         200
     "#]],
     );
 }
 
 #[test]
-fn a_full_range_is_asked_for_once_and_then_refused() {
+fn a_full_range_is_refused() {
     let body = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
     let create = request(Verb::Create, "", "services", "", "", &body);
-    let all: BTreeSet<String> = (0..16).map(|n| format!("/own/addresses/10.96.0.{n}")).collect();
-    let full = World { taken: all.clone(), ..World::default() };
+    let mut world = World::default();
+    for n in 0..16 {
+        world.objects.insert(format!("/registry/ipaddresses/10.96.0.{n}"), Document::default());
+    }
     check(
         &create,
-        &full,
-        expect![[r#"
-        ask all of /own/addresses/
-    "#]],
-    );
-    let known = World { taken: all.clone(), listed: [("/own/addresses/".to_owned(), all)].into(), ..World::default() };
-    check(
-        &create,
-        &known,
+        &world,
         expect![[r#"
         500 Internal error occurred: failed to allocate a serviceIP: range is full
     "#]],

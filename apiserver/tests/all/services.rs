@@ -43,11 +43,15 @@ async fn delete(server: &Server, name: String) -> (u16, Value) {
     ask(server, Method::DELETE, &format!("{SERVICES}/{name}"), None).await
 }
 
-/// What is allocated, by the store, without the prefix.
+/// What is allocated, by the store, without the prefixes.
 async fn allocated(store: &Arc<dyn Store>, prefix: &str) -> BTreeSet<String> {
-    let page = store.range(Range::prefix(prefix.as_bytes().to_vec())).await.expect("a page");
-    let key = |entry: &store::Entry| String::from_utf8_lossy(&entry.key).trim_start_matches(prefix).to_owned();
-    page.entries.iter().map(key).filter(|key| key.starts_with("addresses/") || key.starts_with("nodeports/")).collect()
+    let mut all = BTreeSet::new();
+    for (prefix, kind) in [(prefix, "nodeports/"), ("/registry/", "ipaddresses/")] {
+        let page = store.range(Range::prefix(format!("{prefix}{kind}").into_bytes())).await.expect("a page");
+        let key = |entry: &store::Entry| String::from_utf8_lossy(&entry.key).trim_start_matches(prefix).to_owned();
+        all.extend(page.entries.iter().map(key));
+    }
+    all
 }
 
 /// What the services hold.
@@ -55,7 +59,7 @@ async fn held(server: &Server) -> BTreeSet<String> {
     let (_, list) = ask(server, Method::GET, SERVICES, None).await;
     let mut all = Vec::new();
     for service in list["items"].as_array().expect("items") {
-        all.push(format!("addresses/{}", service["spec"]["clusterIP"].as_str().expect("an address")));
+        all.push(format!("ipaddresses/{}", service["spec"]["clusterIP"].as_str().expect("an address")));
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
         all.extend(ports.filter_map(|port| Some(format!("nodeports/{}/TCP", port["nodePort"].as_u64()?))));
     }

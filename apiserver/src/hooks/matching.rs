@@ -1,5 +1,6 @@
 //! Which webhooks a request concerns (`k8s.io/apiserver/pkg/admission/plugin/webhook/{predicates,generic}`).
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use api::{Document, GroupResource, GroupVersionKind, LabelSelector, ObjectName, Status, StatusResult};
@@ -38,7 +39,6 @@ impl Invocation {
 }
 
 /// What is admitted, besides the objects themselves.
-#[derive(Clone)]
 pub(crate) struct Subject {
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     pub operation: &'static str,
@@ -56,6 +56,8 @@ pub(crate) struct Subject {
     pub name: String,
     /// The namespace; that of a Namespace is itself.
     pub namespace: String,
+    /// The same objects under other groups and versions, found when first wanted.
+    pub others: OnceCell<Vec<Invocation>>,
 }
 
 impl Subject {
@@ -136,7 +138,7 @@ fn by_rules(hook: &Hook, subject: &Subject, rows: &Rows) -> Option<Invocation> {
     if hook.exact || hook.rules.is_empty() {
         return None;
     }
-    let others = equivalents(subject, rows);
+    let others = subject.others.get_or_init(|| equivalents(subject, rows));
     hook.rules.iter().find_map(|rule| others.iter().find(|o| rule.matches(subject, &o.resource, &o.version)).cloned())
 }
 

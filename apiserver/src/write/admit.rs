@@ -1,5 +1,6 @@
 //! Admission on the one path of every write: plugins, then webhooks, in upstream's order.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use api::{Document, GroupVersionKind, Schema};
@@ -68,6 +69,7 @@ impl<'a> Machine<'a> {
             own,
             name: if self.request.collection { String::new() } else { name.to_owned() },
             namespace: if is_namespace { name.to_owned() } else { self.object_name().namespace.clone() },
+            others: OnceCell::new(),
         }
     }
 

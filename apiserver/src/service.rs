@@ -25,6 +25,8 @@ use crate::{perform, plain, read};
 
 /// The largest body, in bytes (upstream's `--max-request-body-bytes` default).
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+/// Of a body that is too large so much more is taken, in bytes: many clients read no answer before they sent everything.
+const MAX_DRAINED: usize = 16 * 1024 * 1024;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -267,9 +269,24 @@ async fn connect(core: &Core, call: &Call, request: Request<Incoming>) -> Status
 
 /// The whole body, up to the limit.
 async fn body(request: Request<Incoming>) -> StatusResult<Bytes> {
-    let collected = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    collected.map(http_body_util::Collected::to_bytes).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-        Some(_) => Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")),
-        None => Status::bad_request(format!("the body could not be read: {error}")),
-    })
+    let mut body = request.into_body();
+    match Limited::new(&mut body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            Err(Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")))
+        }
+        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// Reads and forgets what is left of a body, up to [`MAX_DRAINED`].
+async fn drain(mut body: Incoming) {
+    let mut left = MAX_DRAINED;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: which role this process plays.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -107,7 +108,10 @@ async fn command(command: Command) -> Result<ExitCode> {
         Command::Verb(verb) => return verbs::run(verb).await,
         Command::Web(arguments) => web::run(arguments).await?,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "trimtab", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "trimtab", &mut script);
+            // A reader such as `head` may have had enough of it.
+            let _ = std::io::stdout().write_all(&script);
         }
         Command::Oci { .. } | Command::Shim { .. } => {}
     }

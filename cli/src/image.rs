@@ -65,6 +65,7 @@ pub(crate) async fn run(arguments: Image) -> Result<()> {
         }
         Action::Import { archive, name } => store.import(&archive, name.as_deref())?.iter().for_each(print),
         Action::Rm { reference } => {
+            store.get(&reference)?.ok_or_else(|| runtime_image::Error::NotFound(reference.clone()))?;
             store.remove(&reference)?;
             println!("{reference} removed");
         }

@@ -95,14 +95,11 @@ impl Plane {
     /// Starts everything; on return the API server answers and has the objects that every cluster has.
     pub(crate) async fn start(instance: &Instance, options: &Options) -> Result<Self> {
         let plane = Self::serve(instance, options).await?;
-        let admin = plane.admin();
-        let values = [("${DNS_IP}", options.dns_ip()?.to_string()), ("${CLUSTER_DOMAIN}", options.domain.clone())];
-        manifests::apply(&admin, manifests::CLUSTER, &values, "trimtab").await?;
         plane.start_parts(options)?;
         Ok(plane)
     }
 
-    /// Starts the API server alone, with the objects of Kubernetes itself.
+    /// Starts the API server alone, with the objects that every cluster has.
     pub(crate) async fn serve(instance: &Instance, options: &Options) -> Result<Self> {
         let identity = Arc::new(Identity::open(identity_options(instance, options)?, jiff::Timestamp::now())?);
         let store = open_store(&options.store, &instance.data).await?;
@@ -123,7 +120,10 @@ impl Plane {
         });
         let port = options.listen.port();
         let addresses: Vec<SocketAddr> = options.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        apiserver::bootstrap::reconcile(&plane.admin(), options.api_ip()?, &addresses).await?;
+        let admin = plane.admin();
+        apiserver::bootstrap::reconcile(&admin, options.api_ip()?, &addresses).await?;
+        let values = [("${DNS_IP}", options.dns_ip()?.to_string()), ("${CLUSTER_DOMAIN}", options.domain.clone())];
+        manifests::apply(&admin, manifests::CLUSTER, &values, "trimtab").await?;
         Ok(plane)
     }
 

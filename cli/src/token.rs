@@ -61,7 +61,12 @@ pub(crate) async fn run(arguments: Token) -> Result<()> {
         }
         Action::List => list(&secrets).await?,
         Action::Delete { id } => {
-            secrets.delete(&format!("{PREFIX}{id}"), &DeleteParams::default()).await?;
+            match secrets.delete(&format!("{PREFIX}{id}"), &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    bail!("there is no token {id}; `trimtab token list` shows those that are there")
+                }
+                result => drop(result?),
+            }
             println!("token {id} deleted");
         }
     }

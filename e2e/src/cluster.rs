@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::leak::Instance;
+
 /// A process has this long to say that it is ready.
 const READY: Duration = Duration::from_secs(120);
 
@@ -33,7 +35,7 @@ pub struct Node {
     pub address: String,
     /// Its instance's data.
     pub data: PathBuf,
-    process: Option<Process>,
+    processes: Vec<Process>,
 }
 
 struct Process {
@@ -44,6 +46,19 @@ struct Process {
 impl Cluster {
     /// Starts `count` nodes, on the embedded store or on a real etcd (`store` is then its program).
     pub fn start(name: &str, subnet: u8, count: usize, store: Option<&str>) -> Result<Self> {
+        let mut cluster = Self::machines(name, subnet, count)?;
+        if let Some(program) = store {
+            cluster.start_etcd(program)?;
+        }
+        cluster.start_first()?;
+        for at in 1..count {
+            cluster.start_agent(at)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Machines on which nothing runs yet.
+    pub fn machines(name: &str, subnet: u8, count: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tt-e2e-").tempdir()?;
         let name = format!("tte-{name}-{}", std::process::id());
         let mut cluster = Self { name, dir, nodes: Vec::new(), etcd: None };
@@ -51,14 +66,7 @@ impl Cluster {
         for at in 1..=count {
             cluster.add_node(subnet, at)?;
         }
-        if let Some(program) = store {
-            cluster.start_etcd(program)?;
-        }
         cluster.import_busybox()?;
-        cluster.start_first()?;
-        for at in 1..count {
-            cluster.start_agent(at)?;
-        }
         Ok(cluster)
     }
 
@@ -69,8 +77,55 @@ impl Cluster {
         let mut command = node.trimtab("up");
         command.args(["--no-quickstart", "--node-monitor-grace-period", "10", "--node-ip", &node.address]);
         command.args(["--node-name", &node.name, "--store", store]);
-        node.process = Some(Process::start(command, &node.data.with_extension("log"))?);
+        node.ready(command)
+    }
+
+    /// Starts a second instance on the first node's machine: a whole cluster of its own, with the quick start.
+    pub fn start_beside(&mut self) -> Result<()> {
+        let first = self.nodes.first().context("no node")?;
+        let (namespace, address) = (first.namespace.clone(), first.address.clone());
+        let data = self.dir.path().join("beside");
+        let mut node = Node { name: "beside".into(), namespace, address, data, processes: Vec::new() };
+        let mut command = node.trimtab("up");
+        command.args(["--listen", "127.0.0.1:7443", "--agent-port", "11250", "--node-name", &node.name]);
+        command.args(["--service-cidr", "10.97.0.0/16", "--cluster-cidr", "10.245.0.0/16", "--node-ip", &node.address]);
+        let done = node.ready(command);
+        self.nodes.push(node);
+        done
+    }
+
+    /// Starts one part of a control plane on the first node, as a process of its own.
+    pub fn start_part(&mut self, part: &str, arguments: &str) -> Result<()> {
+        let arguments = self.expanded(arguments)?;
+        let node = self.nodes.first_mut().context("no node")?;
+        let mut command = node.within();
+        command.arg(program()).arg(part).args(arguments.split(' '));
+        node.processes.push(Process::start(command, &node.data.with_extension("log"))?);
         Ok(())
+    }
+
+    /// Starts the API server alone, on the first node, and waits until it is ready.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        let node = self.nodes.first_mut().context("no node")?;
+        let mut command = node.trimtab("apiserver");
+        command.args(["--node-ip", &node.address]);
+        node.ready(command)
+    }
+
+    /// Starts the agent of a node under the identity of a kubeconfig.
+    pub fn start_node_agent(&mut self, at: usize, arguments: &str) -> Result<()> {
+        let arguments = self.expanded(arguments)?;
+        let node = self.nodes.get_mut(at).context("no such node")?;
+        let mut command = node.trimtab("node-agent");
+        command.args(arguments.split(' ')).args(["--node-name", &node.name, "--node-ip", &node.address]);
+        node.processes.push(Process::start(command, &node.data.with_extension("log"))?);
+        Ok(())
+    }
+
+    /// `$DATA` is the first node's data, `$WORK` the cluster's own folder.
+    fn expanded(&self, arguments: &str) -> Result<String> {
+        let data = self.nodes.first().context("no node")?.data.display().to_string();
+        Ok(arguments.replace("$DATA", &data).replace("$WORK", &self.dir.path().display().to_string()))
     }
 
     /// Starts the agent of a node (again).
@@ -81,8 +136,7 @@ impl Cluster {
         let mut command = node.trimtab("agent");
         command.args(["--server", &server, "--token", token.trim(), "--node-name", &node.name]);
         command.args(["--node-ip", &node.address]);
-        node.process = Some(Process::start(command, &node.data.with_extension("log"))?);
-        Ok(())
+        node.ready(command)
     }
 
     /// Runs a shell line on the first node, with kubectl and trimtab at hand.
@@ -92,6 +146,8 @@ impl Cluster {
         command.args(["bash", "-c", line]);
         command.env("KUBECONFIG", node.data.join("admin.kubeconfig")).env("DATA", &node.data);
         command.env("NODE_IP", &node.address).env("WORK", self.dir.path());
+        // Where kubectl and helm keep what they learnt.
+        command.env("HOME", self.dir.path());
         let bin = program().parent().map(Path::to_path_buf).unwrap_or_default();
         let path = env::var_os("PATH").unwrap_or_default();
         command.env("PATH", env::join_paths([bin].into_iter().chain(env::split_paths(&path)))?);
@@ -109,14 +165,7 @@ impl Cluster {
 
     /// Ends every process and takes away what each instance made.
     pub fn down(&mut self) -> Result<()> {
-        for node in self.nodes.iter_mut().rev() {
-            node.signal("TERM")?;
-            let output = node.trimtab("down").arg("--purge").output()?;
-            if !output.status.success() {
-                bail!("down on {}: {}", node.name, String::from_utf8_lossy(&output.stderr));
-            }
-        }
-        Ok(())
+        self.nodes.iter_mut().rev().try_for_each(Node::down)
     }
 
     /// The last lines that each process wrote to standard error.
@@ -168,7 +217,7 @@ impl Cluster {
         let (fabric, port) = (self.name.clone(), format!("port{at}"));
         run(&["ip", "netns", "add", &namespace])?;
         let data = self.dir.path().join(format!("n{at}"));
-        let node = Node { name: format!("n{at}"), namespace, address, data, process: None };
+        let node = Node { name: format!("n{at}"), namespace, address, data, processes: Vec::new() };
         run(&[
             "ip",
             "-n",
@@ -215,11 +264,44 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    /// Sends a signal to the node's process and waits for its end.
+    /// Sends a signal to the node's processes, the last one first, and waits for their end.
     pub fn signal(&mut self, signal: &str) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        run(&["kill", &format!("-{signal}"), &process.child.id().to_string()])?;
-        process.child.wait()?;
+        for mut process in self.processes.drain(..).rev() {
+            run(&["kill", &format!("-{signal}"), &process.child.id().to_string()])?;
+            process.child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the node's processes and takes away what its instance made.
+    pub fn down(&mut self) -> Result<()> {
+        self.signal("TERM")?;
+        let output = self.trimtab("down").arg("--purge").output()?;
+        if !output.status.success() {
+            bail!("down on {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    /// What its instance holds on this machine.
+    pub fn instance(&self) -> Result<Instance> {
+        Ok(Instance::open(&self.data, &self.namespace)?)
+    }
+
+    /// The most memory that its first process ever had, in KiB.
+    pub fn peak_kib(&self) -> Result<u64> {
+        let pid = self.processes.first().context("nothing runs")?.child.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Starts a process and waits until it is ready.
+    fn ready(&mut self, command: Command) -> Result<()> {
+        let log = self.data.with_extension("log");
+        let process = Process::start(command, &log)?;
+        process.ready().with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+        self.processes.push(process);
         Ok(())
     }
 
@@ -238,7 +320,7 @@ impl Node {
 }
 
 impl Process {
-    /// Starts it and waits for its line `ready`.
+    /// Starts it, with its standard error in a file.
     fn start(mut command: Command, log: &Path) -> Result<Self> {
         let errors = File::options().create(true).append(true).open(log)?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
@@ -247,11 +329,10 @@ impl Process {
         thread::spawn(move || {
             BufReader::new(stdout).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
         });
-        let process = Self { child, lines };
-        process.ready().with_context(|| std::fs::read_to_string(log).unwrap_or_default())?;
-        Ok(process)
+        Ok(Self { child, lines })
     }
 
+    /// Waits for its line `ready`.
     fn ready(&self) -> Result<()> {
         loop {
             match self.lines.recv_timeout(READY) {

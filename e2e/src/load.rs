@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// A load that runs until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Report>>,
+    sent: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
 }
 
 /// What came of it.
@@ -41,45 +42,48 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let namespace = Path::new("/run/netns").join(namespace);
         let every = Duration::from_secs(1) * THREADS / rate;
+        let sent = Arc::new(AtomicUsize::new(0));
         let one = |_| {
-            let (namespace, stop) = (namespace.clone(), stop.clone());
-            thread::spawn(move || work(namespace, at, every, &stop))
+            let (namespace, stop, sent) = (namespace.clone(), stop.clone(), sent.clone());
+            thread::spawn(move || work(namespace, at, every, &stop, &sent))
         };
-        Self { threads: (0..THREADS).map(one).collect(), stop }
+        Self { threads: (0..THREADS).map(one).collect(), stop, sent }
+    }
+
+    /// How many requests were sent so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Stops it and tells what came of it.
     pub fn stop(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Report::default();
-        for thread in self.threads {
-            let report = thread.join().unwrap_or_default();
-            all.sent += report.sent;
-            all.failures.extend(report.failures);
-        }
-        all
+        let panicked = |_| vec!["a thread panicked".to_owned()];
+        let failures = self.threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(panicked)).collect();
+        Report { sent: self.sent.load(Ordering::Relaxed), failures }
     }
 }
 
-fn work(namespace: PathBuf, at: SocketAddr, every: Duration, stop: &AtomicBool) -> Report {
-    let mut report = Report::default();
+/// Returns what each failed request said.
+fn work(namespace: PathBuf, at: SocketAddr, every: Duration, stop: &AtomicBool, sent: &AtomicUsize) -> Vec<String> {
+    let mut failures = Vec::new();
     let entered = File::open(&namespace)
         .and_then(|file| Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?));
     if let Err(error) = entered {
-        report.failures.push(format!("enter {}: {error}", namespace.display()));
-        return report;
+        failures.push(format!("enter {}: {error}", namespace.display()));
+        return failures;
     }
     let began = Instant::now();
     let mut due = began;
     while !stop.load(Ordering::Relaxed) && began.elapsed() < LONGEST {
         thread::park_timeout(due.saturating_duration_since(Instant::now()));
         due += every;
-        report.sent += 1;
+        sent.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = get(at) {
-            report.failures.push(format!("after {:.2?}: {error:#}", began.elapsed()));
+            failures.push(format!("after {:.2?}: {error:#}", began.elapsed()));
         }
     }
-    report
+    failures
 }
 
 fn get(at: SocketAddr) -> Result<()> {

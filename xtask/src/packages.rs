@@ -17,6 +17,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("pip3", "python3-pip"),
     ("unzip", "unzip"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
 ];
 
 /// The PyPI package that carries kubectl 1.37 and helm 4 in a `layer.zip`.

@@ -21,7 +21,8 @@ const MASTERS: Option<&str> = Some("system:masters");
 /// Users with a kubeconfig file: file, user, group.
 const USERS: &[(&str, &str, Option<&str>)] = &[
     ("admin", "kubernetes-admin", MASTERS),
-    ("controller-manager", "system:kube-controller-manager", None),
+    // Controllers of one process share an identity: docs/adr/0003.
+    ("controller-manager", "system:kube-controller-manager", Some("system:trimtab:controllers")),
     ("scheduler", "system:kube-scheduler", None),
 ];
 

@@ -1,5 +1,6 @@
 //! A connection to the API server as a user's verb has it, and its requests.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,7 +19,7 @@ use crate::instance::DEFAULT_DATA_DIR;
 pub(crate) struct Connection {
     /// The kubeconfig file. Default: the one that `trimtab up` wrote.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", help_heading = "Connection")]
-    kubeconfig: Option<PathBuf>,
+    kubeconfig: Option<OsString>,
     /// The namespace.
     #[arg(long, short, help_heading = "Connection")]
     namespace: Option<String>,
@@ -75,9 +76,10 @@ impl Connection {
     /// Connects lazily: only reads the kubeconfig.
     pub(crate) fn open(&self) -> Result<Session> {
         let default = || PathBuf::from(DEFAULT_DATA_DIR).join("admin.kubeconfig");
-        // As for kubectl the variable may be a list; the first file that is there counts.
-        let listed = self.kubeconfig.iter().flat_map(|p| std::env::split_paths(p).collect::<Vec<_>>());
-        let path = listed.into_iter().find(|p| p.is_file()).or_else(|| self.kubeconfig.clone()).unwrap_or_else(default);
+        // As for kubectl the variable may be a list, or empty; the first file that is there counts.
+        let listed = self.kubeconfig.iter().flat_map(std::env::split_paths).filter(|p| !p.as_os_str().is_empty());
+        let listed: Vec<PathBuf> = listed.collect();
+        let path = listed.iter().find(|p| p.is_file()).or(listed.first()).cloned().unwrap_or_else(default);
         let target = client::Target::from_kubeconfig(&path)
             .with_context(|| format!("no cluster to talk to: {}", path.display()))?;
         let namespace = self.namespace.clone().unwrap_or_else(|| target.namespace.clone());

@@ -1,0 +1,22 @@
+# The node's images: listed, imported, pulled from a registry, removed.
+$ trimtab image ls --data-dir $DATA | awk 'NR>1{print $NF}' | sort
+trimtab.local/busybox:latest
+trimtab.local/trimtab:latest
+$ trimtab image import $WORK/busybox.tar --name example.org/tools:1 --data-dir $DATA | grep -o 'example.org/tools:1'
+example.org/tools:1
+$ mkdir -p $WORK/registry/v2/tools/manifests $WORK/registry/v2/tools/blobs; cd $WORK/registry/v2/tools; put() { D=sha256:$(sha256sum $1 | cut -d' ' -f1); cp $1 blobs/$D; printf '{"mediaType":"%s","digest":"%s","size":%s}' $2 $D $(stat -c %s $1); }; M=application/vnd.oci.image; printf '{"schemaVersion":2,"mediaType":"%s.manifest.v1+json","config":%s,"layers":[%s]}' $M "$(put $WORK/archive/config.json $M.config.v1+json)" "$(put $WORK/layer.tar $M.layer.v1.tar)" > manifests/1
+$ busybox httpd -f -p 127.0.0.1:5000 -h $WORK/registry & curl -s --retry 50 --retry-delay 0 --retry-connrefused -o /dev/null http://127.0.0.1:5000/; trimtab image pull 127.0.0.1:5000/tools:1 --plain-http 127.0.0.1:5000 --data-dir $DATA 2>/dev/null | grep -o '127.0.0.1:5000/tools:1'; trimtab image pull 127.0.0.1:5000/tools:2 --plain-http 127.0.0.1:5000 --data-dir $DATA; kill $!
+127.0.0.1:5000/tools:1
+error: 127.0.0.1:5000/tools:2: not found
+$ trimtab image ls --data-dir $DATA | grep -c 127.0.0.1:5000/tools:1
+1
+$ trimtab image rm 127.0.0.1:5000/tools:1 --data-dir $DATA
+127.0.0.1:5000/tools:1 removed
+$ trimtab image rm example.org/tools:1 --data-dir $DATA
+example.org/tools:1 removed
+$ trimtab image rm nothing --data-dir $DATA
+error: nothing: not found
+exit 1
+$ trimtab image ls --data-dir $DATA | awk 'NR>1{print $NF}' | sort
+trimtab.local/busybox:latest
+trimtab.local/trimtab:latest

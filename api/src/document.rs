@@ -179,7 +179,8 @@ impl Document {
     }
 }
 
-fn unescape(token: &str) -> String {
+/// A step of a JSON pointer as the key that it means.
+pub(crate) fn unescape(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 

@@ -6,7 +6,10 @@ use super::cell::{self, UNSET, first_three, row};
 use super::{Change, Operation, Rules};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, items_mut, list, number, text, texts};
-use crate::validation::{address, dns_label, dns_subdomain, immutable, one_of, protocol, qualified_name, same};
+use crate::validation::text::label_value;
+use crate::validation::{
+    address, dns_label, dns_subdomain, immutable, invalid_each, one_of, protocol, qualified_name, same,
+};
 use crate::{Document, Timestamp};
 
 /// Rules of `discovery.k8s.io/v1 EndpointSlice`.
@@ -110,6 +113,15 @@ fn one_endpoint(endpoint: &Value, kind: &str, path: &Path) -> Errors {
         if let Some(name) = get(endpoint, field).and_then(Value::as_str) {
             errors.extend(rule(name, &path.child(field)));
         }
+    }
+    let zones = endpoint.get("hints").map_or(&[][..], |hints| list(hints, "forZones"));
+    for (i, zone) in zones.iter().enumerate() {
+        let path = path.child("hints").child("forZones").index(i).child("name");
+        let name = text(zone, "name");
+        errors.extend(match name {
+            "" => vec![Error::required(path, "")],
+            name => invalid_each(&path, name, label_value(name)),
+        });
     }
     errors
 }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::cell::{self, NONE, first_three, row};
 use super::{Change, Rules};
 use crate::field::{Error, Errors, Path};
-use crate::tree::{fill, items_mut, list, number, text};
-use crate::validation::{address, dns_label, invalid_each, protocol, text as names};
+use crate::tree::{fill, get, items_mut, list, number, text};
+use crate::validation::{address, dns_label, dns_subdomain, invalid_each, protocol, qualified_name, text as names};
 use crate::{Document, Timestamp};
 
 /// Rules of `v1 Endpoints`.
@@ -64,6 +64,12 @@ fn one_subset(subset: &Value, path: &Path) -> Errors {
         for (i, entry) in list.iter().enumerate() {
             let path = path.child(field).index(i);
             errors.extend(address::endpoint_ip(text(entry, "ip"), &path.child("ip")));
+            if text(entry, "ip").parse::<std::net::IpAddr>().is_err() {
+                errors.push(Error::invalid(path.child("ip"), text(entry, "ip"), "must be a valid IP address"));
+            }
+            if let Some(node) = get(entry, "nodeName").and_then(Value::as_str) {
+                errors.extend(dns_subdomain(node, &path.child("nodeName")));
+            }
             let host = text(entry, "hostname");
             if !host.is_empty() {
                 errors.extend(dns_label(host, &path.child("hostname")));
@@ -82,6 +88,9 @@ fn one_subset(subset: &Value, path: &Path) -> Errors {
         let n = number(port, "port").unwrap_or_default();
         errors.extend(invalid_each(&path.child("port"), n, names::port_number(n)));
         errors.extend(protocol(text(port, "protocol"), &path.child("protocol")));
+        if let Some(name) = get(port, "appProtocol").and_then(Value::as_str) {
+            errors.extend(qualified_name(name, &path.child("appProtocol")));
+        }
     }
     errors
 }

@@ -1,10 +1,12 @@
 //! HorizontalPodAutoscaler (`autoscaling/v2`; v1 is another view of it).
 
+mod validate;
+
 use serde_json::{Value, json};
 
 use super::cell::{self, NONE, UNSET, count, row};
 use super::{Change, Rules};
-use crate::field::{Error, Errors, Path};
+use crate::field::{Errors, Path};
 use crate::tree::{get, list, number, object, set, text};
 use crate::{Document, Timestamp};
 
@@ -31,30 +33,11 @@ impl Rules for HorizontalPodAutoscaler {
     }
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
-        if change.subresource == "status" {
-            return Errors::new();
+        let part = |pointer| new.at(pointer).unwrap_or(&Value::Null);
+        match change.subresource {
+            "status" => validate::status(part("/status"), &Path::new("status")),
+            _ => validate::spec(part("/spec"), &Path::new("spec")),
         }
-        let (spec, path) = (new.at("/spec").unwrap_or(&Value::Null), Path::new("spec"));
-        let (min, max) = (number(spec, "minReplicas").unwrap_or(1), number(spec, "maxReplicas").unwrap_or_default());
-        let mut errors = Errors::new();
-        if min < 1 {
-            let detail = "must be greater than or equal to 1";
-            errors.push(Error::invalid(path.child("minReplicas"), min, detail));
-        }
-        if max < min {
-            let detail = "must be greater than or equal to `minReplicas`";
-            errors.push(Error::invalid(path.child("maxReplicas"), max, detail));
-        }
-        if max == 0 {
-            errors.push(Error::required(path.child("maxReplicas"), ""));
-        }
-        let target = get(spec, "scaleTargetRef").unwrap_or(&Value::Null);
-        for field in ["kind", "name"] {
-            if text(target, field).is_empty() {
-                errors.push(Error::required(path.child("scaleTargetRef").child(field), ""));
-            }
-        }
-        errors
     }
 
     fn has_generation(&self) -> bool {

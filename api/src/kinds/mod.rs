@@ -25,6 +25,7 @@ mod pod_spec;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod rule;
 mod secret;
 mod service;
 mod service_account;
@@ -99,6 +100,11 @@ pub trait Rules: Send + Sync {
     /// (absent bools are "false", absent strings "").
     fn selectable(&self, _object: &Document) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    /// The selectable field by whose value the API server finds objects without looking at all of them.
+    fn index_field(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether an update of an object that is not there creates it (`AllowCreateOnUpdate`).

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::cell::{self, UNSET, or, row};
+use super::rule::{Must, Rule, check};
 use super::{Change, Operation, Rules, pod_spec};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, list, map, object, text, texts};
-use crate::validation::{same, supported};
+use crate::validation::text::subdomain;
+use crate::validation::{immutable, invalid_each, same, supported};
 use crate::{Document, Timestamp, time};
 
 /// Rules of `v1 PersistentVolume`.
@@ -16,6 +18,64 @@ pub(super) struct PersistentVolumeClaim;
 
 const MODES: [(&str, &str); 4] =
     [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+
+/// Where a volume may come from: exactly one of these.
+const SOURCES: [&str; 22] = [
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "csi",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "glusterfs",
+    "hostPath",
+    "iscsi",
+    "local",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+];
+
+const VOLUME: &[Rule] = &[
+    Rule("spec!", Must::Hold(one_source)),
+    Rule("spec!.volumeMode", Must::Within(&["Block", "Filesystem"])),
+    Rule("spec!.storageClassName", Must::Maybe(subdomain)),
+    Rule("spec!.csi.driver", Must::Hold(csi_driver)),
+    Rule("spec!.csi.volumeHandle", Must::Be("")),
+    Rule("spec!.nodeAffinity.required", Must::Be("must specify required node constraints")),
+    Rule("spec!.nodeAffinity.required.nodeSelectorTerms", Must::Be("must have at least one node selector term")),
+];
+const CLAIM: &[Rule] = &[
+    Rule("spec!.selector", Must::Selector),
+    Rule("spec!.storageClassName", Must::Maybe(subdomain)),
+    Rule("spec!.volumeMode", Must::Within(&["Block", "Filesystem"])),
+    Rule("spec!.dataSourceRef.name", Must::Be("")),
+    Rule("spec!.dataSourceRef.kind", Must::Be("")),
+];
+
+fn one_source(spec: &Value, path: &Path) -> Errors {
+    let mut found = SOURCES.iter().filter(|source| get(spec, source).is_some());
+    if found.next().is_none() {
+        return vec![Error::required(path.clone(), "must specify a volume type")];
+    }
+    found.map(|more| Error::forbidden(path.child(more), "may not specify more than 1 volume type")).collect()
+}
+
+fn csi_driver(name: &Value, path: &Path) -> Errors {
+    match name.as_str().unwrap_or_default() {
+        "" => vec![Error::required(path.clone(), "")],
+        name => invalid_each(path, name, subdomain(&name.to_lowercase())),
+    }
+}
 
 impl Rules for PersistentVolume {
     fn default(&self, volume: &mut Document) {
@@ -43,22 +103,29 @@ impl Rules for PersistentVolume {
             return Errors::new();
         }
         let (spec, path) = (new.at("/spec").unwrap_or(&Value::Null), Path::new("spec"));
-        let mut errors = access_modes(spec, &path);
+        let mut errors = access_modes(spec, "", &path);
         let capacity = path.child("capacity");
-        match map(get(spec, "capacity")).map(|(name, _)| name.as_str()).collect::<Vec<_>>().as_slice() {
-            [] => errors.push(Error::required(capacity, "")),
-            ["storage"] => {}
-            _ => {
-                let value = spec.get("capacity").cloned().unwrap_or_default();
-                errors.push(Error::not_supported(capacity, value, &["storage"]));
-            }
+        let names: Vec<&str> = map(get(spec, "capacity")).map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            errors.push(Error::required(capacity.clone(), ""));
         }
+        if names != ["storage"] {
+            let value = spec.get("capacity").cloned().unwrap_or_default();
+            errors.push(Error::not_supported(capacity, value, &["storage"]));
+        }
+        errors.extend(check(VOLUME, new));
         let policy = text(spec, "persistentVolumeReclaimPolicy");
         let allowed = ["Delete", "Recycle", "Retain"];
         errors.extend(supported(policy, &path.child("persistentVolumeReclaimPolicy"), &allowed));
         if let Some(old) = change.old {
             let mode = "/spec/volumeMode";
-            errors.extend(crate::validation::immutable(new.at(mode), old.at(mode), &path.child("volumeMode")));
+            errors.extend(immutable(new.at(mode), old.at(mode), &Path::new("volumeMode")));
+            let before = old.at("/spec").unwrap_or(&Value::Null);
+            if SOURCES.iter().any(|source| !same(spec.get(source), before.get(source))) {
+                let detail =
+                    "spec.persistentvolumesource is immutable after creation\n@@ spec.persistentvolumesource @@";
+                errors.push(Error::forbidden(path.child("persistentvolumesource"), detail));
+            }
         }
         errors
     }
@@ -106,7 +173,8 @@ impl Rules for PersistentVolumeClaim {
             return Errors::new();
         }
         let (spec, path) = (new.at("/spec").unwrap_or(&Value::Null), Path::new("spec"));
-        let mut errors = access_modes(spec, &path);
+        let mut errors = access_modes(spec, "at least 1 access mode is required", &path);
+        errors.extend(check(CLAIM, new));
         if new.at("/spec/resources/requests/storage").is_none() {
             errors.push(Error::required(path.child("resources").key("storage"), ""));
         }
@@ -150,11 +218,11 @@ fn sources(spec: &mut Value) {
     }
 }
 
-fn access_modes(spec: &Value, path: &Path) -> Errors {
+fn access_modes(spec: &Value, missing: &str, path: &Path) -> Errors {
     let path = path.child("accessModes");
     let modes = texts(spec, "accessModes");
     if modes.is_empty() {
-        return vec![Error::required(path, "at least 1 access mode is required")];
+        return vec![Error::required(path, missing)];
     }
     let allowed = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
     let mut errors: Errors = modes.iter().flat_map(|mode| supported(mode, &path, &allowed)).collect();

@@ -165,7 +165,7 @@ fn one_subject(subject: &Value, namespaced: bool, path: &Path) -> Errors {
         "User" | "Group" => errors.extend(supported(group, &path.child("apiGroup"), &[GROUP])),
         kind => {
             let kinds = ["ServiceAccount", "User", "Group"];
-            errors.push(Error::not_supported(path.child("kind"), kind, &kinds));
+            errors.insert(0, Error::not_supported(path.child("kind"), kind, &kinds));
         }
     }
     errors

@@ -1,9 +1,15 @@
 //! Kinds with nothing but defaults and columns: one row of [`Thin`] each.
 
+mod core;
+mod devices;
+mod flow;
+mod networking;
+mod storage;
+
 use serde_json::{Value, json};
 
 use super::cell::{NONE, UNSET, age, condition, containers, count, labels, or, row, selector_or_none};
-use super::{Change, Rules, workload};
+use super::{Change, NameFormat, Rules, workload};
 use super::{pod_spec, service::load_balancer};
 use crate::field::Errors;
 use crate::tree::{fill, fill_number, flag, get, items_mut, list, map, object, text, texts};
@@ -21,6 +27,8 @@ pub(super) struct Thin {
     pub validate: fn(&Document, &Change<'_>) -> Errors,
     /// What it says that is deprecated.
     pub warnings: fn(&Document, &Change<'_>) -> Vec<String>,
+    /// How names are checked.
+    pub names: NameFormat,
     /// Fields that selectors may name: their names and where they stand.
     pub selectable: &'static [(&'static str, &'static str)],
     /// Whether changes of the spec are counted.
@@ -37,7 +45,7 @@ impl Rules for Thin {
     }
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
-        (self.validate)(new, change)
+        if change.subresource.is_empty() { (self.validate)(new, change) } else { Errors::new() }
     }
 
     fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
@@ -51,6 +59,10 @@ impl Rules for Thin {
             _ => String::new(),
         };
         self.selectable.iter().map(|(name, pointer)| (*name, value(pointer))).collect()
+    }
+
+    fn name_format(&self) -> NameFormat {
+        self.names
     }
 
     fn has_generation(&self) -> bool {
@@ -76,6 +88,7 @@ const fn plain(cells: Row) -> Thin {
         cells,
         validate: |_, _| Errors::new(),
         warnings: |_, _| Vec::new(),
+        names: NameFormat::Subdomain,
         selectable: &[],
         generation: false,
         conditional: false,
@@ -91,11 +104,13 @@ const NO_CELLS: Row = |_, _| None;
 const NAME_AND_AGE: Row = |o, now| row![o.name(), age(o, now)];
 
 pub(super) const REPLICATION_CONTROLLER: Thin = Thin {
+    validate: core::replication_controller,
     selectable: &[("status.replicas", "/status/replicas")],
     warnings: |new, change| workload::warnings(new, change, "/spec/template", true),
     ..counted(replication_controller, controller_cells)
 };
 pub(super) const POD_TEMPLATE: Thin = Thin {
+    validate: core::pod_template,
     warnings: |new, change| workload::warnings(new, change, "/template", false),
     ..counted(
         |o| pod_spec::template(object(o.value_mut(), "template")),
@@ -105,13 +120,18 @@ pub(super) const POD_TEMPLATE: Thin = Thin {
         },
     )
 };
-pub(super) const RESOURCE_QUOTA: Thin = Thin { default: resource_quota, ..plain(quota_cells) };
-pub(super) const LIMIT_RANGE: Thin = Thin { default: limit_range, upsert: true, ..plain(NO_CELLS) };
-pub(super) const CONTROLLER_REVISION: Thin = plain(|o, now| {
-    let owner = o.list_at("/metadata/ownerReferences").iter().find(|r| flag(r, "controller"));
-    let owner = owner.map_or_else(|| NONE.into(), controller);
-    row![o.name(), owner, count(o, "/revision"), age(o, now)]
-});
+pub(super) const RESOURCE_QUOTA: Thin =
+    Thin { validate: core::resource_quota, default: resource_quota, ..plain(quota_cells) };
+pub(super) const LIMIT_RANGE: Thin =
+    Thin { validate: core::limit_range, default: limit_range, upsert: true, ..plain(NO_CELLS) };
+pub(super) const CONTROLLER_REVISION: Thin = Thin {
+    validate: core::controller_revision,
+    ..plain(|o, now| {
+        let owner = o.list_at("/metadata/ownerReferences").iter().find(|r| flag(r, "controller"));
+        let owner = owner.map_or_else(|| NONE.into(), controller);
+        row![o.name(), owner, count(o, "/revision"), age(o, now)]
+    })
+};
 pub(super) const COMPONENT_STATUS: Thin = plain(|o, _| {
     let healthy = o.list_at("/conditions").iter().find(|c| text(c, "type") == "Healthy");
     let (state, message, error) = match healthy {
@@ -122,26 +142,39 @@ pub(super) const COMPONENT_STATUS: Thin = plain(|o, _| {
     row![o.name(), state, message, error]
 });
 
-pub(super) const INGRESS: Thin = counted(
-    |_| {},
-    |o, now| {
-        let ports = if o.list_at("/spec/tls").is_empty() { "80" } else { "80, 443" };
-        let address = load_balancer(o.at("/status/loadBalancer").unwrap_or(&Value::Null));
-        row![o.name(), or(o.str_at("/spec/ingressClassName"), NONE), hosts(o), address, ports, age(o, now)]
-    },
-);
-pub(super) const INGRESS_CLASS: Thin = counted(ingress_class, |o, now| {
-    let default = o.annotation("ingressclass.kubernetes.io/is-default-class") == Some("true");
-    let name = if default { format!("{} (default)", o.name()) } else { o.name().into() };
-    row![name, o.str_at("/spec/controller"), parameters(o), age(o, now)]
-});
-pub(super) const NETWORK_POLICY: Thin =
-    counted(network_policy, |o, now| row![o.name(), selector_or_none(o.at("/spec/podSelector")), age(o, now)]);
-pub(super) const IP_ADDRESS: Thin = plain(|o, now| row![o.name(), parent(o), age(o, now)]);
-pub(super) const SERVICE_CIDR: Thin =
-    plain(|o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)]);
+pub(super) const INGRESS: Thin = Thin {
+    validate: networking::ingress,
+    ..counted(
+        |_| {},
+        |o, now| {
+            let ports = if o.list_at("/spec/tls").is_empty() { "80" } else { "80, 443" };
+            let address = load_balancer(o.at("/status/loadBalancer").unwrap_or(&Value::Null));
+            row![o.name(), or(o.str_at("/spec/ingressClassName"), NONE), hosts(o), address, ports, age(o, now)]
+        },
+    )
+};
+pub(super) const INGRESS_CLASS: Thin = Thin {
+    validate: networking::ingress_class,
+    ..counted(ingress_class, |o, now| {
+        let default = o.annotation("ingressclass.kubernetes.io/is-default-class") == Some("true");
+        let name = if default { format!("{} (default)", o.name()) } else { o.name().into() };
+        row![name, o.str_at("/spec/controller"), parameters(o), age(o, now)]
+    })
+};
+pub(super) const NETWORK_POLICY: Thin = Thin {
+    validate: networking::network_policy,
+    ..counted(network_policy, |o, now| row![o.name(), selector_or_none(o.at("/spec/podSelector")), age(o, now)])
+};
+pub(super) const IP_ADDRESS: Thin =
+    Thin { validate: networking::ip_address, ..plain(|o, now| row![o.name(), parent(o), age(o, now)]) };
+pub(super) const SERVICE_CIDR: Thin = Thin {
+    validate: networking::service_cidr,
+    ..plain(|o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)])
+};
 
 pub(super) const STORAGE_CLASS: Thin = Thin {
+    validate: storage::storage_class,
+    warnings: storage::storage_class_warnings,
     default: |o| {
         fill(o.value_mut(), "reclaimPolicy", "Delete");
         fill(o.value_mut(), "volumeBindingMode", "Immediate");
@@ -160,6 +193,8 @@ pub(super) const STORAGE_CLASS: Thin = Thin {
     })
 };
 pub(super) const CSI_DRIVER: Thin = Thin {
+    validate: storage::csi_driver,
+    warnings: storage::csi_driver_warnings,
     default: csi_driver,
     conditional: true,
     ..plain(|o, now| {
@@ -179,10 +214,15 @@ pub(super) const CSI_DRIVER: Thin = Thin {
         ]
     })
 };
-pub(super) const CSI_NODE: Thin =
-    Thin { conditional: true, ..plain(|o, now| row![o.name(), o.list_at("/spec/drivers").len(), age(o, now)]) };
-pub(super) const CSI_STORAGE_CAPACITY: Thin = Thin { conditional: true, ..plain(NO_CELLS) };
+pub(super) const CSI_NODE: Thin = Thin {
+    validate: storage::csi_node,
+    conditional: true,
+    ..plain(|o, now| row![o.name(), o.list_at("/spec/drivers").len(), age(o, now)])
+};
+pub(super) const CSI_STORAGE_CAPACITY: Thin =
+    Thin { validate: storage::csi_storage_capacity, conditional: true, ..plain(NO_CELLS) };
 pub(super) const VOLUME_ATTACHMENT: Thin = Thin {
+    validate: storage::volume_attachment,
     conditional: true,
     ..plain(|o, now| {
         let spec = |field: &str| o.str_at(&format!("/spec/{field}")).to_owned();
@@ -190,40 +230,57 @@ pub(super) const VOLUME_ATTACHMENT: Thin = Thin {
         row![o.name(), spec("attacher"), spec("source/persistentVolumeName"), spec("nodeName"), attached, age(o, now)]
     })
 };
-pub(super) const VOLUME_ATTRIBUTES_CLASS: Thin = plain(|o, now| row![o.name(), o.str_at("/driverName"), age(o, now)]);
+pub(super) const VOLUME_ATTRIBUTES_CLASS: Thin = Thin {
+    validate: storage::volume_attributes_class,
+    ..plain(|o, now| row![o.name(), o.str_at("/driverName"), age(o, now)])
+};
 
-pub(super) const RUNTIME_CLASS: Thin =
-    Thin { conditional: true, upsert: true, ..plain(|o, now| row![o.name(), o.str_at("/handler"), age(o, now)]) };
+pub(super) const RUNTIME_CLASS: Thin = Thin {
+    validate: core::runtime_class,
+    conditional: true,
+    upsert: true,
+    ..plain(|o, now| row![o.name(), o.str_at("/handler"), age(o, now)])
+};
 
-pub(super) const FLOW_SCHEMA: Thin = counted(
-    |o| fill_number(object(o.value_mut(), "spec"), "matchingPrecedence", 1000),
-    |o, now| {
-        let level = o.str_at("/spec/priorityLevelConfiguration/name");
-        let method = or(o.str_at("/spec/distinguisherMethod/type"), NONE);
-        let dangling = condition(o, "Dangling").map_or("?", |c| text(c, "status"));
-        row![o.name(), level, count(o, "/spec/matchingPrecedence"), method, age(o, now), dangling]
-    },
-);
-pub(super) const PRIORITY_LEVEL: Thin = counted(priority_level, |o, now| {
-    let number = |pointer: &str| o.at(pointer).cloned().unwrap_or_else(|| NONE.into());
-    let queuing = |field: &str| number(&format!("/spec/limited/limitResponse/queuing/{field}"));
-    row![
-        o.name(),
-        o.str_at("/spec/type"),
-        number("/spec/limited/nominalConcurrencyShares"),
-        queuing("queues"),
-        queuing("handSize"),
-        queuing("queueLengthLimit"),
-        age(o, now),
-    ]
-});
+pub(super) const FLOW_SCHEMA: Thin = Thin {
+    validate: flow::flow_schema,
+    ..counted(
+        |o| fill_number(object(o.value_mut(), "spec"), "matchingPrecedence", 1000),
+        |o, now| {
+            let level = o.str_at("/spec/priorityLevelConfiguration/name");
+            let method = or(o.str_at("/spec/distinguisherMethod/type"), NONE);
+            let dangling = condition(o, "Dangling").map_or("?", |c| text(c, "status"));
+            row![o.name(), level, count(o, "/spec/matchingPrecedence"), method, age(o, now), dangling]
+        },
+    )
+};
+pub(super) const PRIORITY_LEVEL: Thin = Thin {
+    validate: flow::priority_level,
+    ..counted(priority_level, |o, now| {
+        let number = |pointer: &str| o.at(pointer).cloned().unwrap_or_else(|| NONE.into());
+        let queuing = |field: &str| number(&format!("/spec/limited/limitResponse/queuing/{field}"));
+        row![
+            o.name(),
+            o.str_at("/spec/type"),
+            number("/spec/limited/nominalConcurrencyShares"),
+            queuing("queues"),
+            queuing("handSize"),
+            queuing("queueLengthLimit"),
+            age(o, now),
+        ]
+    })
+};
 
-pub(super) const DEVICE_CLASS: Thin = counted(|_| {}, NAME_AND_AGE);
-pub(super) const RESOURCE_CLAIM: Thin =
-    Thin { default: |o| devices(o, "/spec/devices"), ..plain(|o, now| row![o.name(), claim_state(o), age(o, now)]) };
+pub(super) const DEVICE_CLASS: Thin = Thin { validate: devices::device_class, ..counted(|_| {}, NAME_AND_AGE) };
+pub(super) const RESOURCE_CLAIM: Thin = Thin {
+    validate: devices::claim,
+    default: |o| devices(o, "/spec/devices"),
+    ..plain(|o, now| row![o.name(), claim_state(o), age(o, now)])
+};
 pub(super) const RESOURCE_CLAIM_TEMPLATE: Thin =
-    Thin { default: |o| devices(o, "/spec/spec/devices"), ..plain(NAME_AND_AGE) };
+    Thin { validate: devices::claim_template, default: |o| devices(o, "/spec/spec/devices"), ..plain(NAME_AND_AGE) };
 pub(super) const RESOURCE_SLICE: Thin = Thin {
+    validate: devices::slice,
     selectable: &[("spec.driver", "/spec/driver"), ("spec.nodeName", "/spec/nodeName")],
     ..counted(
         |_| {},
@@ -243,8 +300,11 @@ pub(super) const DEVICE_TAINT_RULE: Thin = counted(
     },
 );
 
-pub(super) const CLUSTER_TRUST_BUNDLE: Thin =
-    Thin { conditional: true, ..plain(|o, _| row![o.name(), or(o.str_at("/spec/signerName"), NONE)]) };
+pub(super) const CLUSTER_TRUST_BUNDLE: Thin = Thin {
+    names: NameFormat::PathSegment,
+    conditional: true,
+    ..plain(|o, _| row![o.name(), or(o.str_at("/spec/signerName"), NONE)])
+};
 pub(super) const POD_CERTIFICATE_REQUEST: Thin = Thin {
     conditional: true,
     ..plain(|o, _| {

@@ -30,11 +30,13 @@ fn take(map: &mut Map<String, Value>, key: &str) -> Option<Map<String, Value>> {
 /// A schema: references stand alone, and there are no defaults, alternatives or nulls.
 fn definition(schema: Value) -> Value {
     let Value::Object(mut map) = schema else { return schema };
+    let kinds = "x-kubernetes-group-version-kind";
     if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
-        map.retain(|key, _| {
-            matches!(key.as_str(), "x-kubernetes-preserve-unknown-fields" | "description")
-                || key == "x-kubernetes-group-version-kind"
-        });
+        // Of a whole resource not even that is told: kubectl would take the rest for all there is.
+        if let Some(kinds_of) = map.remove(kinds) {
+            return json!({"type": "object", kinds: kinds_of});
+        }
+        map.retain(|key, _| matches!(key.as_str(), "x-kubernetes-preserve-unknown-fields" | "description"));
         return Value::Object(map);
     }
     if let Some(Value::Array(all)) = map.remove("allOf")

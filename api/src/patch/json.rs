@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::decode::node::MAX_DEPTH;
+use crate::document::unescape;
 use crate::{Status, StatusResult};
 
 /// How many operations a patch may have.
@@ -72,10 +73,6 @@ fn find<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, Strin
         };
     }
     (at.is_object() || at.is_array()).then(|| (at, unescape(last)))
-}
-
-fn unescape(part: &str) -> String {
-    part.replace("~1", "/").replace("~0", "~")
 }
 
 /// An index into `length` items; negative ones count from the end.

@@ -34,6 +34,16 @@ impl FieldSelector {
         &self.requirements
     }
 
+    /// The same with the fields that `name` gives another name.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Self {
+        for requirement in &mut self.requirements {
+            if let Some(other) = name(&requirement.field) {
+                requirement.field = other;
+            }
+        }
+        self
+    }
+
     /// Whether it selects everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()

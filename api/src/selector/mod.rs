@@ -3,8 +3,6 @@
 mod field;
 mod label;
 mod parse;
-mod syntax;
 
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelRequirement, LabelSelector, Operator};
-pub use syntax::{label_key_errors, label_value_errors, subdomain_errors};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::label::{LabelRequirement, Operator};
-use super::syntax::{label_key_errors, label_value_errors};
 use crate::field::{Error, Path};
+use crate::validation::text::{label_value, qualified_name};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
@@ -129,8 +129,8 @@ impl Parser {
             (Token::Word, key) => key,
             (_, text) => return Err(format!("found '{text}', expected: identifier")),
         };
-        if let [_, ..] = label_key_errors(&key).as_slice() {
-            return Err(Error::invalid(Path::default(), &*key, label_key_errors(&key).join("; ")).to_string());
+        if let [_, ..] = qualified_name(&key).as_slice() {
+            return Err(Error::invalid(Path::default(), &*key, qualified_name(&key).join("; ")).to_string());
         }
         if negated {
             return requirement(key, Operator::DoesNotExist, Vec::new());
@@ -218,7 +218,7 @@ impl Parser {
 /// Checks a requirement: its key, and how many and which values its operator takes.
 pub(super) fn requirement(key: String, operator: Operator, values: Vec<String>) -> Result<LabelRequirement, String> {
     let mut errors = Vec::new();
-    let key_errors = label_key_errors(&key);
+    let key_errors = qualified_name(&key);
     if !key_errors.is_empty() {
         errors.push(Error::invalid(Path::new("key"), &*key, key_errors.join("; ")));
     }
@@ -238,7 +238,7 @@ pub(super) fn requirement(key: String, operator: Operator, values: Vec<String>) 
         }
     }
     for (at, value) in values.iter().enumerate() {
-        let wrong = label_value_errors(value);
+        let wrong = label_value(value);
         if !wrong.is_empty() {
             errors.push(Error::invalid(path.index(at).key(&key), &**value, wrong.join("; ")));
         }

@@ -51,6 +51,22 @@ pub fn cidr(text: &str, path: &Path) -> Errors {
     vec![Error::invalid(path.clone(), text, detail)]
 }
 
+/// Whether a network is a part of another and smaller; `None` where either is none.
+pub fn contains(whole: &str, part: &str) -> Option<bool> {
+    let ((whole, whole_bits), (part, part_bits)) = (network(whole)?, network(part)?);
+    let beyond = |bits: u8, all: u32| all.saturating_sub(bits.into());
+    let inside = match (whole, part) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(beyond(whole_bits, 32)).unwrap_or_default() == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(beyond(whole_bits, 128)).unwrap_or_default() == 0
+        }
+        _ => false,
+    };
+    Some(inside && part_bits > whole_bits)
+}
+
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, bits) = text.split_once('/')?;
     let ip: IpAddr = ip.parse().ok()?;
@@ -82,7 +98,7 @@ fn without_leading_zeros(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cidr, endpoint_ip, ip};
+    use super::{cidr, contains, endpoint_ip, ip};
     use crate::field::Path;
 
     #[test]
@@ -95,6 +111,11 @@ mod tests {
         ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0", "10.0.0.0/08"]
             .iter()
             .for_each(|t| assert_eq!(cidr(t, &path).len(), 1, "{t}"));
+        assert_eq!(contains("10.0.0.0/8", "10.1.0.0/16"), Some(true));
+        assert_eq!(contains("0.0.0.0/0", "10.1.0.0/16"), Some(true));
+        assert_eq!(contains("10.0.0.0/8", "10.0.0.0/8"), Some(false));
+        assert_eq!(contains("10.0.0.0/8", "11.0.0.0/16"), Some(false));
+        assert_eq!(contains("10.0.0.0/8", "::/64"), Some(false));
         ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "fe80::1"]
             .iter()
             .for_each(|t| assert_eq!(endpoint_ip(t, &path).len(), 1, "{t}"));

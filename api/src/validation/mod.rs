@@ -77,6 +77,18 @@ pub fn qualified_name(value: &str, path: &Path) -> Errors {
     invalid_each(path, value, text::qualified_name(value))
 }
 
+/// A path behind a domain, `acme.io/foo`.
+pub fn domain_prefixed_path(value: &str, path: &Path) -> Errors {
+    match value.split_once('/') {
+        None if value.is_empty() => vec![Error::required(path.clone(), "")],
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => invalid_each(path, host, text::subdomain(host)),
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            vec![Error::invalid(path.clone(), value, detail)]
+        }
+    }
+}
+
 /// A port's number or name.
 pub fn port_or_name(value: Option<&Value>, path: &Path) -> Errors {
     match value {

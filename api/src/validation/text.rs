@@ -19,6 +19,11 @@ pub fn max_length(max: usize) -> String {
     format!("must be no more than {max} characters")
 }
 
+/// "must be no more than {max} bytes": what upstream says of labels.
+fn max_bytes(max: usize) -> String {
+    format!("must be no more than {max} bytes")
+}
+
 /// "must be between {low} and {high}, inclusive".
 pub fn between(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
@@ -97,6 +102,20 @@ pub fn wildcard_subdomain(text: &str) -> Messages {
     messages
 }
 
+/// RFC 1123 subdomain in any case, as names of drivers are.
+pub fn subdomain_of_any_case(text: &str) -> Messages {
+    let mut messages = too_long(text, SUBDOMAIN_MAX);
+    if !is_subdomain(&text.to_lowercase()) {
+        messages.push(pattern(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with \
+             an alphanumeric character",
+            SUBDOMAIN,
+            &["Example.com"],
+        ));
+    }
+    messages
+}
+
 /// RFC 1035 label: starts with a letter.
 pub fn label_1035(text: &str) -> Messages {
     let mut messages = too_long(text, LABEL_MAX);
@@ -128,7 +147,8 @@ pub fn qualified_name(text: &str) -> Messages {
             if prefix.is_empty() {
                 messages.push("prefix part must be non-empty".into());
             } else {
-                messages.extend(subdomain(prefix).into_iter().map(|m| format!("prefix part {m}")));
+                let bytes = |m: String| m.replace(&max_length(SUBDOMAIN_MAX), &max_bytes(SUBDOMAIN_MAX));
+                messages.extend(subdomain(prefix).into_iter().map(|m| format!("prefix part {}", bytes(m))));
             }
             *name
         }
@@ -140,7 +160,7 @@ pub fn qualified_name(text: &str) -> Messages {
     if name.is_empty() {
         messages.push("name part must be non-empty".into());
     } else if name.len() > LABEL_MAX {
-        messages.push(format!("name part {}", max_length(LABEL_MAX)));
+        messages.push(format!("name part {}", max_bytes(LABEL_MAX)));
     }
     if !is_qualified_part(name) {
         messages.push(format!("name part {}", regex()));
@@ -150,7 +170,7 @@ pub fn qualified_name(text: &str) -> Messages {
 
 /// A label value: empty, or like the name part of a key.
 pub fn label_value(text: &str) -> Messages {
-    let mut messages = too_long(text, LABEL_MAX);
+    let mut messages = if text.len() > LABEL_MAX { vec![max_bytes(LABEL_MAX)] } else { Messages::new() };
     if !text.is_empty() && !is_qualified_part(text) {
         messages.push(pattern(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \

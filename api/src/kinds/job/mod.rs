@@ -1,5 +1,6 @@
 //! Job.
 
+mod policy;
 mod validate;
 
 use serde_json::{Value, json};

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::policy;
 use crate::field::{Error, Errors, Path};
 use crate::kinds::workload::{counts, selected};
 use crate::kinds::{Change, Operation, cell, pod_spec};
-use crate::tree::{flag, get, items_mut, list, number, replace, text};
+use crate::tree::{flag, get, items_mut, number, replace, text};
 use crate::validation::labels::label_selector;
-use crate::validation::{immutable, one_of, supported, text as names};
+use crate::validation::{domain_prefixed_path, immutable, supported, text as names};
 use crate::{Document, LabelSelector};
 
 /// On create, update and of status.
@@ -91,12 +92,25 @@ fn job_spec(spec: &Value, path: &Path) -> Errors {
         let detail = "when maxFailedIndexes is specified";
         errors.push(Error::required(path.child("backoffLimitPerIndex"), detail));
     }
+    if let Some(manager) = get(spec, "managedBy").and_then(Value::as_str) {
+        let path = path.child("managedBy");
+        errors.extend(domain_prefixed_path(manager, &path));
+        if manager.len() > 63 {
+            errors.push(Error::too_long(path, 63));
+        }
+    }
     errors.extend(completion_mode(spec, path));
     if let Some(policy) = get(spec, "podFailurePolicy") {
-        errors.extend(failure_policy(policy, spec, &path.child("podFailurePolicy")));
+        errors.extend(policy::failure(policy, spec, &path.child("podFailurePolicy")));
     }
-    if let Some(policy) = get(spec, "successPolicy").filter(|_| text(spec, "completionMode") != "Indexed") {
-        errors.push(Error::invalid(path.child("successPolicy"), policy.clone(), "requires indexed completion mode"));
+    if let Some(policy) = get(spec, "successPolicy") {
+        let path = path.child("successPolicy");
+        match (text(spec, "completionMode"), number(spec, "completions")) {
+            ("Indexed", completions) => {
+                errors.extend(completions.map(|n| policy::success(policy, n, &path)).unwrap_or_default());
+            }
+            _ => errors.push(Error::invalid(path, policy.clone(), "requires indexed completion mode")),
+        }
     }
     errors.extend(replacement_policy(spec, &path.child("podReplacementPolicy")));
     let template = get(spec, "template").unwrap_or(&Value::Null);
@@ -147,43 +161,6 @@ fn completion_mode(spec: &Value, path: &Path) -> Errors {
     {
         let detail = "must be less than or equal to completions";
         errors.push(Error::invalid(path.child("maxFailedIndexes"), failed, detail));
-    }
-    errors
-}
-
-fn failure_policy(policy: &Value, spec: &Value, path: &Path) -> Errors {
-    let rules = list(policy, "rules");
-    let mut errors = Errors::new();
-    if rules.len() > 20 {
-        errors.push(Error::too_many(path.child("rules"), rules.len(), 20));
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        let path = path.child("rules").index(i);
-        let action = text(rule, "action");
-        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
-        let per_index = get(spec, "backoffLimitPerIndex").is_some();
-        match action {
-            "" => {
-                let detail = r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#;
-                errors.push(Error::required(path.child("action"), detail));
-            }
-            "FailIndex" if !per_index => {
-                let detail = "requires the backoffLimitPerIndex to be set";
-                errors.push(Error::invalid(path.child("action"), action, detail));
-            }
-            _ => errors.extend(supported(action, &path.child("action"), &actions)),
-        }
-        if let Some(codes) = get(rule, "onExitCodes") {
-            let path = path.child("onExitCodes");
-            errors.extend(one_of(text(codes, "operator"), &path.child("operator"), &["In", "NotIn"]));
-            if list(codes, "values").is_empty() {
-                errors.push(Error::invalid(
-                    path.child("values"),
-                    Value::Array(Vec::new()),
-                    "at least one value is required",
-                ));
-            }
-        }
     }
     errors
 }

@@ -44,6 +44,10 @@ impl Rules for Pod {
         true
     }
 
+    fn index_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
+    }
+
     fn selectable(&self, pod: &Document) -> Vec<(&'static str, String)> {
         cells::selectable(pod)
     }

@@ -17,7 +17,7 @@ pub(crate) use default::{claim_spec, pod, pod_spec, resource_list};
 pub(crate) use resources::quantity_value;
 pub(crate) use scheduling::{taints, tolerations};
 pub(crate) use validate::{only_in_pod, spec as validate};
-pub(crate) use warnings::warnings;
+pub(crate) use warnings::{old_label, warnings};
 
 use serde_json::Value;
 

@@ -45,7 +45,7 @@ const OLD_VOLUMES: [(&str, &str); 9] = [
 ];
 
 /// What is deprecated about a node label.
-fn old_label(key: &str) -> Option<&'static str> {
+pub(crate) fn old_label(key: &str) -> Option<&'static str> {
     OLD_LABELS.iter().find(|(old, _)| *old == key).map(|(_, why)| *why)
 }
 

@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::Uri;
 use ring::digest::{SHA256, digest};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
@@ -24,6 +23,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::issue::{self, Files};
 use crate::kubeconfig::{Kubeconfig, User};
+use crate::signature::Signatures;
 use crate::{Error, connector, files, from_token, tls};
 
 const PREFIX: &str = "K10";
@@ -128,7 +128,8 @@ pub async fn join(server: &str, token: &JoinToken, node: &str, folder: &Path) ->
 pub async fn fetch_ca(server: &str, token: &JoinToken) -> Result<String, Error> {
     let uri: Uri = server.parse().map_err(|_| Error::Server(server.into()))?;
     let host = uri.host().ok_or_else(|| Error::Server(server.into()))?;
-    let pin = Arc::new(Pin { hash: token.ca_hash, found: Mutex::new(None) });
+    let pin =
+        Arc::new(Pin { hash: token.ca_hash, found: Mutex::new(None), signatures: Signatures::of(tls::provider()) });
     let config = tls::builder()?.dangerous().with_custom_certificate_verifier(pin.clone()).with_no_client_auth();
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
     let name = name.map_err(|_| Error::Server(server.into()))?;
@@ -159,6 +160,7 @@ fn pem(der: &[u8]) -> String {
 struct Pin {
     hash: [u8; 32],
     found: Mutex<Option<CertificateDer<'static>>>,
+    signatures: Signatures,
 }
 
 impl ServerCertVerifier for Pin {
@@ -181,25 +183,5 @@ impl ServerCertVerifier for Pin {
         Ok(verified)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &tls::provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &tls::provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        tls::provider().signature_verification_algorithms.supported_schemes()
-    }
+    crate::verify_signatures!();
 }

@@ -13,6 +13,7 @@ pub mod issue;
 pub mod join;
 mod kubeconfig;
 mod resolve;
+pub mod signature;
 mod target;
 mod tls;
 mod transport;

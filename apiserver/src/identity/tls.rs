@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use client::signature::Signatures;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{DistinguishedName, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -34,7 +34,10 @@ pub(super) fn config(serving: &Pair, ca: &str) -> Result<ServerConfig, Error> {
     let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).map_err(|e| Error::Pem(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(Asks { subjects: roots(ca)?.subjects() }))
+        .with_client_cert_verifier(Arc::new(Asks {
+            subjects: roots(ca)?.subjects(),
+            signatures: Signatures::of(provider()),
+        }))
         .with_single_cert(certificates(&serving.certificate)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -45,6 +48,7 @@ pub(super) fn config(serving: &Pair, ca: &str) -> Result<ServerConfig, Error> {
 #[derive(Debug)]
 struct Asks {
     subjects: Vec<DistinguishedName>,
+    signatures: Signatures,
 }
 
 impl ClientCertVerifier for Asks {
@@ -65,25 +69,5 @@ impl ClientCertVerifier for Asks {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    client::verify_signatures!();
 }

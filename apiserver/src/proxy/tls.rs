@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use client::signature::Signatures;
+use rustls::ClientConfig;
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -42,11 +42,16 @@ impl Nodes {
 /// user's own, so Kubernetes takes any; the server shows no identity of its own.
 pub(super) fn anybody() -> Result<ClientConfig, identity::Error> {
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth())
+    let anybody = Anybody { signatures: Signatures::of(provider()) };
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(anybody)).with_no_client_auth())
 }
 
+/// Takes any server. Only [`anybody`] makes it, and only the proxy to pods and services with `https:` before their name
+/// (`Peer::Tls`) comes to that; nodes and everything else are checked against our CA.
 #[derive(Debug)]
-struct Anybody;
+struct Anybody {
+    signatures: Signatures,
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -60,25 +65,5 @@ impl ServerCertVerifier for Anybody {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    client::verify_signatures!();
 }

@@ -107,6 +107,23 @@ impl View for Core {
         items.iter().map(|item| Arc::new(item.document())).collect()
     }
 
+    fn list_by(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        field: &str,
+        value: &str,
+    ) -> Vec<Arc<Document>> {
+        let rows = self.registry.current();
+        let Some(prefix) = rows.get(resource).and_then(|row| row.key_prefix(namespace.unwrap_or_default())) else {
+            return Vec::new();
+        };
+        let Some(kind) = self.kind(resource) else { return Vec::new() };
+        let found = kind.find(field, value, &prefix).unwrap_or_else(|| kind.list(&prefix));
+        let items = found.0.iter().filter(|item| item.field(field) == Some(value));
+        items.map(|item| Arc::new(item.document())).collect()
+    }
+
     fn revision(&self, resource: &GroupResource) -> u64 {
         self.kind(resource).map_or(0, |kind| kind.revision())
     }

@@ -12,6 +12,18 @@ pub trait View: Send + Sync {
     /// All objects of a resource, or those of one namespace.
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Document>>;
 
+    /// The objects of a resource (of one namespace) whose selectable `field`, `spec.nodeName` say, is `value`.
+    fn list_by(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        field: &str,
+        value: &str,
+    ) -> Vec<Arc<Document>> {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        self.list(resource, namespace).into_iter().filter(|object| object.str_at(&pointer) == value).collect()
+    }
+
     /// Changes whenever an object of the resource does: lets callers keep what they derived (RBAC's index).
     fn revision(&self, resource: &GroupResource) -> u64;
 }

@@ -1,7 +1,7 @@
 //! What a node may see and change: what its pods need (`plugin/pkg/auth/authorizer/node`).
 //!
-//! Upstream keeps a graph from pods to nodes; here the pods of the namespace that are bound to the node are looked
-//! through when a node asks, so there is no state that could lag behind.
+//! Upstream keeps a graph from pods to nodes; here the node's own pods of the namespace are looked through when it asks,
+//! which the cache finds by an index that is never older than the pods themselves.
 
 use std::sync::Arc;
 
@@ -228,8 +228,7 @@ impl Asked<'_> {
     }
 
     fn pods(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Document>> {
-        let all = self.view.list(&GroupResource::new("", "pods"), namespace);
-        all.into_iter().filter(|pod| pod.str_at("/spec/nodeName") == self.node)
+        self.view.list_by(&GroupResource::new("", "pods"), namespace, "spec.nodeName", self.node).into_iter()
     }
 
     fn used_by_pods(&self, uses: Uses) -> bool {

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use store::{Entry, Event, Revision};
 use tokio::sync::watch;
 
+use super::index::Index;
 use super::item::Item;
 use crate::row::Strategy;
 
@@ -60,6 +61,7 @@ pub(crate) struct Kind {
 #[derive(Default)]
 struct State {
     items: BTreeMap<Bytes, Arc<Item>>,
+    index: Index,
     log: VecDeque<Arc<Change>>,
     log_bytes: usize,
     /// All changes after this revision are in the log.
@@ -76,8 +78,9 @@ impl Kind {
     /// A cache of what `entries` hold, read at `revision`.
     pub(crate) fn new(prefix: String, strategy: Strategy, entries: &[Entry], revision: Revision) -> Self {
         let read = |entry: &Entry| Some((entry.key.clone(), Arc::new(Item::of(entry, &strategy)?)));
-        let items = entries.iter().filter_map(read).collect();
-        let state = State { items, complete_after: revision, applied: revision, ..State::default() };
+        let items: BTreeMap<Bytes, Arc<Item>> = entries.iter().filter_map(read).collect();
+        let index = Index::of(strategy.index_field(), items.values());
+        let state = State { items, index, complete_after: revision, applied: revision, ..State::default() };
         Self { prefix, strategy, state: RwLock::new(state), changed: watch::Sender::new(revision) }
     }
 
@@ -111,6 +114,12 @@ impl Kind {
         let from = Bytes::copy_from_slice(prefix.as_bytes());
         let range = state.items.range(from..).take_while(|(key, _)| key.starts_with(prefix.as_bytes()));
         (range.map(|(_, item)| Arc::clone(item)).collect(), state.applied)
+    }
+
+    /// As [`Kind::list`], only objects whose `field` has that value; `None` where the kind has no index of it.
+    pub(crate) fn find(&self, field: &str, value: &str, prefix: &str) -> Option<(Vec<Arc<Item>>, Revision)> {
+        let state = self.state.read();
+        Some((state.index.find(field, value, prefix)?, state.applied))
     }
 
     /// How many objects there are.
@@ -156,6 +165,8 @@ impl State {
             Some(item) => self.items.insert(key, Arc::clone(item)),
             None => self.items.remove(&key),
         };
+        before.iter().for_each(|item| self.index.remove(item));
+        change.new.iter().for_each(|item| self.index.add(item));
         change.old = before.or(change.old);
         self.log_bytes += change.weight();
         self.log.push_back(Arc::new(change));

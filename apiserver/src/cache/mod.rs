@@ -10,7 +10,8 @@ use parking_lot::RwLock;
 use store::{Batch, Entry, Error, Event, Range, Revision, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) mod item;
+pub(crate) mod index;
+mod item;
 pub(crate) mod kind;
 
 use crate::row::Strategy;

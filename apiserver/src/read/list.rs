@@ -82,7 +82,9 @@ fn current(core: &Core, call: &Call, options: &ListOptions, limit: usize, start:
     let prefix = prefix(call)?;
     let kind = kind_of(core, call)?;
     let seen = core.cache.seen();
-    let (all, applied) = kind.list(&prefix);
+    let by_index = |r: &api::selector::FieldRequirement| kind.find(&r.field, &r.value, &prefix);
+    let mut required = options.selection.fields.requirements().iter().filter(|r| r.equal);
+    let (all, applied) = required.find_map(by_index).unwrap_or_else(|| kind.list(&prefix));
     let first = start.map_or(0, |start| all.partition_point(|item| item.key.as_ref() < start.as_bytes()));
     let candidates = all.get(first..).unwrap_or_default();
     let selected = candidates.iter().filter(|item| options.selection.selects(item));

@@ -73,9 +73,12 @@ impl Call {
         self.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok())
     }
 
-    /// Which form of an answer the client gets; custom resources and their definitions have no protobuf.
+    /// Which form of an answer the client gets; custom resources have no protobuf.
     pub(crate) fn negotiate(&self, offer: Offer) -> StatusResult<Accepted> {
-        negotiate::choose(self.accept(), offer, !self.row.custom && self.row.group != "apiextensions.k8s.io")
+        let whole = |sub: &Subresource| sub.kind.kind == self.row.kind || sub.name == "scale";
+        let has_table = self.row.storage.is_some() && self.subresource().is_none_or(whole);
+        let offer = if offer == Offer::Forms && !has_table { Offer::Metadata } else { offer };
+        negotiate::choose(self.accept(), offer, !self.row.custom)
     }
 
     /// The `User-Agent` header.

@@ -40,6 +40,8 @@ pub(crate) enum Offer {
     Objects,
     /// Tables and metadata too: get, list.
     Forms,
+    /// Metadata too, but no tables: what is not stored (reviews), and parts of objects (tokens).
+    Metadata,
     /// A watch.
     Stream,
 }
@@ -145,6 +147,7 @@ fn form(kind: &str, group: &str, version: &str, offer: Offer) -> Option<Form> {
     };
     match kind {
         _ if offer == Offer::Objects || group != "meta.k8s.io" => None,
+        "Table" if offer == Offer::Metadata => None,
         "Table" => Some(Form::Table(version)),
         "PartialObjectMetadata" => Some(Form::Partial(version)),
         "PartialObjectMetadataList" => Some(Form::PartialList(version)),

@@ -1,12 +1,12 @@
 //! From JSON to protobuf by the schema table's field numbers.
 
-use api::schema::{Field, Scalar, Shape, Type};
+use api::schema::{Field, Item, Scalar, Shape, Type};
 use api::{Document, GroupVersion, Schema, time};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::PREFIX;
+use super::{PREFIX, alternative};
 use api::wire::{put_bytes, put_fixed64, put_varint};
 
 /// The bytes of an object, envelope and all; `None` where its kind has no schema.
@@ -39,7 +39,7 @@ pub(crate) fn watch_event(event: &str, object: &Document) -> Vec<u8> {
 }
 
 /// A message's fields, in the order of their numbers. `path`: as in reading.
-fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -> Vec<u8> {
+pub(super) fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -> Vec<u8> {
     let mut here: Vec<(u32, &Field)> = of
         .fields
         .iter()
@@ -55,11 +55,11 @@ fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -
                 if field.name == "verbs" && of.go_name() == "APIResource" {
                     // A list of its own type: a message `{ items = 1 }`.
                     let mut items = Vec::new();
-                    put(schema, &field.item.shape, 1, value, &mut items);
+                    put(schema, &field.item, 1, value, &mut items);
                     put_bytes(&mut out, number, &items);
                     continue;
                 }
-                put(schema, &field.item.shape, number, value, &mut out);
+                put(schema, &field.item, number, value, &mut out);
             }
         } else if embedded != number {
             embedded = number;
@@ -72,17 +72,17 @@ fn message(schema: &Schema, of: &Type, map: &Map<String, Value>, path: &[u32]) -
     out
 }
 
-fn put(schema: &Schema, shape: &Shape, number: u32, value: &Value, out: &mut Vec<u8>) {
-    match (shape, value) {
+fn put(schema: &Schema, item: &Item, number: u32, value: &Value, out: &mut Vec<u8>) {
+    match (&item.shape, value) {
         (_, Value::Null) => {}
         (Shape::List { of, .. }, Value::Array(items)) => {
-            items.iter().for_each(|item| put(schema, &of.shape, number, item, out));
+            items.iter().for_each(|item| put(schema, of, number, item, out));
         }
         (Shape::Map { of, .. }, Value::Object(map)) => {
             for (key, value) in map {
                 let mut entry = Vec::new();
                 put_bytes(&mut entry, 1, key.as_bytes());
-                put_entry(schema, &of.shape, value, &mut entry);
+                put_entry(schema, of, value, &mut entry);
                 put_bytes(out, number, &entry);
             }
         }
@@ -90,6 +90,9 @@ fn put(schema: &Schema, shape: &Shape, number: u32, value: &Value, out: &mut Vec
             put_bytes(out, number, &message(schema, schema.resolve(*of), map, &[]));
         }
         (Shape::Any | Shape::Object, value) => {
+            if let Some(alternative) = alternative::of(schema, item) {
+                return put_bytes(out, number, &alternative.write(value));
+            }
             let mut raw = Vec::new();
             put_bytes(&mut raw, 1, value.to_string().as_bytes());
             put_bytes(out, number, &raw);
@@ -100,14 +103,14 @@ fn put(schema: &Schema, shape: &Shape, number: u32, value: &Value, out: &mut Vec
 }
 
 /// A list as a map's value is a message `{ items = 1 }`.
-fn put_entry(schema: &Schema, shape: &Shape, value: &Value, entry: &mut Vec<u8>) {
-    match shape {
+fn put_entry(schema: &Schema, item: &Item, value: &Value, entry: &mut Vec<u8>) {
+    match item.shape {
         Shape::List { .. } => {
             let mut items = Vec::new();
-            put(schema, shape, 1, value, &mut items);
+            put(schema, item, 1, value, &mut items);
             put_bytes(entry, 2, &items);
         }
-        shape => put(schema, shape, 2, value, entry),
+        _ => put(schema, item, 2, value, entry),
     }
 }
 

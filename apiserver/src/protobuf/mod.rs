@@ -3,13 +3,14 @@
 //! A body is `k8s\0` and a `runtime.Unknown { typeMeta 1 { apiVersion 1, kind 2 }, raw 2 }`. Go writes fields that are no
 //! pointers also when they are zero, where JSON omits them.
 
-use api::schema::{Field, Scalar, Shape, Type};
+use api::schema::{Field, Item, Scalar, Shape, Type};
 use api::wire::{self, Payload, Reader};
 use api::{GroupVersion, Schema, Status, StatusResult, time};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+mod alternative;
 mod encode;
 
 use crate::canonical::{is_pointer, is_zero};
@@ -116,21 +117,21 @@ fn put(
 ) -> Read<()> {
     match &field.item.shape {
         Shape::List { of: item, .. } => {
-            let values = items(schema, &item.shape, payload, depth)?;
+            let values = items(schema, item, payload, depth)?;
             let list = object.entry(field.name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
                 list.extend(values);
             }
         }
         Shape::Map { of: item, .. } => {
-            let (key, entry) = entry(schema, &item.shape, payload, depth)?;
+            let (key, entry) = entry(schema, item, payload, depth)?;
             let map = object.entry(field.name.as_str()).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(map) = map {
                 map.insert(key, entry);
             }
         }
         shape => {
-            let value = value(schema, shape, payload, depth)?;
+            let value = value(schema, &field.item, payload, depth)?;
             let scalar = matches!(shape, Shape::Scalar(_));
             let omitted = scalar && !is_pointer(of, &field.name) && is_zero(&value);
             if !omitted && !value.is_null() {
@@ -142,21 +143,23 @@ fn put(
 }
 
 /// Numbers may come packed.
-fn items(schema: &Schema, shape: &Shape, payload: Payload<'_>, depth: usize) -> Read<Vec<Value>> {
-    if let (Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Bool), Payload::Bytes(packed)) = (shape, payload) {
+fn items(schema: &Schema, item: &Item, payload: Payload<'_>, depth: usize) -> Read<Vec<Value>> {
+    if let (Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Bool), Payload::Bytes(packed)) =
+        (&item.shape, payload)
+    {
         let numbers: Read<Vec<u64>> = wire::varints(packed).collect();
-        return numbers?.into_iter().map(|n| value(schema, shape, Payload::Varint(n), depth)).collect();
+        return numbers?.into_iter().map(|n| value(schema, item, Payload::Varint(n), depth)).collect();
     }
-    Ok(vec![value(schema, shape, payload, depth)?])
+    Ok(vec![value(schema, item, payload, depth)?])
 }
 
-fn entry(schema: &Schema, shape: &Shape, payload: Payload<'_>, depth: usize) -> Read<(String, Value)> {
+fn entry(schema: &Schema, item: &Item, payload: Payload<'_>, depth: usize) -> Read<(String, Value)> {
     let Payload::Bytes(bytes) = payload else { return Err("wrong wire type") };
     let (mut key, mut found) = (String::new(), None);
     for field in Reader::new(bytes) {
         match field? {
             (1, Payload::Bytes(text)) => key = string(text)?,
-            (2, payload) => found = Some(value_of_entry(schema, shape, payload, depth)?),
+            (2, payload) => found = Some(value_of_entry(schema, item, payload, depth)?),
             _ => {}
         }
     }
@@ -164,26 +167,29 @@ fn entry(schema: &Schema, shape: &Shape, payload: Payload<'_>, depth: usize) -> 
 }
 
 /// A list as a map's value is a message `{ items = 1 }`.
-fn value_of_entry(schema: &Schema, shape: &Shape, payload: Payload<'_>, depth: usize) -> Read<Value> {
-    let (Shape::List { of, .. }, Payload::Bytes(bytes)) = (shape, payload) else {
-        return value(schema, shape, payload, depth + 1);
+fn value_of_entry(schema: &Schema, item: &Item, payload: Payload<'_>, depth: usize) -> Read<Value> {
+    let (Shape::List { of, .. }, Payload::Bytes(bytes)) = (&item.shape, payload) else {
+        return value(schema, item, payload, depth + 1);
     };
     let mut list = Vec::new();
     for field in Reader::new(bytes) {
         if let (1, payload) = field? {
-            list.push(value(schema, &of.shape, payload, depth + 1)?);
+            list.push(value(schema, of, payload, depth + 1)?);
         }
     }
     Ok(Value::Array(list))
 }
 
-fn value(schema: &Schema, shape: &Shape, payload: Payload<'_>, depth: usize) -> Read<Value> {
-    match (shape, payload) {
+fn value(schema: &Schema, item: &Item, payload: Payload<'_>, depth: usize) -> Read<Value> {
+    match (&item.shape, payload) {
         (Shape::Scalar(scalar), payload) => self::scalar(*scalar, payload),
         (Shape::Struct { of, .. }, Payload::Bytes(bytes)) => {
             message(schema, schema.resolve(*of), bytes, &[], depth + 1).map(Value::Object)
         }
-        (Shape::Any | Shape::Object, Payload::Bytes(bytes)) => raw(bytes),
+        (Shape::Any | Shape::Object, Payload::Bytes(bytes)) => match alternative::of(schema, item) {
+            Some(alternative) => alternative.read(bytes, depth),
+            None => raw(bytes),
+        },
         _ => Err("wrong wire type"),
     }
 }
@@ -273,6 +279,24 @@ mod tests {
         let bytes = super::of(&api::Document::new(object.clone()).expect("an object")).expect("a kind");
         let back: Value = serde_json::from_slice(&to_json(&bytes, "Pod").expect("readable")).expect("JSON");
         assert_eq!(back, object);
+    }
+
+    #[test]
+    fn a_definition_keeps_what_is_one_thing_or_another() {
+        let schema = json!({"type": "object", "properties": {
+            "list": {"type": "array", "items": {"type": "string", "default": "x"}},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "open": {"type": "object", "additionalProperties": true}
+        }});
+        let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+        let object = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "a.b"},
+            "spec": {"group": "b", "names": {"plural": "a", "kind": "A"}, "scope": "Cluster", "versions": [version]},
+            "status": {}
+        });
+        let bytes = super::of(&api::Document::new(object.clone()).expect("an object")).expect("a kind");
+        let back = to_json(&bytes, "CustomResourceDefinition").expect("readable");
+        assert_eq!(serde_json::from_slice::<Value>(&back).expect("JSON"), object);
     }
 
     #[test]

@@ -92,6 +92,10 @@ pub(crate) trait Convert: Send + Sync {
     fn to_storage(&self, document: &mut Document);
     /// From the stored one.
     fn unstore(&self, document: &mut Document);
+    /// What the stored one calls a selectable field; `None`: the same.
+    fn stored_field(&self, _field: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Where objects of a row are kept. Two rows may share one storage (events in two groups).

@@ -63,6 +63,8 @@ impl Selection {
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(text("fieldSelector")).map_err(Status::bad_request)?;
         known_fields(&fields, row)?;
+        let convert = row.versions.iter().find_map(|version| version.convert);
+        let fields = fields.renamed(|field| convert.and_then(|convert| convert.stored_field(field)));
         Ok(Self { labels, fields, name: None })
     }
 }

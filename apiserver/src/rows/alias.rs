@@ -52,6 +52,12 @@ impl Convert for Events {
         }
     }
 
+    fn stored_field(&self, field: &str) -> Option<String> {
+        let (first, rest) = field.split_once('.').map_or((field, None), |(first, rest)| (first, Some(rest)));
+        let (_, core) = EVENT_FIELDS.iter().find(|(new, _)| *new == first)?;
+        Some(rest.map_or_else(|| (*core).to_owned(), |rest| format!("{core}.{rest}")))
+    }
+
     fn unstore(&self, document: &mut Document) {
         for (new, core) in EVENT_FIELDS {
             rename(document.value_mut(), core, new);
@@ -110,5 +116,18 @@ fn rename(value: &mut Value, from: &str, to: &str) {
     let Some(map): Option<&mut Map<String, Value>> = value.as_object_mut() else { return };
     if let Some(moved) = map.remove(from) {
         map.insert(to.into(), moved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Convert, Events};
+
+    #[test]
+    fn selectors_of_the_new_group_mean_stored_fields() {
+        let field = |name| Events.stored_field(name);
+        assert_eq!(field("regarding.kind").as_deref(), Some("involvedObject.kind"));
+        assert_eq!(field("reportingController").as_deref(), Some("reportingComponent"));
+        assert_eq!(field("reason"), None);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn answer(core: &Core, request: &Request, answerer: &dyn parts:
     let call = &request.call;
     let answer = answer.and_then(|document| answerer.answer(document, &call.attributes, core, call.now));
     let answer = answer.map(|document| Answer { code: 201, shown: Shown::Object(document) });
-    Done { txn: Txn::default(), answer, warnings, annotations }
+    Done { txn: Txn::default(), answer, warnings, annotations, goes_on: false }
 }
 
 fn admitted(machine: &mut Machine<'_>) -> Stepped<Document> {

@@ -180,6 +180,13 @@ pub(crate) async fn perform(core: &Core, request: &Request) -> Done {
             continue;
         }
         match core.cache.store().commit(done.txn.clone()).await {
+            Ok(Commit::Done(revision)) if done.goes_on => {
+                if let Ok(Answer { shown: Shown::Object(document), .. }) = stamped(done, revision).answer
+                    && let Some(key) = request.call.row.key(&request.call.target.object)
+                {
+                    session.wrote(key, document);
+                }
+            }
             Ok(Commit::Done(revision)) => return stamped(done, revision),
             Ok(Commit::Conflict(_, found)) => {
                 let contended = turns::contended(&done.txn, &found);
@@ -202,7 +209,7 @@ async fn catch_up(core: &Core, seen: Revision) -> bool {
 }
 
 fn failed(status: Box<Status>) -> Done {
-    Done { txn: Txn::default(), answer: Err(status), warnings: Vec::new(), annotations: Vec::new() }
+    Done { txn: Txn::default(), answer: Err(status), warnings: Vec::new(), annotations: Vec::new(), goes_on: false }
 }
 
 /// A committed object's resourceVersion is the commit's revision.

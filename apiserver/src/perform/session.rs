@@ -129,6 +129,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// What a commit of this request left, for the step after it.
+    pub(crate) fn wrote(&mut self, key: String, document: Document) {
+        self.known.objects.insert(key, Some(document));
+    }
+
     /// What stood at the keys of a commit that met a conflict.
     pub(crate) fn note(&mut self, txn: &Txn, found: Vec<Option<Entry>>) {
         for (compare, entry) in txn.compare.iter().zip(found) {

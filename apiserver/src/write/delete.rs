@@ -58,7 +58,12 @@ pub(super) fn end(
     if behaviour.spec_finalizers && held {
         terminating(&mut new);
     }
-    if matches!(grace, Grace::Marked) || held {
+    // Watchers see a pod that gets no time deleting before it is gone.
+    if matches!(grace, Grace::None) && behaviour.graceful && !new.deleting() {
+        meta::mark_deleting(&mut new, machine.now(), 0);
+        machine.goes_on = true;
+    }
+    if matches!(grace, Grace::Marked) || held || machine.goes_on {
         return marked(machine, &key, &old, new, options);
     }
     let mut txn = Txn { compare: vec![unchanged(&key, &old)], ops: vec![remove(&key)] };

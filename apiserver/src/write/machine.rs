@@ -38,6 +38,7 @@ pub(crate) struct Machine<'a> {
     pub entropy: Entropy,
     pub warnings: Vec<String>,
     pub annotations: Vec<(String, String)>,
+    pub goes_on: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -47,7 +48,7 @@ impl<'a> Machine<'a> {
         plugins: &'a [&'a dyn Plugin],
         entropy: Entropy,
     ) -> Self {
-        Self { request, snapshot, plugins, entropy, warnings: Vec::new(), annotations: Vec::new() }
+        Self { request, snapshot, plugins, entropy, warnings: Vec::new(), annotations: Vec::new(), goes_on: false }
     }
 
     /// By verb and subresource.

@@ -149,6 +149,8 @@ pub(crate) struct Done {
     pub warnings: Vec<String>,
     /// What audit is to note.
     pub annotations: Vec<(String, String)>,
+    /// Whether the request goes on from what that commit leaves: a pod without grace is marked before it is deleted.
+    pub goes_on: bool,
 }
 
 /// A success.
@@ -172,15 +174,16 @@ pub(crate) enum Shown {
 pub(crate) fn step(request: &Request, snapshot: &dyn Snapshot, plugins: &[&dyn Plugin], entropy: Entropy) -> Step {
     let mut machine = Machine::new(request, snapshot, plugins, entropy);
     let decided = machine.run();
-    let Machine { warnings, annotations, .. } = machine;
+    let Machine { warnings, annotations, goes_on, .. } = machine;
+    let goes_on = goes_on && !request.dry_run();
     match decided {
         Err(machine::Stop::Ask(ask)) => Step::Ask(ask),
         Err(machine::Stop::Fail(status)) => {
-            Step::Done(Done { txn: Txn::default(), answer: Err(status), warnings, annotations })
+            Step::Done(Done { txn: Txn::default(), answer: Err(status), warnings, annotations, goes_on: false })
         }
         Ok((txn, answer)) => {
             let txn = if request.dry_run() { Txn::default() } else { txn };
-            Step::Done(Done { txn, answer: Ok(answer), warnings, annotations })
+            Step::Done(Done { txn, answer: Ok(answer), warnings, annotations, goes_on })
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::sources::Sources;
 use crate::users::Ranges;
 use crate::watch::{Cache, Event, watch as follow};
 use crate::worker::{self, View};
-use crate::{Config, Error, Result, chain, node, routes, server};
+use crate::{Config, Error, Result, chain, images, node, routes, server};
 
 /// What all parts of an agent share.
 pub(crate) struct Agent {
@@ -59,6 +59,7 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
     tasks.spawn(node::heartbeat(agent.clone()));
     tasks.spawn(routes::run(agent.clone(), opened));
     tasks.spawn(server::run(agent.clone()));
+    tasks.spawn(images::keep_room(agent.clone()));
     let pods = tokio::spawn(pods(agent.clone()));
     shutdown.await;
     // Workers and their tasks end where they stand: each step can be begun again.

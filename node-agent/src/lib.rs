@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod dns;
 mod down;
+mod images;
 mod logs;
 mod memory;
 mod node;
@@ -52,12 +53,15 @@ pub enum Error {
 /// The result of the agent's operations.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error and all its causes in one line.
+/// An error and all its causes in one line. One that names its cause itself is not repeated.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(&format!(": {said}"));
+        }
         source = cause.source();
     }
     text
@@ -68,4 +72,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, String> + Send + 'static,
 ) -> std::result::Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("no room");
+        let error = Error::Io("disk".into(), cause());
+        assert_eq!(chain(&error), "disk: no room");
+        assert_eq!(
+            chain(&Error::Runtime(runtime_core::Error::System("write".into(), cause()))),
+            "the runtime: write: no room"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams};
+use node_plan::status::PASSING;
 use node_plan::{Fact, Observed, Step, begin, decide, learn, status};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -320,8 +321,12 @@ fn replaced(list: &serde_json::Value) -> serde_json::Value {
 /// The conditions that differ.
 fn changed(old: Option<&serde_json::Value>, new: &serde_json::Value) -> serde_json::Value {
     let old = old.and_then(|o| o.as_array()).map(Vec::as_slice).unwrap_or_default();
-    let list = new.as_array().into_iter().flatten().filter(|c| !old.contains(c)).map(|c| without_absent(old, c));
-    serde_json::Value::Array(list.collect())
+    let new = new.as_array().map(Vec::as_slice).unwrap_or_default();
+    let list = new.iter().filter(|c| !old.contains(c)).map(|c| without_absent(old, c));
+    let there = |list: &[serde_json::Value], kind: &str| list.iter().any(|c| c["type"] == kind);
+    let over = PASSING.into_iter().filter(|kind| there(old, kind) && !there(new, kind));
+    let over = over.map(|kind| serde_json::json!({"type": kind, "$patch": "delete"}));
+    serde_json::Value::Array(list.chain(over).collect())
 }
 
 /// A merge keeps a reason or message that the new condition no longer has, unless told otherwise.

@@ -18,6 +18,14 @@ pub fn admit(pod: &Pod, others: &[Pod], node: &Node) -> Option<Verdict> {
         .map(|(reason, message)| Verdict { reason, message, rejected: true })
 }
 
+/// Judges changed resources of a pod that runs: the reason (`Infeasible`: never on this node, or `Deferred`) and message
+/// of a refusal.
+pub fn resize(pod: &Pod, others: &[Pod], node: &Node) -> Option<(&'static str, String)> {
+    let active: Vec<&Pod> = others.iter().filter(|p| p.metadata.uid != pod.metadata.uid && counts(p)).collect();
+    let (_, message) = resources(pod, &active, node)?;
+    Some((if resources(pod, &[], node).is_some() { "Infeasible" } else { "Deferred" }, message))
+}
+
 /// A pod that has ended holds nothing.
 fn counts(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());

@@ -14,6 +14,7 @@ mod memory;
 pub mod observed;
 pub mod probe;
 pub mod qos;
+mod resize;
 pub mod security;
 pub mod services;
 pub mod signal;

@@ -6,12 +6,10 @@ use api::k8s_openapi::api::core::v1::Pod;
 use crate::clock::{BACKOFF_FIRST_S, BACKOFF_MAX_S, BACKOFF_RESET_S, seconds};
 use crate::member::member;
 use crate::observed::{
-    Backoff, Exit, Failure, Hook, ImageFacts, ImageStage, Observed, PodStop, Run, Seen, Stage, Stop, VERSION,
+    Backoff, Exit, Failure, Hook, ImageFacts, ImageStage, Observed, PodStop, Resize, Run, Seen, Stage, Stop, VERSION,
 };
 use crate::probe;
-use crate::step::{
-    Ended, Fact, Lifecycle, Note, ProbeKind, Process, PullFailure, PullPolicy, Pulled, StartFailure, Step,
-};
+use crate::step::{Ended, Fact, Lifecycle, Note, ProbeKind, Process, PullFailure, Pulled, StartFailure, Step};
 
 impl Observed {
     /// The memory of a pod just seen for the first time.
@@ -31,6 +29,9 @@ impl Observed {
         }
         for seen in self.containers.values_mut() {
             seen.starting = false;
+            if seen.resize == Resize::Doing {
+                seen.resize = Resize::Settled;
+            }
             if matches!(seen.image, ImageStage::Pulling(_)) {
                 seen.image = ImageStage::Absent;
             }
@@ -91,8 +92,14 @@ pub fn begin(seen: &mut Observed, step: &Step, now: Timestamp) -> Vec<Note> {
         Step::StopPod { grace_seconds, deadline } => {
             seen.stop = Some(PodStop { grace_seconds: *grace_seconds, deadline: *deadline });
         }
-        Step::PullImage { container, image, policy, .. } => return begin_pull(seen, container, image, *policy),
-        Step::StartContainer { container, attempt } => begin_start(of(seen, container), *attempt, now),
+        Step::PullImage { container, .. } => begin_pull(seen, container),
+        Step::StartContainer { container, attempt, resources } => {
+            let entry = of(seen, container);
+            entry.resources = Some((**resources).clone());
+            entry.resize = Resize::Settled;
+            begin_start(entry, *attempt, now);
+        }
+        Step::Resize { container, .. } => of(seen, container).resize = Resize::Doing,
         Step::TellBackoff { container, note } => return tell(of(seen, container), note),
         _ => return begin_for_run(seen, step, now),
     }
@@ -113,17 +120,13 @@ fn of<'a>(seen: &'a mut Observed, container: &str) -> &'a mut Seen {
     seen.containers.entry(container.into()).or_default()
 }
 
-fn begin_pull(seen: &mut Observed, container: &str, image: &str, policy: PullPolicy) -> Vec<Note> {
+fn begin_pull(seen: &mut Observed, container: &str) {
     let entry = of(seen, container);
     let before = match &entry.image {
         ImageStage::Failed { delay_s, .. } => Some(*delay_s),
         _ => None,
     };
     entry.image = ImageStage::Pulling(before);
-    match policy {
-        PullPolicy::Always => vec![Note::normal(container, "Pulling", format!("Pulling image \"{image}\""))],
-        PullPolicy::IfNotPresent | PullPolicy::Never => Vec::new(),
-    }
 }
 
 /// A start after an ended run is a restart: its successor waits longer. One that is begun again, because the agent was
@@ -213,11 +216,18 @@ pub fn learn(pod: &Pod, seen: &mut Observed, fact: Fact, now: Timestamp) -> Vec<
         }
         Fact::Sandbox(result) => return stage(&mut seen.sandbox, result, "FailedCreatePodSandBox", SANDBOX, now),
         Fact::SandboxLost => return lose_sandbox(pod, seen, now),
+        Fact::Pulling { container } => {
+            let image = member(pod, &container).and_then(|m| m.container.image.clone()).unwrap_or_default();
+            return vec![Note::normal(&container, "Pulling", format!("Pulling image \"{image}\""))];
+        }
         Fact::Image { container, attempt, result } => return learn_image(pod, seen, &container, attempt, result, now),
         Fact::Started { container, attempt, result } => return learn_start(seen, &container, attempt, result, now),
         Fact::Hook { container, run, which, result } => return learn_hook(seen, &container, &run, which, result),
         Fact::Probe { container, run, which, ok, output } => {
             return learn_probe(pod, seen, &container, &run, which, ok, &output);
+        }
+        Fact::Resized { container, run, resources, result } => {
+            return crate::resize::learn(pod, seen, (&container, &run), *resources, result, now);
         }
         Fact::Process { run, process, exit, message } => learn_process(seen, &run, process, exit, message),
         Fact::Removed { container, run } => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::Timestamp;
+use api::k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 /// Version of the form on disk.
@@ -128,6 +129,26 @@ pub struct Seen {
     pub last: Option<Run>,
     /// Crash loop back-off.
     pub backoff: Option<Backoff>,
+    /// What the latest run was given.
+    #[serde(default)]
+    pub resources: Option<ResourceRequirements>,
+    /// Giving it something else while it runs.
+    #[serde(default)]
+    pub resize: Resize,
+}
+
+/// A change of a run's resources (KEP-1287).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Resize {
+    #[default]
+    Settled,
+    Doing,
+    /// `Deferred`, `Infeasible` or `Error`; tried again after a while, or when something else is wanted.
+    Refused {
+        wanted: ResourceRequirements,
+        failure: Failure,
+    },
 }
 
 impl Seen {

@@ -7,6 +7,7 @@ use crate::decide::{Plan, initialised, wanted};
 use crate::member::{Member, Role, restarts, restarts_when_killed};
 use crate::observed::{Hook, ImageStage, Run, Seen, Stage};
 use crate::probe;
+use crate::resize;
 use crate::step::{Lifecycle, Note, ProbeKind, PullPolicy, Step};
 use crate::stop::{grace_of, proceed};
 
@@ -116,7 +117,8 @@ fn start(plan: &mut Plan<'_>, member: &Member<'_>) {
     match &seen.image {
         ImageStage::Pulling(_) => {}
         ImageStage::Ready { attempt: of, .. } if *of == attempt => {
-            plan.step(Step::StartContainer { container: member.name().into(), attempt });
+            let resources = Box::new(member.container.resources.clone().unwrap_or_default());
+            plan.step(Step::StartContainer { container: member.name().into(), attempt, resources });
         }
         ImageStage::Failed { failure, delay_s, told } => {
             let at = after_s(failure.at, *delay_s);
@@ -195,6 +197,7 @@ fn tend(plan: &mut Plan<'_>, member: &Member<'_>) {
     for kind in probe::KINDS {
         check(plan, member, run, kind);
     }
+    resize::resize(plan, member, run);
 }
 
 /// An ended run leaves the shim at once: what is to be known of it has been noted.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use api::Timestamp;
+use api::k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::observed::{ImageFacts, Verdict};
 
@@ -21,8 +22,10 @@ pub enum Step {
     StartSandbox,
     /// Find the container's image, or pull it.
     PullImage { container: String, attempt: u32, image: String, policy: PullPolicy },
-    /// Create and start a container.
-    StartContainer { container: String, attempt: u32 },
+    /// Create and start a container with these resources.
+    StartContainer { container: String, attempt: u32, resources: Box<ResourceRequirements> },
+    /// Give a run other resources, if the node has them.
+    Resize { container: String, run: String, resources: Box<ResourceRequirements> },
     /// Run a lifecycle hook, no longer than until `deadline`.
     RunHook { container: String, run: String, which: Lifecycle, deadline: Option<Timestamp> },
     /// Run a probe once.
@@ -113,6 +116,10 @@ pub enum Fact {
     Sandbox(Result<(), String>),
     /// The shim is no longer there.
     SandboxLost,
+    /// A registry is about to be asked for the container's image.
+    Pulling {
+        container: String,
+    },
     Image {
         container: String,
         attempt: u32,
@@ -135,6 +142,12 @@ pub enum Fact {
         which: ProbeKind,
         ok: bool,
         output: String,
+    },
+    Resized {
+        container: String,
+        run: String,
+        resources: Box<ResourceRequirements>,
+        result: Result<(), ResizeFailure>,
     },
     /// A container of the shim, running or ended; `message` is its termination message.
     Process {
@@ -188,6 +201,15 @@ pub enum StartFailure {
     Create(String),
     /// It was made but its process could not be started: counts as a run that ended with 128.
     Run(String),
+}
+
+/// Why a run was not given other resources.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct ResizeFailure {
+    /// `Deferred`, `Infeasible` or `Error`.
+    pub reason: &'static str,
+    pub message: String,
 }
 
 /// How a process ended.

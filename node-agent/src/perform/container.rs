@@ -17,7 +17,7 @@ use node_plan::{qos, run_id};
 use runtime_core::pod::{ContainerConfig, Rootfs};
 use runtime_image::Image;
 
-use super::{Performer, sandbox, subpath, volume};
+use super::{Performer, propagation, sandbox, subpath, volume};
 use crate::{blocking, chain};
 
 /// A log file is turned over when it is larger, in bytes; and how many are kept (kubelet's defaults).
@@ -170,6 +170,7 @@ fn binds(
                 source
             }
         };
+        propagation::check(&source, mount.mount_propagation.as_deref()).map_err(StartFailure::Create)?;
         binds.push(Bind { source, ..bind_of(mount) });
     }
     Ok(binds)

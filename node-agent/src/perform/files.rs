@@ -64,7 +64,7 @@ fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The kernel writes blanks and backslashes of a path as octal.
-fn unescape(text: &str) -> PathBuf {
+pub(super) fn unescape(text: &str) -> PathBuf {
     PathBuf::from(text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
 }
 

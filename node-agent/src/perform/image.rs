@@ -3,16 +3,22 @@
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use node_plan::PullPolicy;
 use node_plan::observed::ImageFacts;
 use node_plan::step::{PullFailure, Pulled};
+use node_plan::{Fact, PullPolicy};
 use runtime_image::{Auth, Error, Image, PullOptions};
 
 use super::Performer;
 use crate::chain;
 
 /// Finds an image, or pulls it when the policy says so.
-pub(super) async fn pull(p: &Performer, pod: &Pod, name: &str, policy: PullPolicy) -> Result<Pulled, PullFailure> {
+pub(super) async fn pull(
+    p: &Performer,
+    pod: &Pod,
+    container: &str,
+    name: &str,
+    policy: PullPolicy,
+) -> Result<Pulled, PullFailure> {
     let found = match policy {
         PullPolicy::Always => None,
         PullPolicy::IfNotPresent | PullPolicy::Never => local(p, name).await?,
@@ -20,7 +26,10 @@ pub(super) async fn pull(p: &Performer, pod: &Pod, name: &str, policy: PullPolic
     match (found, policy) {
         (Some(image), _) => Ok(Pulled { image: facts(name, &image), fetched: None }),
         (None, PullPolicy::Never) => Err(PullFailure::Never),
-        (None, _) => fetch(p, pod, name).await,
+        (None, _) => {
+            p.tell(Fact::Pulling { container: container.into() }).await;
+            fetch(p, pod, name).await
+        }
     }
 }
 

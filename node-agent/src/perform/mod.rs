@@ -6,6 +6,8 @@ mod grpc;
 mod hook;
 mod image;
 mod probe;
+mod propagation;
+mod resize;
 mod sandbox;
 mod seccomp;
 mod stop;
@@ -68,12 +70,16 @@ pub(crate) async fn perform(performer: Performer, pod: Pod, seen: Observed, step
         Step::MountVolumes => Fact::Volumes(volume::mount_all(p, &pod, &seen).await),
         Step::StartSandbox => Fact::Sandbox(sandbox::start(p, &pod, &seen).await),
         Step::PullImage { container, attempt, image, policy } => {
-            let result = image::pull(p, &pod, &image, policy).await;
+            let result = image::pull(p, &pod, &container, &image, policy).await;
             Fact::Image { container, attempt, result }
         }
-        Step::StartContainer { container, attempt } => {
+        Step::StartContainer { container, attempt, .. } => {
             let result = container::start(p, &pod, &seen, &container, attempt).await;
             Fact::Started { container, attempt, result }
+        }
+        Step::Resize { container, run, resources } => {
+            let result = resize::run(p, &pod, &container, &run, &resources).await;
+            Fact::Resized { container, run, resources, result }
         }
         Step::RunHook { container, run, which, deadline } => {
             let result = hook::run(p, &pod, &seen, &container, &run, which, deadline).await;

@@ -6,10 +6,12 @@ use api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::named;
 use crate::member::{Role, members};
-use crate::observed::Observed;
+use crate::observed::{Observed, Resize};
 
 /// The conditions that the node owns, in the order in which it reports them.
 const OWN: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+/// Those that it owns and that are there only while they are true.
+pub const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// True, or why not.
 struct Verdict {
@@ -36,7 +38,11 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let old = before.conditions.as_deref().unwrap_or_default();
-    let mut list: Vec<PodCondition> = old.iter().filter(|c| !OWN.contains(&c.type_.as_str())).cloned().collect();
+    let own = |c: &PodCondition| OWN.iter().chain(&PASSING).any(|own| *own == c.type_);
+    let mut list: Vec<PodCondition> = old.iter().filter(|c| !own(c)).cloned().collect();
+    for (kind, verdict) in PASSING.into_iter().filter_map(|kind| Some((kind, resizing(kind, pod, seen)?))) {
+        list.push(condition(kind, verdict, old, pod.metadata.generation, now));
+    }
     for kind in OWN {
         let verdict = match kind {
             "PodReadyToStartContainers" => sandbox(seen),
@@ -76,6 +82,27 @@ fn sandbox(seen: &Observed) -> Verdict {
         None if seen.sandbox_attempt == 0 && seen.stop.is_none() => not_ready("no pod sandbox exists"),
         None => not_ready("pod sandbox is not ready"),
     }
+}
+
+/// Refused resizes are pending; those under way, and those that failed half-way, are in progress.
+fn resizing(kind: &str, pod: &Pod, seen: &Observed) -> Option<Verdict> {
+    let of = |resize: &Resize| match resize {
+        Resize::Settled => None,
+        Resize::Doing => Some(("PodResizeInProgress", None)),
+        Resize::Refused { failure, .. } if failure.reason == "Error" => {
+            Some(("PodResizeInProgress", Some(("Error", failure.message.clone()))))
+        }
+        Resize::Refused { failure, .. } => {
+            let reason = if failure.reason == "Infeasible" { "Infeasible" } else { "Deferred" };
+            Some(("PodResizePending", Some((reason, failure.message.clone()))))
+        }
+    };
+    let members = members(pod);
+    let entries = members.iter().filter_map(|m| Some((m, seen.containers.get(m.name())?)));
+    let unmet = entries.filter(|(m, entry)| crate::resize::wanted(entry, &m.container));
+    let (_, why) = unmet.filter_map(|(_, entry)| of(&entry.resize)).find(|(of, _)| *of == kind)?;
+    let (reason, message) = why.unzip();
+    Some(Verdict { status: true, reason, message })
 }
 
 fn not_ready(message: &str) -> Verdict {

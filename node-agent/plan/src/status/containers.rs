@@ -63,15 +63,18 @@ fn one(
     };
     let (state, last_state) = states(pod, seen, member, entry, run, now);
     let running = run.running();
+    // What it has, which may not be what it is to have.
+    let given =
+        entry.and_then(|s| s.resources.clone()).or_else(|| member.container.resources.clone()).unwrap_or_default();
     ContainerStatus {
-        allocated_resources: member.container.resources.as_ref().and_then(|r| r.requests.clone()),
+        allocated_resources: given.requests.clone(),
         container_id: Some(container_id(pod, &run.id)),
         image: run.image.name.clone(),
         image_id: run.image.reference.clone(),
         last_state: Some(last_state),
         name: member.name().into(),
         ready: is_ready(member, run),
-        resources: Some(member.container.resources.clone().unwrap_or_default()),
+        resources: Some(given),
         restart_count: i32::try_from(run.attempt).unwrap_or(i32::MAX),
         started: Some(running && probe::started(&member.container, run)),
         state: Some(state),

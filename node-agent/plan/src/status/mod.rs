@@ -10,6 +10,7 @@ use api::Timestamp;
 use api::k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub use conditions::PASSING;
 pub use containers::container_id;
 
 use crate::member::{Role, members};

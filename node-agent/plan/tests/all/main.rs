@@ -11,6 +11,7 @@ mod frontends;
 mod lifecycle;
 mod limits;
 mod probes;
+mod resizes;
 mod specification;
 mod statuses;
 mod story;

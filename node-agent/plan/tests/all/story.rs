@@ -6,8 +6,8 @@ use api::Timestamp;
 use api::k8s_openapi::api::core::v1::Pod;
 use jiff::SignedDuration;
 use node_plan::observed::ImageFacts;
-use node_plan::step::{Ended, Process, PullFailure, Pulled, StartFailure};
-use node_plan::{Fact, Lifecycle, NodeFacts, Observed, Step, begin, decide, learn, status};
+use node_plan::step::{Ended, Process, PullFailure, Pulled, ResizeFailure, StartFailure};
+use node_plan::{Fact, Lifecycle, NodeFacts, Observed, PullPolicy, Step, begin, decide, learn, status};
 
 /// The pod, what was seen of it, and the log.
 pub(crate) struct Story {
@@ -17,6 +17,8 @@ pub(crate) struct Story {
     /// What goes wrong, by container: the image, or the start.
     pub(crate) no_image: bool,
     pub(crate) bad_start: BTreeMap<String, StartFailure>,
+    /// Why no container is given other resources.
+    pub(crate) no_room: Option<&'static str>,
     /// Hooks that the story ends itself.
     pub(crate) slow_hooks: bool,
     /// Signals that end a container: it exits with 128 + signal at once. SIGKILL always does.
@@ -79,6 +81,7 @@ impl Story {
             log: String::new(),
             no_image: false,
             bad_start: BTreeMap::new(),
+            no_room: None,
             slow_hooks: false,
             deaf: false,
             probes: BTreeMap::new(),
@@ -260,7 +263,10 @@ impl Story {
                 self.node.shim.get_or_insert_default();
                 Fact::Sandbox(Ok(()))
             }
-            Step::PullImage { container, attempt, .. } => {
+            Step::PullImage { container, attempt, policy, .. } => {
+                if policy == PullPolicy::Always {
+                    self.learn(Fact::Pulling { container: container.clone() });
+                }
                 let image = ImageFacts {
                     name: "docker.io/library/busybox:latest".into(),
                     reference: "busybox@sha256:1".into(),
@@ -274,12 +280,16 @@ impl Story {
                 };
                 Fact::Image { container, attempt, result }
             }
-            Step::StartContainer { container, attempt } => {
+            Step::StartContainer { container, attempt, .. } => {
                 let result = match self.bad_start.get(&container) {
                     Some(failure) => Err(failure.clone()),
                     None => self.node.start(node_plan::run_id(&container, attempt), process),
                 };
                 Fact::Started { container, attempt, result }
+            }
+            Step::Resize { container, run, resources } => {
+                let refusal = self.no_room.map(|reason| ResizeFailure { reason, message: "too much".into() });
+                Fact::Resized { container, run, resources, result: refusal.map_or(Ok(()), Err) }
             }
             Step::RunHook { .. } if self.slow_hooks => return None,
             Step::RunHook { container, run, which, .. } => Fact::Hook { container, run, which, result: Ok(()) },
@@ -325,7 +335,8 @@ fn told(step: &Step) -> String {
         Step::MountVolumes => "mount volumes".into(),
         Step::StartSandbox => "start the sandbox".into(),
         Step::PullImage { container, .. } => format!("find the image of {container}"),
-        Step::StartContainer { container, attempt } => format!("start {container}-{attempt}"),
+        Step::StartContainer { container, attempt, .. } => format!("start {container}-{attempt}"),
+        Step::Resize { run, .. } => format!("resize {run}"),
         Step::RunHook { run, which: Lifecycle::PostStart, .. } => format!("postStart of {run}"),
         Step::RunHook { run, which: Lifecycle::PreStop, .. } => format!("preStop of {run}"),
         Step::RunProbe { run, which, .. } => format!("{which:?} probe of {run}"),

@@ -269,6 +269,13 @@ impl Host {
         }
     }
 
+    /// Lets the kernel end all of the group's processes where it would end one for want of memory (v2 alone can).
+    pub(crate) fn end_as_one(&self, group: &Group) {
+        if let Some((dir, true)) = self.controller(group, "memory") {
+            let _ = write(dir, "memory.oom.group", "1");
+        }
+    }
+
     /// How many processes of the group the kernel has killed for want of memory.
     pub(crate) fn oom_kills(&self, group: &Group) -> u64 {
         let Some((dir, v2)) = self.controller(group, "memory") else { return 0 };

@@ -230,6 +230,8 @@ impl Server {
         let linux = file.config.spec.linux().as_ref();
         let path = linux.and_then(|l| l.cgroups_path().clone()).unwrap_or_else(|| self.config.cgroup.join(id));
         let group = self.host.create(&path, linux.and_then(|l| l.resources().as_ref()))?;
+        // As kubelets have it on v2: a container without one of its processes is of no use.
+        self.host.end_as_one(&group);
         match self.start_in(file.config, &group) {
             Ok((mut container, outputs)) => {
                 container.group = group;

@@ -10,6 +10,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::Api;
 use network::Network;
+use node_plan::observed::Verdict;
+use node_plan::pressure::Resource;
 use node_plan::{NodeFacts, Observed};
 use parking_lot::RwLock;
 use runtime_image::Store;
@@ -22,7 +24,10 @@ use crate::sources::Sources;
 use crate::users::Ranges;
 use crate::watch::{Cache, Event, watch as follow};
 use crate::worker::{self, View};
-use crate::{Config, Error, Result, chain, images, node, routes, server};
+use crate::{Config, Error, Result, chain, images, node, pressure, routes, server};
+
+/// Evictions that wait: one at a time is decided.
+const EVICTIONS: usize = 1;
 
 /// What all parts of an agent share.
 pub(crate) struct Agent {
@@ -43,6 +48,8 @@ pub(crate) struct Agent {
     pub(crate) memory_bytes: i64,
     /// Allocatable amounts as text, for the downward API and admission.
     pub(crate) allocatable: BTreeMap<String, String>,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Vec<Resource>>,
     /// The node's object, once it is registered.
     pub(crate) object: Arc<RwLock<Option<NodeObject>>>,
 }
@@ -60,7 +67,9 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
     tasks.spawn(routes::run(agent.clone(), opened));
     tasks.spawn(server::run(agent.clone()));
     tasks.spawn(images::keep_room(agent.clone()));
-    let pods = tokio::spawn(pods(agent.clone()));
+    let (evict, evictions) = mpsc::channel(EVICTIONS);
+    tasks.spawn(pressure::watch(agent.clone(), evict));
+    let pods = tokio::spawn(pods(agent.clone(), evictions));
     shutdown.await;
     // Workers and their tasks end where they stand: each step can be begun again.
     pods.abort();
@@ -90,6 +99,7 @@ fn build(
         pods: watch::channel(BTreeMap::new()).0,
         memory_bytes: capacity.memory_bytes,
         allocatable: capacity.amounts(&config),
+        pressure: watch::channel(Vec::new()).0,
         object: Arc::default(),
         images,
         users: Arc::new(users),
@@ -124,7 +134,7 @@ struct Workers {
 }
 
 /// Follows the pods that are bound here.
-async fn pods(agent: Arc<Agent>) {
+async fn pods(agent: Arc<Agent>, mut evictions: mpsc::Receiver<pressure::Eviction>) {
     let remembered = load_all(&agent.config.data_dir.join("pods"));
     let remembered = remembered.into_iter().filter_map(|m| Some((m.pod.metadata.uid.clone()?, m))).collect();
     let (views, running, finished) = (HashMap::new(), JoinSet::new(), BTreeSet::new());
@@ -139,6 +149,7 @@ async fn pods(agent: Arc<Agent>) {
                 Some(event) => workers.take(event),
                 None => return,
             },
+            Some((uid, verdict)) = evictions.recv() => workers.evict(&uid, verdict),
             Some(done) = workers.running.join_next() => workers.ended(done),
         }
     }
@@ -197,6 +208,12 @@ impl Workers {
         }
     }
 
+    fn evict(&mut self, uid: &str, verdict: Verdict) {
+        if let Some(view) = self.views.get(uid) {
+            view.send_modify(|view| view.evicted = Some(verdict));
+        }
+    }
+
     fn deleted(&mut self, pod: Pod) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
         self.agent.pods.send_modify(|pods| {
@@ -216,7 +233,7 @@ impl Workers {
         if !adopted && pod.metadata.deletion_timestamp.is_none() {
             seen.verdict = self.admit(&pod);
         }
-        let (view, views) = watch::channel(View { pod: Arc::new(pod), gone });
+        let (view, views) = watch::channel(View { pod: Arc::new(pod), gone, evicted: None });
         self.views.insert(uid.into(), view);
         let (agent, uid) = (self.agent.clone(), uid.to_owned());
         self.running.spawn(async move {
@@ -225,7 +242,10 @@ impl Workers {
         });
     }
 
-    fn admit(&self, pod: &Pod) -> Option<node_plan::observed::Verdict> {
+    fn admit(&self, pod: &Pod) -> Option<Verdict> {
+        if let Some(refusal) = node_plan::pressure::admit(pod, &self.agent.pressure.borrow()) {
+            return Some(refusal);
+        }
         let others: Vec<Pod> = self.agent.pods.borrow().values().map(|p| Pod::clone(p)).collect();
         let node = self.agent.object.read().clone().unwrap_or_else(|| node::object(&self.agent));
         node_plan::admit::admit(pod, &others, &node)

@@ -15,6 +15,7 @@ mod node;
 mod paths;
 mod perform;
 mod pipes;
+mod pressure;
 mod record;
 mod routes;
 mod server;

@@ -14,6 +14,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
+use node_plan::pressure::Resource;
+
 use crate::Config;
 use crate::agent::Agent;
 
@@ -55,7 +57,7 @@ impl Capacity {
 
 /// Registers the node and keeps its status true.
 pub(crate) async fn keep(agent: Arc<Agent>) {
-    let mut network = agent.network.clone();
+    let (mut network, mut pressure) = (agent.network.clone(), agent.pressure.subscribe());
     agent.recorder.node(false, "Starting", "Starting kubelet.");
     let mut refused = false;
     loop {
@@ -64,6 +66,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
                 refused = false;
                 tokio::select! {
                     () = tokio::time::sleep(BEAT) => {}
+                    Ok(()) = pressure.changed() => {}
                     changed = network.changed() => if changed.is_err() {
                         tokio::time::sleep(BEAT).await;
                     },
@@ -192,7 +195,7 @@ fn status(agent: &Agent) -> NodeStatus {
         addresses: Some(addresses),
         allocatable: Some(amounts.clone()),
         capacity: Some(amounts),
-        conditions: Some(conditions(agent.network.borrow().is_some())),
+        conditions: Some(conditions(agent.network.borrow().is_some(), &agent.pressure.borrow())),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.listen.port()) }),
         }),
@@ -201,7 +204,7 @@ fn status(agent: &Agent) -> NodeStatus {
     }
 }
 
-fn conditions(network: bool) -> Vec<NodeCondition> {
+fn conditions(network: bool, short: &[Resource]) -> Vec<NodeCondition> {
     let now = Some(Time(Timestamp::now()));
     let condition = |kind: &str, status: bool, reason: &str, message: &str| NodeCondition {
         last_heartbeat_time: now.clone(),
@@ -213,8 +216,24 @@ fn conditions(network: bool) -> Vec<NodeCondition> {
     };
     let no_network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod range yet";
     vec![
-        condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        match short.contains(&Resource::Memory) {
+            false => condition(
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            true => condition(
+                "MemoryPressure",
+                true,
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+        },
+        match short.contains(&Resource::Disk) {
+            false => condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            true => condition("DiskPressure", true, "KubeletHasDiskPressure", "kubelet has disk pressure"),
+        },
         condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         match network {
             true => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),

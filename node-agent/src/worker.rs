@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams};
+use node_plan::observed::Verdict;
 use node_plan::status::PASSING;
 use node_plan::{Fact, Observed, Step, begin, decide, learn, status};
 use tokio::sync::{Notify, mpsc, watch};
@@ -34,6 +35,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct View {
     pub(crate) pod: Arc<Pod>,
     pub(crate) gone: bool,
+    /// The node ends the pod for its own sake.
+    pub(crate) evicted: Option<Verdict>,
 }
 
 /// Runs the worker of one pod until nothing is left to do for it, or the agent ends.
@@ -210,6 +213,9 @@ impl Worker {
     fn update(&mut self, view: View) {
         if view.gone {
             self.learn(Fact::Gone);
+        }
+        if let Some(verdict) = view.evicted {
+            self.learn(Fact::Evicted(verdict));
         }
         if newer(&view.pod, &self.pod) {
             self.pod = Pod::clone(&view.pod);

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod member;
 mod memory;
 pub mod observed;
+pub mod pressure;
 pub mod probe;
 pub mod qos;
 mod resize;

@@ -207,6 +207,12 @@ fn set_hook(run: &mut Run, which: Lifecycle, state: Hook) {
 pub fn learn(pod: &Pod, seen: &mut Observed, fact: Fact, now: Timestamp) -> Vec<Note> {
     match fact {
         Fact::Gone => seen.gone = true,
+        Fact::Evicted(verdict) if seen.verdict.is_none() => {
+            let note = Note::of_pod("Evicted", verdict.message.clone());
+            seen.verdict = Some(verdict);
+            return vec![note];
+        }
+        Fact::Evicted(_) => {}
         Fact::Network(result) => return stage(&mut seen.network, result, "FailedCreatePodSandBox", SANDBOX, now),
         Fact::Volumes(result) => return learn_volumes(seen, result, now),
         Fact::VolumesStale => {

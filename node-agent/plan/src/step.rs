@@ -108,6 +108,8 @@ impl Note {
 pub enum Fact {
     /// The API object is gone.
     Gone,
+    /// The node needs what the pod has.
+    Evicted(Verdict),
     Network(Result<Vec<IpAddr>, String>),
     /// Written; `refresh_at` is when to write them again.
     Volumes(Result<Option<Timestamp>, String>),

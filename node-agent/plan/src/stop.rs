@@ -6,6 +6,7 @@ use crate::clock::{KILL_AGAIN_S, MIN_STOP_S, after_s};
 use crate::decide::{Ending, Plan, wanted};
 use crate::member::{Member, Role};
 use crate::observed::{Hook, PodStop, Run, Stage, Stop};
+use crate::pressure::EVICTED;
 use crate::signal;
 use crate::start::remove;
 use crate::step::{Lifecycle, Step};
@@ -37,7 +38,9 @@ pub(crate) fn grace_of(pod: &Pod) -> i64 {
 }
 
 fn begin(plan: &mut Plan<'_>) {
-    let grace_seconds = grace_of(plan.pod);
+    // A node in need does not wait (kubelet's hard thresholds).
+    let evicted = plan.seen.verdict.as_ref().is_some_and(|verdict| verdict.reason == EVICTED);
+    let grace_seconds = if evicted { 1 } else { grace_of(plan.pod) };
     plan.step(Step::StopPod { grace_seconds, deadline: after_s(plan.now, grace_seconds) });
 }
 

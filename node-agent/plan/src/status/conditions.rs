@@ -7,11 +7,15 @@ use api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::named;
 use crate::member::{Role, members};
 use crate::observed::{Observed, Resize};
+use crate::pressure::EVICTED;
 
 /// The conditions that the node owns, in the order in which it reports them.
 const OWN: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 /// Those that it owns and that are there only while they are true.
 pub const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// That of a pod which the node ends for its own sake.
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// True, or why not.
 struct Verdict {
@@ -40,6 +44,12 @@ pub(super) fn conditions(
     let old = before.conditions.as_deref().unwrap_or_default();
     let own = |c: &PodCondition| OWN.iter().chain(&PASSING).any(|own| *own == c.type_);
     let mut list: Vec<PodCondition> = old.iter().filter(|c| !own(c)).cloned().collect();
+    if let Some(verdict) = seen.verdict.as_ref().filter(|v| v.reason == EVICTED && !v.rejected) {
+        list.retain(|c| c.type_ != DISRUPTION);
+        let message = Some(verdict.message.clone());
+        let target = Verdict { status: true, reason: Some("TerminationByKubelet"), message };
+        list.push(condition(DISRUPTION, target, old, pod.metadata.generation, now));
+    }
     for (kind, verdict) in PASSING.into_iter().filter_map(|kind| Some((kind, resizing(kind, pod, seen)?))) {
         list.push(condition(kind, verdict, old, pod.metadata.generation, now));
     }

@@ -10,6 +10,7 @@ mod files_of_etc;
 mod frontends;
 mod lifecycle;
 mod limits;
+mod pressures;
 mod probes;
 mod resizes;
 mod specification;

@@ -2,6 +2,7 @@
 
 mod packages;
 mod run;
+mod sim;
 mod test;
 mod tidy;
 
@@ -23,12 +24,14 @@ enum Task {
     Test,
     /// Checks the rules of ARCHITECTURE.md: crate edges, pure crates, module heads, file names.
     Tidy,
+    Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
+        Task::Sim(arguments) => sim::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,7 @@
-//! Stories in short text, rules that must hold whatever happens, and figures.
+//! Stories in short text, and rules that must hold whatever happens.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod measure;
 mod never_overcommitted;
 mod placement;
 mod preemption;

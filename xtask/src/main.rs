@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 
+mod bench;
 mod packages;
 mod run;
 mod sim;
@@ -24,14 +25,19 @@ enum Task {
     Test,
     /// Checks the rules of ARCHITECTURE.md: crate edges, pure crates, module heads, file names.
     Tidy,
+    Bench(bench::Arguments),
     Sim(sim::Sim),
+    #[command(hide = true)]
+    Repeat(bench::Repeat),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Repeat(arguments) => bench::repeat(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

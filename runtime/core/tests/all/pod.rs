@@ -646,29 +646,3 @@ fn many_come_and_go() {
     });
     eventually("descriptors are closed", || open(&pod) <= before);
 }
-
-/// Not a test: `cargo test -p runtime-core --test all -- --ignored --nocapture start_times`.
-#[test]
-#[ignore = "a measurement"]
-fn start_times() {
-    let Some(_) = busybox() else { return };
-    let started = std::time::Instant::now();
-    let pod = Pod::start();
-    println!("shim up: {:?} (with copying the layer)", started.elapsed());
-    let mut times: Vec<[Duration; 3]> = Vec::new();
-    for n in 0..40 {
-        let config = pod.container_with(&format!("c{n}"), "", |s| s["process"]["args"] = json!(["/bin/true"]));
-        let start = std::time::Instant::now();
-        pod.shim.start_container(&config).unwrap();
-        let running = start.elapsed();
-        pod.wait(&config.id);
-        let ended = start.elapsed();
-        pod.shim.remove_container(&config.id).unwrap();
-        times.push([running, ended, start.elapsed()]);
-    }
-    for (column, what) in ["running", "ended", "removed"].iter().enumerate() {
-        let mut sorted: Vec<Duration> = times.iter().map(|t| t[column]).collect();
-        sorted.sort();
-        println!("{what}: min {:?} p50 {:?} p90 {:?}", sorted[0], sorted[20], sorted[36]);
-    }
-}

@@ -1,0 +1,31 @@
+//! Containers started, ended and removed in one pod's shim, one after the other: `starts COUNT`. Prints a line
+//! `running|ended|removed NANOSECONDS` for each, counted from the request to start. `cargo xtask bench P18` is the way
+//! to call it; the shim is the example `runtime` beside this program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)]
+#[path = "../tests/all/support.rs"]
+mod support;
+
+use std::time::Instant;
+
+use serde_json::json;
+use support::{Pod, busybox};
+
+fn main() {
+    let count: usize = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap();
+    busybox().unwrap();
+    let pod = Pod::start();
+    for n in 0..count {
+        let config = pod.container_with(&format!("c{n}"), "", |s| s["process"]["args"] = json!(["/bin/true"]));
+        let start = Instant::now();
+        let said = |what: &str| println!("{what} {}", start.elapsed().as_nanos());
+        pod.shim.start_container(&config).unwrap();
+        said("running");
+        pod.wait(&config.id);
+        said("ended");
+        pod.shim.remove_container(&config.id).unwrap();
+        said("removed");
+    }
+}

@@ -1,8 +1,8 @@
 //! An image of one static executable, made without a registry: the built-in image that runs this very program.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ struct Source {
     entrypoint: Vec<String>,
     inode: u64,
     bytes: u64,
-    changed_ns: i128,
+    /// Not the time of change: linking the file changes that.
+    modified_ns: i128,
     image: String,
 }
 
@@ -55,28 +56,30 @@ impl Store {
         Ok(self.get(name)?.filter(|image| image.layers.iter().all(|layer| layer.exists())))
     }
 
-    /// Copies the executable into a layer; returns its DiffID and the size of its tar.
+    /// Links the executable into a layer, or copies it; returns the layer's DiffID and the size of its tar. A link shares
+    /// the pages that containers and we run from, and takes no time.
     fn add_layer(&self, ingest: &Ingest, executable: &Path) -> Result<(String, u64)> {
         let staged = ingest.path.join("layer");
         DirBuilder::new().mode(0o755).create(&staged).map_err(|e| io_error(&staged, e))?;
         let file_name = executable.file_name().ok_or_else(|| Error::NotFound(executable.display().to_string()))?;
         let target = staged.join(file_name);
-        let mut input = File::open(executable).map_err(|e| io_error(executable, e))?;
-        let bytes = input.metadata().map_err(|e| io_error(executable, e))?.len();
-        let mut output = File::create(&target).map_err(|e| io_error(&target, e))?;
-        let mut tar = Hashing::new(std::io::sink());
-        let mut write = |tar: &mut Hashing<std::io::Sink>| -> std::io::Result<()> {
-            tar.write_all(header(Path::new(file_name), bytes)?.as_bytes())?;
-            copy(&mut input, &mut output, tar, bytes)?;
-            let padding = (512 - bytes % 512) % 512 + 1024;
-            tar.write_all(&vec![0; padding as usize])?;
-            output.set_permissions(fs::Permissions::from_mode(0o755))?;
-            output.sync_all()?;
-            File::open(&staged)?.sync_all()
+        let fill = || -> std::io::Result<(String, u64)> {
+            if !(is_ours(executable)? && fs::hard_link(executable, &target).is_ok()) {
+                let mut output = File::create(&target)?;
+                std::io::copy(&mut File::open(executable)?, &mut output)?;
+                output.set_permissions(fs::Permissions::from_mode(0o755))?;
+                output.sync_all()?;
+            }
+            File::open(&staged)?.sync_all()?;
+            digest_of_tar(Path::new(file_name), &File::open(&target)?)
         };
-        write(&mut tar).map_err(|e| io_error(executable, e))?;
-        let (_, diff, size) = tar.finish();
-        publish(&staged, &self.layers().join(blob::hex(&diff)?))?;
+        let (diff, size) = fill().map_err(|e| io_error(executable, e))?;
+        let layer = self.layers().join(blob::hex(&diff)?);
+        // Its file may be a link to what was overwritten since.
+        if layer.exists() && !same_file(&layer.join(file_name), &target) {
+            fs::remove_dir_all(&layer).map_err(|e| io_error(&layer, e))?;
+        }
+        publish(&staged, &layer)?;
         Ok((diff, size))
     }
 
@@ -135,7 +138,7 @@ fn describe(executable: &Path, entrypoint: &[&str]) -> Result<Source> {
         entrypoint: entrypoint.iter().map(|arg| (*arg).to_owned()).collect(),
         inode: metadata.ino(),
         bytes: metadata.len(),
-        changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
         image: String::new(),
     })
 }
@@ -152,19 +155,35 @@ fn header(name: &Path, bytes: u64) -> std::io::Result<tar::Header> {
     Ok(header)
 }
 
-/// Copies exactly `bytes`, hashing them; a file that changes its length meanwhile is an error.
-fn copy(input: &mut File, output: &mut File, tar: &mut impl Write, bytes: u64) -> std::io::Result<()> {
+/// Whether a file can stand in a layer as it is: root's, for all to read and run, without anybody's rights.
+fn is_ours(executable: &Path) -> std::io::Result<bool> {
+    let metadata = fs::symlink_metadata(executable)?;
+    Ok(metadata.is_file() && metadata.uid() == 0 && metadata.gid() == 0 && metadata.mode() & 0o7777 == 0o755)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    identity(one).is_some_and(|found| Some(found) == identity(other))
+}
+
+/// The digest and size of the tar that would hold this file alone.
+fn digest_of_tar(name: &Path, file: &File) -> std::io::Result<(String, u64)> {
+    let bytes = file.metadata()?.len();
+    let mut tar = Hashing::new(std::io::sink());
+    tar.write_all(header(name, bytes)?.as_bytes())?;
     let mut buffer = vec![0; 1 << 20];
-    let mut left = bytes;
-    while left > 0 {
-        let n = input.read(&mut buffer)?;
-        if n == 0 || n as u64 > left {
+    let mut at = 0;
+    while at < bytes {
+        let n = file.read_at(&mut buffer, at)?;
+        if n == 0 {
             return Err(std::io::Error::other("changed while it was read"));
         }
-        let chunk = buffer.get(..n).unwrap_or_default();
-        output.write_all(chunk)?;
-        tar.write_all(chunk)?;
-        left -= n as u64;
+        let n = n.min(usize::try_from(bytes - at).unwrap_or(n));
+        tar.write_all(buffer.get(..n).unwrap_or_default())?;
+        at += n as u64;
     }
-    Ok(())
+    let padding = (512 - bytes % 512) % 512 + 1024;
+    tar.write_all(&vec![0; padding as usize])?;
+    let (_, diff, size) = tar.finish();
+    Ok((diff, size))
 }

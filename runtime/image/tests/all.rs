@@ -176,6 +176,26 @@ fn an_executable_becomes_an_image() {
     assert_eq!(store.list().unwrap(), []);
 }
 
+#[test]
+fn a_layer_that_is_a_link_does_not_keep_what_was_written_over_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("prog");
+    let store = Store::open(&dir.path().join("images")).unwrap();
+    let add = |text: &str| {
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        store.add_executable("trimtab/builtin:v1", &program, &["/prog"]).unwrap()
+    };
+    let one = add("#!one");
+    let two = add("#!two, in place");
+    assert_ne!(one.layers, two.layers);
+    fs::remove_file(&program).unwrap();
+    assert_eq!(add("#!one"), one);
+    assert_eq!(fs::read(one.layers[0].join("prog")).unwrap(), b"#!one");
+    assert_eq!(fs::read(two.layers[0].join("prog")).unwrap(), b"#!two, in place");
+}
+
 /// A registry of fixed answers; the first time a blob is asked for, half of it comes.
 fn registry(pages: Vec<(String, &'static str, Vec<u8>)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

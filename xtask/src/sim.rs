@@ -22,6 +22,7 @@ pub(crate) struct Sim {
 pub(crate) fn run(arguments: &Sim) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--locked", "--package", "controller"]);
-    command.args(["--features", "model", "--example", "simulate", "--"]);
-    show(command.args([arguments.from.to_string(), arguments.seeds.to_string()]))
+    command.args(["--features", "model", "--example", "sim", "--"]);
+    command.args(["--seeds", &arguments.seeds.to_string(), "--from", &arguments.from.to_string()]);
+    show(&mut command)
 }

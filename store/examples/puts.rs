@@ -57,10 +57,12 @@ async fn embedded(dir: &Path, count: usize) {
 
 async fn etcd(url: &str, count: usize) {
     let client = loop {
-        match Client::connect([url], None).await {
-            Ok(mut client) if client.status().await.is_ok() => break client,
-            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        if let Ok(mut client) = Client::connect([url], None).await
+            && client.status().await.is_ok()
+        {
+            break client;
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     timed(count, |key, value| {
         let mut client = client.clone();

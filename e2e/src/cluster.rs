@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::leak::Instance;
+use crate::story::Place;
 
 /// A process has this long to say that it is ready.
 const READY: Duration = Duration::from_secs(120);
@@ -139,21 +140,6 @@ impl Cluster {
         node.ready(command)
     }
 
-    /// Runs a shell line on the first node, with kubectl and trimtab at hand.
-    pub fn shell(&self, line: &str) -> Result<Output> {
-        let node = self.nodes.first().context("no node")?;
-        let mut command = node.within();
-        command.args(["bash", "-c", line]);
-        command.env("KUBECONFIG", node.data.join("admin.kubeconfig")).env("DATA", &node.data);
-        command.env("NODE_IP", &node.address).env("WORK", self.dir.path());
-        // Where kubectl and helm keep what they learnt.
-        command.env("HOME", self.dir.path());
-        let bin = program().parent().map(Path::to_path_buf).unwrap_or_default();
-        let path = env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", env::join_paths([bin].into_iter().chain(env::split_paths(&path)))?);
-        Ok(command.current_dir(stories()).stdin(Stdio::null()).output()?)
-    }
-
     /// The standard output of a shell line that must succeed.
     pub fn output(&self, line: &str) -> Result<String> {
         let output = self.shell(line)?;
@@ -168,17 +154,6 @@ impl Cluster {
         self.nodes.iter_mut().rev().try_for_each(Node::down)
     }
 
-    /// The last lines that each process wrote to standard error.
-    pub fn logs(&self) -> String {
-        let tail = |node: &Node| {
-            let text = std::fs::read_to_string(node.data.with_extension("log")).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let from = lines.len().saturating_sub(40);
-            format!("--- {}\n{}\n", node.name, lines.get(from..).unwrap_or_default().join("\n"))
-        };
-        self.nodes.iter().map(tail).collect()
-    }
-
     /// Starts etcd beside the first node; the API server waits for it as for any etcd.
     fn start_etcd(&mut self, program: &str) -> Result<()> {
         let node = self.nodes.first().context("no node")?;
@@ -191,13 +166,7 @@ impl Cluster {
 
     /// Puts an image with a shell into every node's directory of images to be imported at start.
     fn import_busybox(&self) -> Result<()> {
-        let root = self.dir.path().join("busybox");
-        let script = "mkdir -p $R/bin $R/tmp && cp /bin/busybox $R/bin/ && for a in $(/bin/busybox --list); do \
-             [ $a = busybox ] || ln -sf busybox $R/bin/$a; done && tar -C $R -cf $L .";
-        let layer = self.dir.path().join("layer.tar");
-        shell(script, &[("R", &root), ("L", &layer)])?;
-        let archive = self.dir.path().join("busybox.tar");
-        shell(DOCKER_ARCHIVE, &[("L", &layer), ("OUT", &archive), ("W", &self.dir.path().join("archive"))])?;
+        let archive = busybox_archive(self.dir.path())?;
         for node in &self.nodes {
             std::fs::create_dir_all(node.data.join("preload"))?;
             std::fs::copy(&archive, node.data.join("preload/busybox.tar"))?;
@@ -245,6 +214,25 @@ impl Cluster {
     pub fn cut(&self, at: usize, cut: bool) -> Result<()> {
         let state = if cut { "down" } else { "up" };
         run(&["ip", "-n", &self.name, "link", "set", &format!("port{}", at + 1), state])
+    }
+}
+
+impl Place for Cluster {
+    /// On the first node.
+    fn shell(&self, line: &str) -> Result<Output> {
+        let node = self.nodes.first().context("no node")?;
+        let mut command = node.within();
+        command.args(["bash", "-c", line]);
+        command.env("KUBECONFIG", node.data.join("admin.kubeconfig")).env("DATA", &node.data);
+        command.env("NODE_IP", &node.address).env("WORK", self.dir.path());
+        // Where kubectl and helm keep what they learnt.
+        command.env("HOME", self.dir.path());
+        Ok(at_hand(&mut command)?.current_dir(stories()).stdin(Stdio::null()).output()?)
+    }
+
+    fn logs(&self) -> String {
+        let tail = |node: &Node| format!("--- {}\n{}\n", node.name, last_lines(&node.data.with_extension("log")));
+        self.nodes.iter().map(tail).collect()
     }
 }
 
@@ -357,6 +345,33 @@ fn beside(test: PathBuf) -> Option<PathBuf> {
     Some(test.parent()?.parent()?.join("trimtab"))
 }
 
+/// Puts the program under test on the command's PATH.
+pub(crate) fn at_hand(command: &mut Command) -> Result<&mut Command> {
+    let bin = program().parent().map(Path::to_path_buf).unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(command.env("PATH", env::join_paths([bin].into_iter().chain(env::split_paths(&path)))?))
+}
+
+/// The end of a log.
+pub(crate) fn last_lines(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(40);
+    lines.get(from..).unwrap_or_default().join("\n")
+}
+
+/// Makes an image with a shell, as `docker save` would write it.
+pub(crate) fn busybox_archive(dir: &Path) -> Result<PathBuf> {
+    let root = dir.join("busybox");
+    let script = "mkdir -p $R/bin $R/tmp && cp /bin/busybox $R/bin/ && for a in $(/bin/busybox --list); do \
+         [ $a = busybox ] || ln -sf busybox $R/bin/$a; done && tar -C $R -cf $L .";
+    let (layer, archive) = (dir.join("layer.tar"), dir.join("busybox.tar"));
+    shell(script, &[("R", &root), ("L", &layer)])?;
+    shell(DOCKER_ARCHIVE, &[("L", &layer), ("OUT", &archive), ("W", &dir.join("archive"))])?;
+    Ok(archive)
+}
+
 /// The folder of stories.
 pub fn stories() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
@@ -376,7 +391,8 @@ fn shell(script: &str, variables: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
-fn run(words: &[&str]) -> Result<()> {
+/// Runs a program that must succeed.
+pub(crate) fn run(words: &[&str]) -> Result<()> {
     let (program, arguments) = words.split_first().context("no command")?;
     let output = Command::new(program).args(arguments).output().with_context(|| format!("start {program}"))?;
     if !output.status.success() {

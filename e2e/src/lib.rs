@@ -3,5 +3,6 @@
 pub mod cluster;
 pub mod leak;
 pub mod load;
+pub mod machine;
 pub mod story;
 pub mod writes;

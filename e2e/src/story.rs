@@ -6,15 +6,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::cluster::Cluster;
-
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks of a `~` line.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Where a story's lines run: with kubectl and trimtab at hand, `$KUBECONFIG` set, and a folder `$WORK`.
+pub trait Place {
+    /// Runs a shell line.
+    fn shell(&self, line: &str) -> Result<Output>;
+    /// What those who run there have said last.
+    fn logs(&self) -> String;
+}
 
 struct Step {
     command: String,
@@ -24,14 +31,14 @@ struct Step {
 }
 
 /// Tells one story.
-pub fn tell(cluster: &Cluster, file: &Path) -> Result<()> {
+pub fn tell(place: &dyn Place, file: &Path) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let mut told = Vec::new();
     for part in parse(&text) {
         match part {
             Part::Comment(line) => told.push(line),
             Part::Step(step) => {
-                let printed = perform(cluster, &step)?;
+                let printed = perform(place, &step)?;
                 let fits = fits(&step.expected, &printed);
                 if !fits && std::env::var_os("UPDATE_STORIES").is_none() {
                     let (wanted, got) = (step.expected.join("\n"), printed.join("\n"));
@@ -72,10 +79,10 @@ fn parse(text: &str) -> Vec<Part> {
     parts
 }
 
-fn perform(cluster: &Cluster, step: &Step) -> Result<Vec<String>> {
+fn perform(place: &dyn Place, step: &Step) -> Result<Vec<String>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let printed = once(cluster, &step.command)?;
+        let printed = once(place, &step.command)?;
         if !step.repeat || fits(&step.expected, &printed) || Instant::now() > until {
             return Ok(printed);
         }
@@ -84,8 +91,8 @@ fn perform(cluster: &Cluster, step: &Step) -> Result<Vec<String>> {
     }
 }
 
-fn once(cluster: &Cluster, command: &str) -> Result<Vec<String>> {
-    let output = cluster.shell(&format!("exec 2>&1; {command}"))?;
+fn once(place: &dyn Place, command: &str) -> Result<Vec<String>> {
+    let output = place.shell(&format!("exec 2>&1; {command}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines: Vec<String> = text.lines().filter(|l| !l.is_empty()).map(|l| l.trim_end().to_owned()).collect();
     if !output.status.success() {

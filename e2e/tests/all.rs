@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::cluster::{Cluster, stories};
 use e2e::leak::Instance;
 use e2e::load::Load;
+use e2e::story::Place;
 use e2e::{story, writes};
 
 fn with_cluster(name: &str, subnet: u8, store: Option<&str>, test: impl FnOnce(&mut Cluster)) {

@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask --help`.
 
 mod bench;
+mod e2e;
 mod packages;
 mod run;
 mod sim;
@@ -27,6 +28,9 @@ enum Task {
     Tidy,
     Bench(bench::Arguments),
     Sim(sim::Sim),
+    /// Proofs of the whole that take longer than CI has time for.
+    #[command(subcommand)]
+    E2e(e2e::E2e),
     #[command(hide = true)]
     Repeat(bench::Repeat),
 }
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::E2e(proof) => e2e::run(&proof),
         Task::Repeat(arguments) => bench::repeat(&arguments),
     };
     match done {

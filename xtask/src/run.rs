@@ -26,6 +26,13 @@ pub(crate) fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Puts folders of programs first on a command's PATH, and the administrator's last.
+pub(crate) fn with_path<'a>(command: &'a mut Command, tools: &[PathBuf]) -> Result<&'a mut Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let parts = tools.iter().cloned().chain(std::env::split_paths(&path)).chain(["/usr/sbin".into()]);
+    Ok(command.env("PATH", std::env::join_paths(parts)?))
+}
+
 /// Whether a program is on PATH.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -172,7 +172,7 @@ fn disrupted(
         let name = pod.metadata.name.clone().unwrap_or_default();
         let Some(at) = old.disrupted_pods.as_ref().and_then(|d| d.get(&name)) else { continue };
         let due = at.0.saturating_add(DELETION).unwrap_or(at.0);
-        if due >= now {
+        if due > now {
             outcome.wake(due);
             kept.insert(name, at.clone());
         }
@@ -216,4 +216,77 @@ fn with(
         None => list.push(new),
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::Disruptions;
+    use crate::model::script::run;
+    use crate::replicaset::ReplicaSets;
+
+    fn check(script: &str, expect: Expect) {
+        expect.assert_eq(&run(vec![Box::new(Disruptions), Box::new(ReplicaSets)], script));
+    }
+
+    const SET: &str = "apply ReplicaSet ns/rs {spec: {replicas: 3, selector: {matchLabels: {a: x}}, template: {metadata: {labels: {a: x}}, spec: {containers: [{name: c, image: i}]}}}}\n";
+
+    fn budget(spec: &str) -> String {
+        format!("apply PodDisruptionBudget ns/b {{spec: {{{spec}, selector: {{matchLabels: {{a: x}}}}}}}}\n")
+    }
+
+    #[test]
+    fn only_what_is_healthy_beyond_the_least_may_go() {
+        let least = budget("minAvailable: 2");
+        let script = format!(
+            "{SET}{least}kubelet 2\ntrace disruption\nkubelet\ntrace disruption\ndelete Pod ns/rs-2\ntrace disruption\nagain"
+        );
+        check(
+            &script,
+            expect![[r#"
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"","observedGeneration":1,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"desiredHealthy":2,"expectedPods":3,"observedGeneration":1}}
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"currentHealthy":2}}
+            --
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"","observedGeneration":1,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":3,"disruptionsAllowed":1}}
+            --
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"","observedGeneration":1,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":2,"disruptionsAllowed":0}}
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"expectedPods":4}}
+            --
+        "#]],
+        );
+    }
+
+    #[test]
+    fn percentages_are_of_what_the_controllers_want() {
+        let most = budget("maxUnavailable: 50%");
+        check(
+            &format!("{SET}kubelet\ntrace nothing\n{most}trace disruption\nagain"),
+            expect![[r#"
+            --
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"","observedGeneration":1,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":3,"desiredHealthy":1,"disruptionsAllowed":2,"expectedPods":3,"observedGeneration":1}}
+            --
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_eviction_that_is_not_seen_yet_counts_for_a_while() {
+        let least = budget("minAvailable: 2");
+        let evicted = "apply PodDisruptionBudget ns/b {status: {disruptedPods: {rs-2: '2027-01-15T08:00:00Z'}}}";
+        let script = format!(
+            "{SET}kubelet\n{least}trace nothing\n{evicted}\ntrace disruption\nwait 119\ntrace disruption\nwait 2\ntrace disruption"
+        );
+        check(
+            &script,
+            expect![[r#"
+            --
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"","observedGeneration":1,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":2,"disruptionsAllowed":0}}
+            --
+            --
+            disruption-controller: patch poddisruptionbudgets.policy/status ns/b {"metadata":{},"status":{"conditions":[{"lastTransitionTime":"2027-01-15T08:02:00Z","message":"","observedGeneration":1,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":3,"disruptedPods":null,"disruptionsAllowed":1}}
+            --
+        "#]],
+        );
+    }
 }

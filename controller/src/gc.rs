@@ -2,8 +2,10 @@
 //!
 //! Nothing is deleted on the word of a watch: the object and every owner that seems gone are read again first.
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use reconcile::resource::name_of;
+use reconcile::controller::names;
+use reconcile::resource::{name_of, revision_of};
 use reconcile::{
     Answer, Change, Controller, Decider, Effect, Key, Live, Object, ObjectName, Outcome, PatchKind, Preconditions,
     Propagation, Resource, Target, Timestamp, Told, Watch, World,
@@ -12,8 +14,13 @@ use serde_json::{Value, json};
 
 use crate::namespace::{RENEWED_BY, UNWATCHED};
 
+const NAME: &str = "garbage-collector-controller";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// How soon to ask again what the server did not answer.
+const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+/// For how long an orphaning waits for a server that does not answer about some resource.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How long to wait for discovery to know an owner's kind.
 const UNKNOWN_KIND_SECONDS: i64 = 30;
 
@@ -22,7 +29,7 @@ pub struct GarbageCollector;
 
 impl Controller for GarbageCollector {
     fn name(&self) -> &'static str {
-        "garbage-collector-controller"
+        NAME
     }
 
     fn watches(&self) -> Vec<Watch> {
@@ -95,7 +102,7 @@ impl Decider for GarbageCollector {
         };
         let meta = object.metadata();
         if meta.deletion_timestamp.is_some() {
-            return deleting(world, key, meta);
+            return deleting(world, key, meta, now);
         }
         if meta.owner_references.iter().flatten().next().is_none() {
             return Outcome::nothing("Unowned", "the object has no owners");
@@ -105,28 +112,67 @@ impl Decider for GarbageCollector {
 }
 
 /// An object that waits: for its dependents to let go (orphan), or to be gone (foreground).
-fn deleting(world: &World, key: &Key, meta: &ObjectMeta) -> Outcome<Effect> {
-    let uid = meta.uid.as_deref().unwrap_or_default();
-    let dependents = world.dependents(uid);
+fn deleting(world: &World, key: &Key, meta: &ObjectMeta, now: Timestamp) -> Outcome<Effect> {
     if has_finalizer(meta, ORPHAN) {
-        let mut outcome = Outcome::nothing("Orphaning", format!("{} dependents let go", dependents.len()));
-        outcome.effects = dependents.iter().map(|(r, o)| without_owners(r, o.metadata(), &[uid])).collect();
-        outcome.effect(without_finalizer(key, meta, ORPHAN));
-        return outcome;
+        return orphan(world, key, meta, now);
     }
     if !is_foreground(meta) {
         return Outcome::nothing("Deleting", "the object is being deleted");
     }
+    let uid = meta.uid.as_deref().unwrap_or_default();
     let blocks = |m: &ObjectMeta| {
         m.owner_references.iter().flatten().any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
     };
-    let blocking = dependents.iter().filter(|(_, o)| blocks(o.metadata())).count();
+    // What is in another namespace, or in none, can have no such owner, and does not hold it either.
+    let reaches = |m: &ObjectMeta| meta.namespace.is_none() || m.namespace == meta.namespace;
+    let holds = |m: &ObjectMeta| reaches(m) && blocks(m);
+    let blocking = world.dependents(uid).iter().filter(|(_, o)| holds(o.metadata())).count();
     if blocking > 0 {
         return Outcome::nothing("Waiting", format!("{blocking} dependents are still there"));
     }
     let mut outcome = Outcome::nothing("Ready", "no dependent holds it any more");
     outcome.effect(without_finalizer(key, meta, FOREGROUND));
     outcome
+}
+
+/// Dependents let go of their owner before it may go. Of a resource whose watch has not come as far as the owner's
+/// deletion the server itself is asked: a dependent that is overlooked would be collected.
+fn orphan(world: &World, key: &Key, meta: &ObjectMeta, now: Timestamp) -> Outcome<Effect> {
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let late = |r: &&Resource| {
+        (r.namespaced || namespace.is_empty()) && !names(UNWATCHED, r) && world.watched(r) < revision_of(meta)
+    };
+    let mut dependents = world.dependents(uid);
+    let (mut questions, mut silent) = (Vec::new(), 0);
+    for resource in world.resources().iter().filter(late) {
+        let question = Live::List(resource.clone(), namespace.clone());
+        match world.live(NAME, key, &question) {
+            None => questions.push(question),
+            Some(Answer::List(list)) => {
+                dependents.retain(|(r, _)| *r != resource);
+                dependents.extend(list.iter().filter(|o| refers(o.metadata(), uid)).map(|o| (resource, o)));
+            }
+            Some(_) => silent += 1,
+        }
+    }
+    if !questions.is_empty() {
+        return Outcome { read_live: questions, ..Outcome::default() };
+    }
+    let since = world.changed_at(&key.resource, &key.object).unwrap_or(now);
+    if silent > 0 && now < since + PATIENCE {
+        let mut outcome = Outcome::nothing("Unsure", format!("{silent} resources could not be listed"));
+        outcome.wake(now + AGAIN);
+        return outcome;
+    }
+    let mut outcome = Outcome::nothing("Orphaning", format!("{} dependents let go", dependents.len()));
+    outcome.effects = dependents.iter().map(|(r, o)| without_owners(r, o.metadata(), &[uid])).collect();
+    outcome.effect(without_finalizer(key, meta, ORPHAN));
+    outcome
+}
+
+fn refers(meta: &ObjectMeta, uid: &str) -> bool {
+    meta.owner_references.iter().flatten().any(|o| o.uid == uid)
 }
 
 fn without_finalizer(key: &Key, meta: &ObjectMeta, finalizer: &str) -> Effect {
@@ -153,6 +199,19 @@ fn merge_patch(resource: &Resource, meta: &ObjectMeta, mut change: Value) -> Eff
     }
 }
 
+fn unanswered(what: &str, now: Timestamp) -> Outcome<Effect> {
+    let mut outcome = Outcome::nothing("Unanswered", format!("the server did not answer about {what}"));
+    outcome.wake(now + AGAIN);
+    outcome
+}
+
+/// Owners no longer wait for the object; the rest follows when that is seen.
+fn unblocking(resource: &Resource, meta: &ObjectMeta) -> Effect {
+    let mut owners = meta.owner_references.clone().unwrap_or_default();
+    owners.iter_mut().for_each(|o| o.block_owner_deletion = Some(false));
+    merge_patch(resource, meta, json!({ "ownerReferences": owners }))
+}
+
 /// What an owner reference stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
@@ -164,6 +223,10 @@ enum Owner {
     Absent,
     /// Nobody knows its kind now.
     Unknown,
+    /// The server did not answer about it.
+    Unanswered,
+    /// It cannot be: the owner of something that is in no namespace is in none either.
+    Invalid,
 }
 
 fn owned(world: &World, key: &Key, meta: &ObjectMeta, now: Timestamp) -> Outcome<Effect> {
@@ -173,6 +236,12 @@ fn owned(world: &World, key: &Key, meta: &ObjectMeta, now: Timestamp) -> Outcome
     if !questions.is_empty() {
         questions.push(Live::Object(key.resource.clone(), key.object.clone()));
         return Outcome { read_live: questions, ..Outcome::default() };
+    }
+    if owners.iter().any(|(_, state)| *state == Owner::Invalid) {
+        return Outcome::nothing("InvalidOwner", "an object of the cluster cannot have an owner in a namespace");
+    }
+    if owners.iter().any(|(_, state)| *state == Owner::Unanswered) {
+        return unanswered("an owner", now);
     }
     let of = |wanted: Owner| owners.iter().filter(move |(_, s)| *s == wanted).map(|(o, _)| o.uid.as_str());
     let (solid, waiting) = (of(Owner::Solid).count(), of(Owner::Waiting).count());
@@ -191,22 +260,31 @@ fn owned(world: &World, key: &Key, meta: &ObjectMeta, now: Timestamp) -> Outcome
         }
         return outcome;
     }
-    condemned(world, key, meta, waiting > 0)
+    condemned(world, key, meta, waiting > 0, now)
 }
 
 /// No owner stays: the object goes, after one last look at it.
-fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool) -> Outcome<Effect> {
+fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool, now: Timestamp) -> Outcome<Effect> {
     let question = Live::Object(key.resource.clone(), key.object.clone());
-    let live = match world.live(&question) {
+    let live = match world.live(NAME, key, &question) {
         None => return Outcome { read_live: vec![question], ..Outcome::default() },
         Some(Answer::Object(Some(live))) => live.metadata(),
-        Some(_) => return Outcome::nothing("Gone", "the object does not exist any more"),
+        Some(Answer::Object(None)) => return Outcome::nothing("Gone", "the object does not exist any more"),
+        Some(_) => return unanswered("the object", now),
     };
     if live.uid != meta.uid || live.owner_references != meta.owner_references {
         return Outcome::nothing("Changed", "the object has changed; its event is on the way");
     }
     let uid = meta.uid.as_deref().unwrap_or_default();
-    let has_dependents = !world.dependents(uid).is_empty();
+    let dependents = world.dependents(uid);
+    let has_dependents = !dependents.is_empty();
+    let blocks = meta.owner_references.iter().flatten().any(|o| o.block_owner_deletion == Some(true));
+    if owner_waits && blocks && dependents.iter().any(|(_, o)| is_foreground(o.metadata())) {
+        // Maybe a circle, in which each would wait for the next.
+        let mut outcome = Outcome::nothing("Circle", "its owner and a dependent of its own wait for their dependents");
+        outcome.effect(unblocking(&key.resource, meta));
+        return outcome;
+    }
     let propagation = match () {
         () if owner_waits && has_dependents => Propagation::Foreground,
         () if has_finalizer(meta, ORPHAN) => Propagation::Orphan,
@@ -227,11 +305,14 @@ fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool) -> 
 /// The state of one owner; an owner that the watches do not have is asked for.
 fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<Live>) -> Owner {
     let Some(resource) = world.resource(&owner.api_version, &owner.kind) else {
-        if world.live(&Live::Resources).is_none() {
+        if world.live(NAME, key, &Live::Resources).is_none() {
             questions.push(Live::Resources);
         }
         return Owner::Unknown;
     };
+    if resource.namespaced && !key.resource.namespaced {
+        return Owner::Invalid;
+    }
     let namespace = if resource.namespaced { key.object.namespace.clone() } else { String::new() };
     let name = ObjectName { namespace, name: owner.name.clone() };
     let known = world.by_uid(resource, &owner.uid).map(|o| o.metadata());
@@ -239,7 +320,7 @@ fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<L
         return if is_foreground(meta) { Owner::Waiting } else { Owner::Solid };
     }
     let question = Live::Object(resource.clone(), name);
-    match world.live(&question) {
+    match world.live(NAME, key, &question) {
         None => {
             questions.push(question);
             Owner::Unknown
@@ -248,7 +329,7 @@ fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<L
             if is_foreground(live.metadata()) { Owner::Waiting } else { Owner::Solid }
         }
         Some(Answer::Object(_)) => Owner::Absent,
-        Some(_) => Owner::Unknown,
+        Some(_) => Owner::Unanswered,
     }
 }
 

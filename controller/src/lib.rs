@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod gc;
 pub mod job;
 #[cfg(any(test, feature = "model"))]
@@ -20,6 +21,7 @@ mod placement;
 pub mod podgc;
 mod podset;
 pub mod replicaset;
+pub mod resourcequota;
 pub mod tokens;
 
 use std::time::Duration;
@@ -60,6 +62,8 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(replicaset::ReplicaSets),
         Box::new(endpointslice::EndpointSlices),
         Box::new(endpoints::EndpointsOfServices),
+        Box::new(endpointslicemirroring::EndpointSliceMirroring),
+        Box::new(resourcequota::ResourceQuotas),
         Box::new(namespace::Namespaces),
         Box::new(gc::GarbageCollector),
         Box::new(accounts::ServiceAccounts),

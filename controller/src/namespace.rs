@@ -11,6 +11,7 @@ use reconcile::{
 };
 use serde_json::json;
 
+const NAME: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
 /// Resources whose objects are not kept, only counted at the end.
 pub(crate) const UNWATCHED: &[(&str, &str)] = &[("", "events"), ("events.k8s.io", "events")];
@@ -23,7 +24,7 @@ pub struct Namespaces;
 
 impl Controller for Namespaces {
     fn name(&self) -> &'static str {
-        "namespace-controller"
+        NAME
     }
 
     fn watches(&self) -> Vec<Watch> {
@@ -66,7 +67,7 @@ impl Decider for Namespaces {
         let mut left = Left { objects: kept(world, &key.object.name), ..Left::default() };
         if left.objects.is_empty() {
             // The watches know of nothing: ask the server itself, about everything it has by now.
-            let missing = confirm(world, &key.object.name, &mut left);
+            let missing = confirm(world, key, &mut left);
             if !missing.is_empty() {
                 return Outcome { read_live: missing, ..Outcome::default() };
             }
@@ -95,16 +96,16 @@ fn kept<'a>(world: &'a World, namespace: &str) -> Vec<(&'a Resource, &'a dyn Obj
 }
 
 /// Takes the answers of live lists in; returns the questions still to ask.
-fn confirm<'a>(world: &'a World, namespace: &str, left: &mut Left<'a>) -> Vec<Live> {
-    match world.live(&Live::Resources) {
+fn confirm<'a>(world: &'a World, key: &Key, left: &mut Left<'a>) -> Vec<Live> {
+    match world.live(NAME, key, &Live::Resources) {
         None => return vec![Live::Resources],
         Some(Answer::Failed(message)) => left.failed.push(message.clone()),
         Some(_) => {}
     }
     let mut missing = Vec::new();
     for resource in world.resources().iter().filter(|r| r.namespaced) {
-        let question = Live::List(resource.clone(), namespace.into());
-        match world.live(&question) {
+        let question = Live::List(resource.clone(), key.object.name.clone());
+        match world.live(NAME, key, &question) {
             None => missing.push(question),
             Some(Answer::List(list)) if !list.is_empty() => left.unseen.push((resource, list.len())),
             Some(Answer::Failed(message)) => left.failed.push(format!("{resource}: {message}")),

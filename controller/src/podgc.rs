@@ -13,11 +13,16 @@ use serde_json::json;
 /// How long a node must be missing from a pod's life before the pod is given up.
 const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
 
+const NAME: &str = "pod-garbage-collector-controller";
+
 /// The pod garbage collector.
 pub struct PodGc {
     /// How many terminated pods are kept.
     pub terminated: usize,
 }
+
+/// How soon to ask again what the server did not answer.
+const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// The key of the decision about terminated pods.
 fn terminated_key() -> Key {
@@ -26,7 +31,7 @@ fn terminated_key() -> Key {
 
 impl Controller for PodGc {
     fn name(&self) -> &'static str {
-        "pod-garbage-collector-controller"
+        NAME
     }
 
     fn watches(&self) -> Vec<Watch> {
@@ -114,9 +119,14 @@ fn abandon(world: &World, key: &Key, pod: &Pod, node: &str, now: Timestamp) -> O
         return outcome;
     }
     let question = Live::Object(Resource::of::<Node>(), node_name(node));
-    match world.live(&question) {
+    match world.live(NAME, key, &question) {
         None => return Outcome { read_live: vec![question], ..Outcome::default() },
         Some(Answer::Object(None)) => {}
+        Some(Answer::Failed(_)) => {
+            let mut outcome = Outcome::nothing("Unanswered", "the server did not answer about the node");
+            outcome.wake(now + AGAIN);
+            return outcome;
+        }
         Some(_) => return Outcome::nothing("NodeExists", "the server says that the pod's node is there"),
     }
     let mut outcome = Outcome::nothing("NodeGone", "the pod's node is gone");

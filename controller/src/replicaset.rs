@@ -39,7 +39,10 @@ impl Decider for ReplicaSets {
         let Some(rs) = world.get::<ReplicaSet>(&key.object) else {
             return Outcome::nothing("Gone", "the ReplicaSet does not exist");
         };
-        let claim = owners::claim::<ReplicaSet, Pod>(world, rs, &rs.spec.selector);
+        let claim = match owners::claim::<ReplicaSet, Pod>(world, (self.name(), key), rs, &rs.spec.selector) {
+            Ok(claim) => claim,
+            Err(wait) => return wait,
+        };
         let mut outcome = Outcome { effects: claim.effects, ..Outcome::default() };
         let (active, rest): (Vec<&Pod>, Vec<&Pod>) = claim.objects.into_iter().partition(|p| pods::is_active(p));
         let terminating = rest.iter().filter(|p| pods::is_terminating(p)).count();

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use http::Method;
-use reconcile::{Access, Answer, Failure, Live, ObjectName, Resource, Watch};
+use reconcile::{Access, Answer, Failure, Key, Live, ObjectName, Resource, Watch};
 use serde_json::{Value, json};
 
 use crate::request::{self, Form};
@@ -13,7 +13,7 @@ use crate::{discover, source};
 const WIDTH: usize = 8;
 
 /// Asks all questions and puts the answers into the World; a question that cannot be answered is answered so.
-pub(crate) async fn answer(shared: &Shared, questions: Vec<Live>) {
+pub(crate) async fn answer(shared: &Shared, decider: &'static str, key: &Key, questions: Vec<Live>) {
     let asked = questions.into_iter().map(|question| async move {
         let answer = ask(shared, &question).await;
         (question, answer.unwrap_or_else(|f| Answer::Failed(f.message)))
@@ -25,7 +25,7 @@ pub(crate) async fn answer(shared: &Shared, questions: Vec<Live>) {
             world.discovered(resources.clone());
             shared.rediscover.notify_one();
         }
-        world.answer(question, answer);
+        world.answer(decider, key, question, answer);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use reconcile::{Change, Controller, Effect, Failure, Key, Live, Outcome, Timestamp, Watch, World};
+use reconcile::{Change, Controller, Effect, Failure, Key, Outcome, Timestamp, Watch, World};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -93,7 +93,7 @@ impl Runner {
 
     /// Decides, with the live answers that the decision asks for.
     async fn decide(&self, shared: &Shared, key: &Key) -> Result<Outcome<Effect>, Failure> {
-        let mut asked: Vec<Live> = Vec::new();
+        let name = self.controller.name();
         let mut decided = None;
         for _ in 0..ROUNDS {
             let mut outcome = self.controller.decide(&shared.world(), key, Timestamp::now());
@@ -102,17 +102,15 @@ impl Runner {
                 decided = Some(outcome);
                 break;
             }
-            asked.extend(questions.iter().cloned());
-            live::answer(shared, questions).await;
+            live::answer(shared, name, key, questions).await;
         }
-        let mut world = shared.world_mut();
-        asked.iter().for_each(|question| world.unanswer(question));
+        shared.world_mut().unanswer(name, key);
         let Some(outcome) = decided else {
             let message = "the decision kept asking for more".into();
             return Err(Failure { code: 0, reason: "NoDecision".into(), message });
         };
         for reason in &outcome.reasons {
-            tracing::debug!(controller = self.controller.name(), %key, reason = reason.reason, message = reason.message);
+            tracing::debug!(controller = name, %key, reason = reason.reason, message = reason.message);
         }
         Ok(outcome)
     }

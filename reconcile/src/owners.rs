@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use serde_json::{Value, json};
 
 use crate::effect::{Effect, PatchKind, Target, Told};
-use crate::resource::{Key, Kind, Resource};
+use crate::outcome::{Live, Outcome};
+use crate::resource::{Key, Kind, Resource, name_of};
 use crate::selector;
-use crate::world::World;
+use crate::world::{Answer, World};
 
 /// The owner that controls an object.
 pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -49,8 +50,17 @@ pub struct Claim<'a, T> {
     pub effects: Vec<Effect>,
 }
 
-/// Claims the objects of kind `T` in the owner's namespace for it. An owner that is being deleted adopts nothing.
-pub fn claim<'a, O: Kind, T: Kind>(world: &'a World, owner: &O, selector: &LabelSelector) -> Claim<'a, T> {
+/// Claims the objects of kind `T` in the owner's namespace for it, for a decider and the key it decides about.
+///
+/// Orphans are adopted only after a live look at the owner: one that is gone or going, as the watches do not know yet,
+/// must not take back what was orphaned because it goes. Until the answer is there, or when the answer is that it goes,
+/// the outcome comes back instead.
+pub fn claim<'a, O: Kind, T: Kind>(
+    world: &'a World,
+    (decider, key): (&'static str, &Key),
+    owner: &O,
+    selector: &LabelSelector,
+) -> Result<Claim<'a, T>, Outcome<Effect>> {
     let meta = owner.metadata();
     let deleting = meta.deletion_timestamp.is_some();
     let mut claim = Claim { objects: Vec::new(), effects: Vec::new() };
@@ -63,13 +73,26 @@ pub fn claim<'a, O: Kind, T: Kind>(world: &'a World, owner: &O, selector: &Label
                 false => claim.effects.push(release(object, meta)),
             },
             None if matches && !deleting && theirs.deletion_timestamp.is_none() => {
+                may_adopt(world, decider, key, owner)?;
                 claim.effects.push(adopt(object, owner));
                 claim.objects.push(object);
             }
             _ => {}
         }
     }
-    claim
+    Ok(claim)
+}
+
+fn may_adopt<O: Kind>(world: &World, decider: &'static str, key: &Key, owner: &O) -> Result<(), Outcome<Effect>> {
+    let question = Live::Object(Resource::of::<O>(), name_of(owner.metadata()));
+    let stays = |live: &ObjectMeta| live.uid == owner.metadata().uid && live.deletion_timestamp.is_none();
+    match world.live(decider, key, &question) {
+        Some(Answer::Object(Some(live))) if stays(live.metadata()) => Ok(()),
+        Some(Answer::Object(_)) => {
+            Err(Outcome::nothing("OwnerGoing", "the server says that it is gone or being deleted"))
+        }
+        _ => Err(Outcome { read_live: vec![question], ..Outcome::default() }),
+    }
 }
 
 /// Adds a controlling owner reference. The uid in the patch makes it fail on another object of the same name.

@@ -35,3 +35,29 @@ pub fn is_empty(selector: &LabelSelector) -> bool {
 pub fn contains(wanted: &Labels, labels: Option<&Labels>) -> bool {
     !wanted.is_empty() && wanted.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Labels, contains, is_empty, matches};
+
+    #[test]
+    fn an_absent_label_is_no_value() {
+        let labels = Labels::from([("a".to_owned(), "x".to_owned())]);
+        let holds = |key: &str, operator: &str| {
+            let expression = json!({"key": key, "operator": operator, "values": ["x", "y"]});
+            let selector = serde_json::from_value(json!({ "matchExpressions": [expression] })).unwrap();
+            matches(&selector, Some(&labels))
+        };
+        for (operator, present, absent) in
+            [("In", true, false), ("NotIn", false, true), ("Exists", true, false), ("DoesNotExist", false, true)]
+        {
+            assert_eq!((holds("a", operator), holds("b", operator)), (present, absent), "{operator}");
+        }
+        let equal = serde_json::from_value(json!({"matchLabels": {"b": "x"}})).unwrap();
+        assert!(!matches(&equal, Some(&labels)) && !matches(&equal, None) && !is_empty(&equal));
+        assert!(!contains(&Labels::new(), Some(&labels)));
+        assert!(contains(&labels, Some(&labels)) && !contains(&labels, None));
+    }
+}

@@ -19,7 +19,7 @@ use crate::resource::{Key, Kind, Object, Resource, name_of, revision_of};
 pub struct World {
     tables: HashMap<Resource, Table>,
     resources: Vec<Resource>,
-    live: HashMap<Live, Answer>,
+    live: HashMap<(&'static str, Key), HashMap<Live, Answer>>,
     failures: HashMap<(&'static str, Key), Failure>,
 }
 
@@ -138,6 +138,11 @@ impl World {
         Some(self.tables.get(resource)?.entries.get(name)?.changed_at)
     }
 
+    /// The revision up to which the watch of a resource has spoken.
+    pub fn watched(&self, resource: &Resource) -> u64 {
+        self.tables.get(resource).map_or(0, |t| t.watched)
+    }
+
     /// Whether the first list of a resource has come.
     pub fn synced(&self, resource: &Resource) -> bool {
         self.tables.get(resource).is_some_and(|t| t.synced)
@@ -156,9 +161,10 @@ impl World {
         &self.resources
     }
 
-    /// The answer to a live question asked in this round of decisions.
-    pub fn live(&self, question: &Live) -> Option<&Answer> {
-        self.live.get(question)
+    /// The answer to a live question that a decider asked for a key and has not yet decided on. Another's answer does
+    /// not count: it may be from before this one asked.
+    pub fn live(&self, decider: &'static str, key: &Key, question: &Live) -> Option<&Answer> {
+        self.live.get(&(decider, key.clone()))?.get(question)
     }
 
     /// Why the last effects that a decider asked for a key failed, if they did.
@@ -206,17 +212,17 @@ impl World {
             gone.map(|o| Change { resource: resource.clone(), before: Some(o), after: None }).collect();
         let uids: BTreeSet<&str> = objects.iter().filter_map(|o| o.metadata().uid.as_deref()).collect();
         table.gone.retain(|uid| uids.contains(uid.as_str()));
-        changes.extend(objects.into_iter().filter_map(|o| table.put(resource, o, now)));
+        changes.extend(objects.into_iter().flat_map(|o| table.put(resource, o, now)));
         table.watched = table.watched.max(revision);
         table.synced = true;
         changes
     }
 
     /// The watch says that an object is now so.
-    pub fn said(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Option<Change> {
-        let table = self.tables.get_mut(resource)?;
-        table.watched = table.watched.max(revision_of(object.metadata()));
-        table.put(resource, object, now)
+    pub fn said(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Vec<Change> {
+        let table = self.tables.get_mut(resource);
+        let table = table.and_then(|t| t.hears(revision_of(object.metadata())).then_some(t));
+        table.map(|t| t.put(resource, object, now)).unwrap_or_default()
     }
 
     /// The watch says that an object is gone; `object` is its last state.
@@ -224,7 +230,9 @@ impl World {
         let table = self.tables.get_mut(resource)?;
         let meta = object.metadata();
         let revision = revision_of(meta);
-        table.watched = table.watched.max(revision);
+        if !table.hears(revision) {
+            return None;
+        }
         if let Some(uid) = &meta.uid {
             table.gone.remove(uid);
         }
@@ -242,9 +250,10 @@ impl World {
     }
 
     /// A write of ours was answered with this object. Ignored where the watch has already said more.
-    pub fn wrote(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Option<Change> {
-        let table = self.tables.get_mut(resource)?;
-        (revision_of(object.metadata()) > table.watched).then(|| table.put(resource, object, now)).flatten()
+    pub fn wrote(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Vec<Change> {
+        let table = self.tables.get_mut(resource);
+        let table = table.filter(|t| revision_of(object.metadata()) > t.watched);
+        table.map(|t| t.put(resource, object, now)).unwrap_or_default()
     }
 
     /// A deletion of ours was answered: the object of this uid is gone.
@@ -261,14 +270,14 @@ impl World {
         self.resources = resources;
     }
 
-    /// Puts the answer to a live question in.
-    pub fn answer(&mut self, question: Live, answer: Answer) {
-        self.live.insert(question, answer);
+    /// Puts the answer to a live question in, for the one who asked.
+    pub fn answer(&mut self, decider: &'static str, key: &Key, question: Live, answer: Answer) {
+        self.live.entry((decider, key.clone())).or_default().insert(question, answer);
     }
 
-    /// Takes the answer to a live question out, at the end of the round that asked it.
-    pub fn unanswer(&mut self, question: &Live) {
-        self.live.remove(question);
+    /// Takes all answers to what a decider asked for a key out: it has decided.
+    pub fn unanswer(&mut self, decider: &'static str, key: &Key) {
+        self.live.remove(&(decider, key.clone()));
     }
 
     /// Remembers or forgets why the effects for a key failed.
@@ -282,19 +291,32 @@ impl World {
 }
 
 impl Table {
-    fn put(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Option<Change> {
+    /// Whether an event is news: a watch speaks in the order of revisions, so what is not newer was said before. An
+    /// old state told again must not raise the dead.
+    fn hears(&mut self, revision: u64) -> bool {
+        let news = revision > self.watched || revision == 0;
+        self.watched = self.watched.max(revision);
+        news
+    }
+
+    /// Puts an object in unless something newer is there. Another object of the same name means that the one before is
+    /// gone: whoever waits for that hears of it first.
+    fn put(&mut self, resource: &Resource, object: Arc<dyn Object>, now: Timestamp) -> Vec<Change> {
         let meta = object.metadata();
         let (name, revision) = (name_of(meta), revision_of(meta));
-        if meta.uid.as_ref().is_some_and(|uid| self.gone.contains(uid)) {
-            return None;
+        let gone = meta.uid.as_ref().is_some_and(|uid| self.gone.contains(uid));
+        if gone || self.entries.get(&name).is_some_and(|e| e.revision >= revision && revision != 0) {
+            return Vec::new();
         }
-        if self.entries.get(&name).is_some_and(|e| e.revision >= revision && revision != 0) {
-            return None;
+        let mut before = self.remove(&name);
+        let mut changes = Vec::new();
+        if before.as_ref().is_some_and(|b| b.metadata().uid != meta.uid) {
+            changes.push(Change { resource: resource.clone(), before: before.take(), after: None });
         }
-        let before = self.remove(&name);
         self.link(&name, object.as_ref());
         self.entries.insert(name, Entry { object: object.clone(), revision, changed_at: now });
-        Some(Change { resource: resource.clone(), before, after: Some(object) })
+        changes.push(Change { resource: resource.clone(), before, after: Some(object) });
+        changes
     }
 
     fn remove(&mut self, name: &ObjectName) -> Option<Arc<dyn Object>> {

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use request::Request;
 
+const APPROVER: &str = "certificatesigningrequest-approving-controller";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// When a request is looked at again whose node has not said its addresses.
@@ -39,7 +40,7 @@ pub struct Approver;
 
 impl Controller for Approver {
     fn name(&self) -> &'static str {
-        "certificatesigningrequest-approving-controller"
+        APPROVER
     }
 
     fn watches(&self) -> Vec<Watch> {
@@ -77,7 +78,7 @@ impl Decider for Approver {
         };
         let usages = csr.spec.usages.as_deref().unwrap_or_default();
         match csr.spec.signer_name.as_str() {
-            KUBELET_CLIENT if request.is_kubelet_client(usages) => client(world, csr, &request, now),
+            KUBELET_CLIENT if request.is_kubelet_client(usages) => client(world, key, csr, &request, now),
             KUBELET_SERVING if request.is_kubelet_serving(usages) => serving(world, csr, &request, now),
             _ => Outcome::nothing("NotOurs", "people approve such requests"),
         }
@@ -85,7 +86,7 @@ impl Decider for Approver {
 }
 
 /// A kubelet's client certificate: for those who may create such requests for themselves, or for any node.
-fn client(world: &World, csr: &Csr, request: &Request, now: Timestamp) -> Outcome<Effect> {
+fn client(world: &World, key: &Key, csr: &Csr, request: &Request, now: Timestamp) -> Outcome<Effect> {
     let own = csr.spec.username.as_deref() == Some(request.common_name.as_str());
     let own =
         own.then_some(("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."));
@@ -100,9 +101,14 @@ fn client(world: &World, csr: &Csr, request: &Request, now: Timestamp) -> Outcom
             resource: "certificatesigningrequests",
             subresource,
         });
-        match world.live(&question) {
+        match world.live(APPROVER, key, &question) {
             None => return Outcome { read_live: vec![question], ..Outcome::default() },
             Some(Answer::Access(true)) => return approve(csr, message, now),
+            Some(Answer::Failed(why)) => {
+                let mut outcome = Outcome::nothing("Unanswered", why.clone());
+                outcome.wake(now + ADDRESSES_WITHIN);
+                return outcome;
+            }
             Some(_) => tried.push(subresource),
         }
     }

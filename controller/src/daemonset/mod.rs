@@ -70,7 +70,10 @@ impl Decider for DaemonSets {
         if ds.metadata.deletion_timestamp.is_some() {
             return Outcome::nothing("Deleting", "the DaemonSet is being deleted");
         }
-        let claim = owners::claim::<DaemonSet, Pod>(world, ds, &ds.spec.selector);
+        let claim = match owners::claim::<DaemonSet, Pod>(world, (self.name(), key), ds, &ds.spec.selector) {
+            Ok(claim) => claim,
+            Err(wait) => return wait,
+        };
         let mut outcome = Outcome { effects: claim.effects, ..Outcome::default() };
         let history = history::of(world, ds);
         if let Some(effect) = history.effect {

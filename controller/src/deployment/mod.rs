@@ -78,7 +78,11 @@ impl Decider for Deployments {
             outcome.effect(Effect::warning(reference(deployment), "SelectingAll", message));
             return outcome;
         }
-        let claim = owners::claim::<Deployment, ReplicaSet>(world, deployment, &spec.selector);
+        let claim = match owners::claim::<Deployment, ReplicaSet>(world, (self.name(), key), deployment, &spec.selector)
+        {
+            Ok(claim) => claim,
+            Err(wait) => return wait,
+        };
         let mut plan = rollout::Plan::new(deployment, Sets::new(deployment, claim.objects), world, now);
         plan.failure = world.failure(self.name(), key);
         plan.run();

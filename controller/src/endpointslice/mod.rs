@@ -16,8 +16,8 @@ pub(crate) use endpoint::{belongs, port_of};
 
 /// The most endpoints in one slice.
 const MOST: usize = 100;
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGED_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 
@@ -137,7 +137,7 @@ fn wanted(world: &World, service: &Service, pods: &[&Pod], family: &str) -> BTre
     groups
 }
 
-fn ports_key(ports: &[EndpointPort]) -> String {
+pub(crate) fn ports_key(ports: &[EndpointPort]) -> String {
     let mut keys: Vec<String> =
         ports.iter().map(|p| format!("{:?} {:?} {:?} {:?}", p.name, p.protocol, p.port, p.app_protocol)).collect();
     keys.sort();

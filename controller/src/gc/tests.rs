@@ -117,3 +117,62 @@ fn one_of_two_owners_is_enough() {
         "#]],
     );
 }
+
+fn map(name: &str, owner: &str) -> String {
+    let owners = match owner.split_once('@') {
+        Some((owner, uid)) => format!(
+            "ownerReferences: [{{apiVersion: v1, kind: ConfigMap, name: {owner}, uid: {uid}, blockOwnerDeletion: true}}]"
+        ),
+        None => String::new(),
+    };
+    format!("apply ConfigMap {name} {{metadata: {{{owners}}}}}\n")
+}
+
+#[test]
+fn a_circle_of_owners_does_not_hold_itself() {
+    let script = [
+        map("ns/a", ""),
+        map("ns/b", "a@uid-1"),
+        map("ns/c", "b@uid-2"),
+        map("ns/a", "c@uid-3"),
+        "trace\nget ConfigMap\ndelete ConfigMap ns/a Foreground\ntrace\nget ConfigMap".into(),
+    ];
+    check(
+        &script.concat(),
+        expect![[r#"
+        --
+        a [c]
+        b [a]
+        c [b]
+        --
+        garbage-collector-controller: delete configmaps ns/b Foreground
+        garbage-collector-controller: patch configmaps ns/c {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"ConfigMap","name":"b","uid":"uid-2"}]}}
+        garbage-collector-controller: patch configmaps ns/b {"metadata":{"finalizers":[]}}
+        garbage-collector-controller: delete configmaps ns/c Background
+        garbage-collector-controller: patch configmaps ns/a {"metadata":{"finalizers":[]}}
+        --
+        --
+    "#]],
+    );
+}
+
+#[test]
+fn an_owner_in_another_namespace_is_none_and_one_in_a_namespace_is_none_of_the_clusters_business() {
+    let owned = "ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: o, uid: uid-1}]";
+    let script = format!(
+        "{}{}apply PersistentVolume pv {{metadata: {{{owned}}}}}\ntrace\nget ConfigMap\nget PersistentVolume",
+        map("other/o", ""),
+        map("ns/child", "o@uid-1")
+    );
+    check(
+        &script,
+        expect![[r#"
+        garbage-collector-controller: delete configmaps ns/child Background
+        --
+        o 
+        --
+        pv Pending [o]
+        --
+    "#]],
+    );
+}

@@ -82,7 +82,10 @@ impl Decider for Jobs {
             return outcome;
         }
         let Some(selector) = &spec.selector else { return Outcome::nothing("Invalid", "the Job has no selector") };
-        let claim = owners::claim::<Job, Pod>(world, job, selector);
+        let claim = match owners::claim::<Job, Pod>(world, (self.name(), key), job, selector) {
+            Ok(claim) => claim,
+            Err(wait) => return wait,
+        };
         let mut outcome = Outcome { effects: claim.effects, ..Outcome::default() };
         sync(job, claim.objects, now, &mut outcome);
         outcome

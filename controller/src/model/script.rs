@@ -154,7 +154,8 @@ fn get(cluster: &Cluster, kind: &str) -> String {
             "/metadata/ownerReferences",
         ];
         let values: Vec<String> = shown.iter().filter_map(|p| d.at(p)).map(short).collect();
-        format!("{} {}\n", d.name(), values.join(" "))
+        let subsets = d.at("/subsets").map(|s| format!(" {s}")).unwrap_or_default();
+        format!("{} {}{subsets}\n", d.name(), values.join(" "))
     };
     cluster.server.list(&resource(kind)).iter().map(line).collect::<String>() + "--\n"
 }

@@ -1,6 +1,6 @@
 //! The API server of the model: objects, revisions, patches, finalizers, propagation, and the log that watches read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::Document;
 use api::schema::Schema;
@@ -22,6 +22,10 @@ pub struct Said {
     pub gone: bool,
     /// The object.
     pub object: Document,
+    /// As it was before; nothing for one that is new.
+    pub before: Option<Document>,
+    /// Who wrote: a controller's name, `user` or `kubelet`.
+    pub by: &'static str,
 }
 
 /// What a write is answered with.
@@ -41,6 +45,14 @@ pub struct Server {
     objects: BTreeMap<(Resource, ObjectName), Document>,
     /// Every change ever made, in order.
     pub log: Vec<Said>,
+    /// Who writes now.
+    pub actor: &'static str,
+    /// What is served: a resource joins with its first object, and leaves with `withdraw`.
+    pub served: BTreeSet<Resource>,
+    /// Uids of owners for which a controller created something and did not hear of it: it cannot know how many it has.
+    pub doubtful: BTreeSet<String>,
+    /// The places in the log of each resource's changes.
+    places: BTreeMap<Resource, Vec<usize>>,
     revision: u64,
     named: u64,
 }
@@ -57,6 +69,43 @@ impl Server {
     /// The revision of the last change.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// How many changes of a resource there were.
+    pub fn said(&self, resource: &Resource) -> usize {
+        self.places.get(resource).map_or(0, Vec::len)
+    }
+
+    /// One of the changes of a resource, by its number.
+    pub fn nth(&self, resource: &Resource, number: usize) -> Option<&Said> {
+        self.log.get(*self.places.get(resource)?.get(number)?)
+    }
+
+    /// The objects of a resource after its first `count` changes.
+    pub fn list_after(&self, resource: &Resource, count: usize) -> Vec<&Document> {
+        let mut objects: BTreeMap<ObjectName, &Document> = BTreeMap::new();
+        for said in (0..count).filter_map(|n| self.nth(resource, n)) {
+            let (namespace, name) = (said.object.namespace().into(), said.object.name().into());
+            let name = ObjectName { namespace, name };
+            match said.gone {
+                true => drop(objects.remove(&name)),
+                false => drop(objects.insert(name, &said.object)),
+            }
+        }
+        objects.into_values().collect()
+    }
+
+    /// A resource is no longer served, and its objects are gone, as when a CustomResourceDefinition is deleted.
+    pub fn withdraw(&mut self, resource: &Resource) {
+        self.served.remove(resource);
+        let names: Vec<ObjectName> =
+            self.objects.keys().filter(|(r, _)| r == resource).map(|(_, n)| n.clone()).collect();
+        names.iter().for_each(|name| drop(self.remove(resource, name)));
+    }
+
+    /// The object of a uid, wherever it is.
+    pub fn by_uid(&self, uid: &str) -> Option<(&Resource, &Document)> {
+        self.all().find(|(_, o)| o.uid() == uid)
     }
 
     /// All objects of a resource.
@@ -94,6 +143,13 @@ impl Server {
         }
     }
 
+    /// The answer to an effect was lost.
+    pub(super) fn doubt(&mut self, effect: &Effect) {
+        let Effect::Create { object, .. } = effect else { return };
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
+        self.doubtful.extend(owners.filter_map(|o| o["uid"].as_str()).map(str::to_owned));
+    }
+
     /// Creates an object.
     pub fn create(
         &mut self,
@@ -114,6 +170,7 @@ impl Server {
         if resource.namespaced {
             new.set("/metadata/namespace", namespace);
         }
+        self.served.insert(resource.clone());
         new.set("/metadata/uid", format!("uid-{}", self.named));
         new.set("/metadata/creationTimestamp", stamp(now));
         new.set("/metadata/generation", 1);
@@ -137,14 +194,16 @@ impl Server {
     fn store(&mut self, resource: &Resource, name: ObjectName, mut object: Document) -> Reply {
         self.revision += 1;
         object.set("/metadata/resourceVersion", self.revision.to_string());
-        self.say(resource, &object, false);
+        let before = self.get(resource, &name).cloned();
+        self.say(resource, &object, before, false);
         self.objects.insert((resource.clone(), name), object.clone());
         Reply::Object(resource.clone(), object)
     }
 
-    fn say(&mut self, resource: &Resource, object: &Document, gone: bool) {
-        let said = Said { revision: self.revision, resource: resource.clone(), gone, object: object.clone() };
-        self.log.push(said);
+    fn say(&mut self, resource: &Resource, object: &Document, before: Option<Document>, gone: bool) {
+        self.places.entry(resource.clone()).or_default().push(self.log.len());
+        let (revision, resource, object) = (self.revision, resource.clone(), object.clone());
+        self.log.push(Said { revision, resource, gone, object, before, by: self.actor });
     }
 
     /// Stores a changed object: a new generation if the spec changed, gone if nothing holds it any more, the same
@@ -168,8 +227,9 @@ impl Server {
     fn remove(&mut self, resource: &Resource, name: &ObjectName) -> Reply {
         let Some(mut object) = self.objects.remove(&(resource.clone(), name.clone())) else { return Reply::Nothing };
         self.revision += 1;
+        let before = object.clone();
         object.set("/metadata/resourceVersion", self.revision.to_string());
-        self.say(resource, &object, true);
+        self.say(resource, &object, Some(before), true);
         Reply::Gone(resource.clone(), object.uid().into())
     }
 
@@ -197,6 +257,10 @@ impl Server {
             Some(value) => new.set(kept, value.clone()),
             None => drop(new.remove(kept)),
         }
+        let controllers = new.list_at("/metadata/ownerReferences").iter().filter(|o| o["controller"] == true).count();
+        if controllers > 1 {
+            return Err(failure(422, "Invalid", "Only one reference can have Controller set to true".into()));
+        }
         let spec = old.at("/spec").cloned();
         Ok(self.replace(resource, target.object.clone(), new, spec.as_ref()))
     }
@@ -221,8 +285,11 @@ impl Server {
             _ => None,
         };
         let mut finalizers: Vec<String> = object.finalizers().map(str::to_owned).collect();
+        if propagation.is_some() {
+            // The last to say how is heard.
+            finalizers.retain(|f| f != "foregroundDeletion" && f != "orphan");
+        }
         finalizers.extend(finalizer.map(str::to_owned));
-        finalizers.dedup();
         // A kubelet ends pods that run; others go at once.
         let runs = target.resource == Resource::of::<Pod>() && !object.str_at("/spec/nodeName").is_empty();
         let grace = if runs { grace_seconds.unwrap_or(30) } else { 0 };
@@ -234,8 +301,9 @@ impl Server {
             object.set("/metadata/deletionTimestamp", stamp(now + SignedDuration::from_secs(grace)));
         }
         object.set("/metadata/deletionGracePeriodSeconds", grace);
-        if !finalizers.is_empty() {
-            object.set("/metadata/finalizers", json!(finalizers));
+        match finalizers.is_empty() {
+            true => drop(object.remove("/metadata/finalizers")),
+            false => object.set("/metadata/finalizers", json!(finalizers)),
         }
         let spec = object.at("/spec").cloned();
         Ok(self.replace(&target.resource, target.object.clone(), object, spec.as_ref()))

@@ -1,6 +1,8 @@
 //! The server as a whole, over an in-process connection, on the memory store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod guards;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod e2e;
+mod mutants;
 mod packages;
 mod run;
 mod sim;
@@ -24,6 +25,12 @@ struct Arguments {
 enum Task {
     /// Installs what the tests need and passes them all: formatting, lints, tidy, unit, simulation, real processes.
     Test,
+    /// Plants faults, one at a time, and shows that a test catches each.
+    Mutants {
+        /// Only those whose name contains this.
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Checks the rules of ARCHITECTURE.md: crate edges, pure crates, module heads, file names.
     Tidy,
     Bench(bench::Arguments),
@@ -38,6 +45,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => test::run(),
+        Task::Mutants { only } => mutants::run(&only),
         Task::Tidy => tidy::run(),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),

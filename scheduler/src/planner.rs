@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::{ObjectName, Timestamp};
-use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use reconcile::{Change, Effect, Failure, Key, Outcome, Planner, Watch, pods};
 
 use crate::queue::Queue;
 use crate::{
     Budget, Decision, Event, Footprint, Node, Preemption, SCHEDULER_NAME, Snapshot, Verdict, Victims, Wanted, effects,
-    plugins, schedule,
+    plugins, schedule, snapshot,
 };
 
 /// Places pods on nodes.
@@ -272,6 +272,7 @@ impl Planner for Scheduler {
             Watch::of::<ApiNode>(),
             Watch::metadata::<Namespace>(),
             Watch::of::<PodDisruptionBudget>(),
+            Watch::of::<PersistentVolumeClaim>(),
             Watch::parsed::<Pod>(parse),
         ]
     }
@@ -291,6 +292,9 @@ impl Planner for Scheduler {
             if self.snapshot.set_namespace(&key.object.name, labels) {
                 self.queue.wake(&Event::Namespace, plugins::ALL, now);
             }
+        } else if let Some(key) = change.key_of::<PersistentVolumeClaim>() {
+            let exclusive = change.now::<PersistentVolumeClaim>().is_some_and(snapshot::is_exclusive);
+            self.snapshot.set_claim(&key.object, exclusive);
         } else if let Some(key) = change.key_of::<PodDisruptionBudget>() {
             self.snapshot.set_budget(&key.object, change.now::<PodDisruptionBudget>().map(Budget::of));
         }

@@ -52,7 +52,15 @@ pub(crate) struct Queue {
     items: HashMap<ObjectName, Item>,
     ready: BTreeSet<Rank>,
     backoff: BTreeSet<(Timestamp, ObjectName)>,
-    parked: BTreeMap<ObjectName, Timestamp>,
+    /// By when they are tried again whatever happens.
+    parked: BTreeSet<(Timestamp, ObjectName)>,
+    /// By the plugins that refused them; under no name those for which there was no node.
+    refused: BTreeMap<&'static str, BTreeSet<ObjectName>>,
+}
+
+/// Under which names a parked pod is found.
+fn refusers(plugins: &[&'static str]) -> impl Iterator<Item = &'static str> {
+    plugins.iter().copied().chain(plugins.is_empty().then_some(""))
 }
 
 fn rank(item: &Item) -> Rank {
@@ -117,8 +125,11 @@ impl Queue {
             Place::Backoff { until, .. } => {
                 self.backoff.remove(&(*until, name.clone()));
             }
-            Place::Parked { .. } => {
-                self.parked.remove(name);
+            Place::Parked { plugins, at, .. } => {
+                self.parked.remove(&(later(*at, MAX_PARKED), name.clone()));
+                for plugin in refusers(plugins) {
+                    self.refused.entry(plugin).or_default().remove(name);
+                }
             }
             Place::Held => {}
         }
@@ -130,8 +141,11 @@ impl Queue {
             Place::Backoff { until, .. } => {
                 self.backoff.insert((*until, name.clone()));
             }
-            Place::Parked { at, .. } => {
-                self.parked.insert(name.clone(), later(*at, MAX_PARKED));
+            Place::Parked { plugins, at, .. } => {
+                self.parked.insert((later(*at, MAX_PARKED), name.clone()));
+                for plugin in refusers(plugins) {
+                    self.refused.entry(plugin).or_default().insert(name.clone());
+                }
             }
             Place::Held => {}
         }
@@ -170,9 +184,11 @@ impl Queue {
         {
             self.put(&name, Place::Ready);
         }
-        let due: Vec<ObjectName> =
-            self.parked.iter().filter(|(_, until)| **until <= now).map(|(n, _)| n.clone()).collect();
-        due.iter().for_each(|name| self.put(name, Place::Ready));
+        while let Some((until, name)) = self.parked.first().cloned()
+            && until <= now
+        {
+            self.put(&name, Place::Ready);
+        }
     }
 
     /// The pod fits nowhere because these plugins refused it.
@@ -206,14 +222,15 @@ impl Queue {
     /// Wakes the pods that an event may help: a plugin that refused them says so. Pods for which there was no node at
     /// all wait for any node.
     pub(crate) fn wake(&mut self, event: &Event<'_>, plugins: &Plugins, now: Timestamp) {
-        let helped = |item: &Item| match &item.place {
-            Place::Parked { plugins: refused, .. } if refused.is_empty() => matches!(event, Event::Node { .. }),
-            Place::Parked { plugins: refused, .. } => {
-                plugins.iter().any(|p| refused.contains(&p.name()) && p.wakes_on(&item.pod, event))
-            }
-            _ => false,
-        };
-        let names = self.parked.keys().filter(|n| self.items.get(*n).is_some_and(helped)).cloned().collect::<Vec<_>>();
+        let parked = |plugin: &'static str| self.refused.get(plugin).into_iter().flatten();
+        let mut names: BTreeSet<ObjectName> = BTreeSet::new();
+        for plugin in plugins.iter().filter(|plugin| plugin.heeds(event)) {
+            let helped = |n: &&ObjectName| self.items.get(*n).is_some_and(|i| plugin.wakes_on(&i.pod, event));
+            names.extend(parked(plugin.name()).filter(helped).cloned());
+        }
+        if matches!(event, Event::Node { .. }) {
+            names.extend(parked("").cloned());
+        }
         for name in names {
             let Some(Place::Parked { until, .. }) = self.items.get(&name).map(|i| i.place.clone()) else { continue };
             let place = if until <= now { Place::Ready } else { Place::Backoff { until, error: false } };
@@ -224,7 +241,7 @@ impl Queue {
     /// When a pod becomes ready though nothing happens. Nothing if one is ready now or none will be.
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
         let backoff = self.backoff.first().map(|(until, _)| *until);
-        let parked = self.parked.values().min().copied();
+        let parked = self.parked.first().map(|(until, _)| *until);
         [backoff, parked].into_iter().flatten().min()
     }
 }

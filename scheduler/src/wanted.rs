@@ -34,6 +34,8 @@ pub struct Footprint {
     pub scored_cpu_milli: i64,
     pub scored_memory_bytes: i64,
     pub ports: Vec<HostPort>,
+    /// The PersistentVolumeClaims it uses.
+    pub claims: Vec<ObjectName>,
     /// The uid of the ReplicaSet, ReplicationController or StatefulSet it belongs to.
     pub owner: Option<String>,
     /// What it says about being near other pods.
@@ -307,9 +309,22 @@ fn footprint(pod: &Pod, spec: &PodSpec) -> Footprint {
         scored_cpu_milli: scored.cpu_milli,
         scored_memory_bytes: scored.memory_bytes,
         ports: host_ports(spec),
+        claims: claims(pod, spec),
         owner: owner(pod),
         near: near(spec, meta.namespace.as_deref().unwrap_or_default()),
     }
+}
+
+/// The claims that a pod names, and those that are made for it.
+fn claims(pod: &Pod, spec: &PodSpec) -> Vec<ObjectName> {
+    let meta = &pod.metadata;
+    let made = |volume: &str| format!("{}-{volume}", meta.name.as_deref().unwrap_or_default());
+    let names = spec.volumes.iter().flatten().filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => volume.ephemeral.as_ref().map(|_| made(&volume.name)),
+    });
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    names.map(|name| ObjectName { namespace: namespace.clone(), name }).collect()
 }
 
 fn owner(pod: &Pod) -> Option<String> {

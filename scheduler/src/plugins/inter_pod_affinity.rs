@@ -125,6 +125,10 @@ impl Plugin for InterPodAffinity {
         true
     }
 
+    fn heeds(&self, _: &Event<'_>) -> bool {
+        true
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         match event {
             Event::Node { was, now } => was.is_none_or(|w| w.labels != now.labels),

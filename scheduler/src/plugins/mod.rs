@@ -14,6 +14,7 @@ mod node_resources_fit;
 mod node_unschedulable;
 mod pod_topology_spread;
 mod taint_toleration;
+mod volume_restrictions;
 
 /// One rule of placement. Names, weights and reasons are upstream's.
 pub trait Plugin: Sync {
@@ -49,7 +50,12 @@ pub trait Plugin: Sync {
         None
     }
 
-    /// Whether an event may help a pod that this plugin refused a node. When in doubt it does.
+    /// Whether an event of this kind may help any pod that this plugin refused a node.
+    fn heeds(&self, _event: &Event<'_>) -> bool {
+        false
+    }
+
+    /// Whether an event that it heeds may help a pod that this plugin refused a node. When in doubt it does.
     fn wakes_on(&self, _pod: &Wanted, _event: &Event<'_>) -> bool {
         false
     }
@@ -75,6 +81,7 @@ pub static ALL: &Plugins = &[
     &node_affinity::NodeAffinity,
     &node_ports::NodePorts,
     &node_resources_fit::NodeResourcesFit,
+    &volume_restrictions::VolumeRestrictions,
     &pod_topology_spread::PodTopologySpread,
     &inter_pod_affinity::InterPodAffinity,
     &node_resources_balanced_allocation::NodeResourcesBalancedAllocation,

@@ -96,6 +96,10 @@ impl Plugin for NodeAffinity {
         Some(more_is_better)
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. })
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         let allows = |n: &Node| allows(&pod.nodes, n);
         matches!(event, Event::Node { was, now } if allows(now) && was.is_none_or(|w| !allows(w)))

@@ -16,6 +16,10 @@ impl Plugin for NodeName {
         nodes.refuse(&NOT_THIS_NODE, |at| snapshot.node(at).is_none_or(|n| *n.name != **name));
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. })
+    }
+
     fn wakes_on(&self, _: &Wanted, event: &Event<'_>) -> bool {
         matches!(event, Event::Node { was: None, .. })
     }

@@ -22,6 +22,10 @@ impl Plugin for NodePorts {
         }
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. } | Event::PodLeft(_))
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         match event {
             Event::Node { was, .. } => was.is_none(),

@@ -108,6 +108,10 @@ impl Plugin for NodeResourcesFit {
         true
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. } | Event::PodLeft(_))
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         match event {
             Event::Node { was, now } => holds(now, pod) && was.is_none_or(|w| grew(w, now)),

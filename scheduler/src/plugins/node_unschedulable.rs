@@ -25,6 +25,10 @@ impl Plugin for NodeUnschedulable {
         }
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. })
+    }
+
     fn wakes_on(&self, _: &Wanted, event: &Event<'_>) -> bool {
         matches!(event, Event::Node { was, now } if !now.unschedulable && was.is_none_or(|w| w.unschedulable))
     }

@@ -173,6 +173,10 @@ impl Plugin for PodTopologySpread {
         true
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        !matches!(event, Event::Namespace)
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         match event {
             Event::PodPlaced(other) | Event::PodLeft(other) => {

@@ -66,6 +66,10 @@ impl Plugin for TaintToleration {
         Some(less_is_better)
     }
 
+    fn heeds(&self, event: &Event<'_>) -> bool {
+        matches!(event, Event::Node { .. })
+    }
+
     fn wakes_on(&self, pod: &Wanted, event: &Event<'_>) -> bool {
         let admits = |n: &Node| admits(&n.taints, &pod.tolerations);
         matches!(event, Event::Node { was, now } if admits(now) && was.is_none_or(|w| !admits(w)))

@@ -4,11 +4,12 @@
 //! per node, and per domain of a label, are kept once a pod that is to be placed has asked for them.
 
 mod budget;
+mod claim;
 mod column;
+mod counting;
 mod nominated;
 mod tally;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -16,15 +17,13 @@ use api::ObjectName;
 use k8s_openapi::api::core::v1::Taint;
 
 pub use budget::Budget;
+pub use claim::is_exclusive;
 pub use column::Column;
 pub use tally::{Domains, Saying, Tally};
 
 use crate::local::Locals;
-use crate::{Footprint, Group, HostPort, Namespaces, Node, NodeIndex, Wanted};
+use crate::{Footprint, HostPort, Namespaces, Node, NodeIndex};
 use tally::{ByLabel, Counter};
-
-/// So many groups' counts are kept; the one not asked for longest goes first.
-const MAX_COUNTERS: usize = 256;
 
 /// What of a node is not in columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +63,10 @@ pub struct Snapshot {
     sayings: BTreeMap<Arc<str>, Saying>,
     namespaces: Namespaces,
     budgets: BTreeMap<ObjectName, Budget>,
+    /// The claims that one pod at a time may use.
+    exclusive: BTreeSet<ObjectName>,
+    /// How many placed pods use each claim.
+    claimed: BTreeMap<ObjectName, usize>,
     /// Where pods that wait are expected to go, by their uid.
     nominated: BTreeMap<String, (Arc<str>, Arc<Footprint>)>,
     /// How many placed pods have each priority.
@@ -209,18 +212,6 @@ impl Snapshot {
         }
     }
 
-    /// Nodes have other places, or other labels.
-    fn renumber(&mut self) {
-        self.generation += 1;
-        self.relabel();
-    }
-
-    fn relabel(&mut self) {
-        self.domains.clear();
-        self.counters.values_mut().for_each(|counter| counter.tally.relabelled());
-        self.sayings.values_mut().for_each(|saying| saying.tally.relabelled());
-    }
-
     fn count_images(&mut self, node: &Node, more: bool) {
         for (image, _) in &node.images {
             let count = self.images.entry(image.clone()).or_default();
@@ -348,6 +339,7 @@ impl Snapshot {
         let name = at.as_ref().map_or_else(|| node.into(), |(name, _)| name.clone());
         self.placed.insert(footprint.uid.clone(), (name.clone(), footprint.clone()));
         *self.priorities.entry(footprint.priority).or_default() += 1;
+        self.claim(&footprint);
         match at {
             Some((_, at)) => self.occupy(at, &footprint),
             None => {
@@ -359,6 +351,7 @@ impl Snapshot {
     /// Takes a pod away; returns what it took up.
     pub fn displace(&mut self, uid: &str) -> Option<Arc<Footprint>> {
         let (node, footprint) = self.placed.remove(uid)?;
+        self.unclaim(&footprint);
         if let Some(count) = self.priorities.get_mut(&footprint.priority) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -416,93 +409,8 @@ impl Snapshot {
                 *sum += sign * amount;
             }
         }
-        for counter in self.counters.values_mut().filter(|c| c.group.has(footprint, &self.namespaces)) {
-            counter.tally.add(at, sign, &self.domains);
-        }
-        self.say(at, footprint, sign);
+        self.count_pod(at, footprint, sign);
         self.touch(at);
-    }
-
-    /// Adds what a pod says about being near others, or takes it away.
-    fn say(&mut self, at: NodeIndex, footprint: &Footprint, sign: i64) {
-        for said in &footprint.near.said {
-            let nodes = self.rows.len();
-            let none = || Saying { said: said.clone(), tally: Tally::new(vec![0; nodes]) };
-            let saying = self.sayings.entry(said.text.clone()).or_insert_with(none);
-            saying.tally.add(at, sign, &self.domains);
-            if saying.tally.total <= 0 {
-                self.sayings.remove(&said.text);
-            }
-        }
-    }
-
-    /// Makes sure that what is counted for a pod is being kept.
-    pub fn prepare(&mut self, pod: &Wanted) {
-        let near = &pod.footprint.near;
-        let spread = pod.spread.iter().filter_map(|s| Some((s.key.as_str(), s.group.as_ref()?)));
-        let said = near.said.iter().map(|said| (said.label.as_str(), &said.about));
-        let together = near.attracting.as_ref().map(|group| near.said.iter().map(move |s| (s.label.as_str(), group)));
-        for (label, group) in spread.chain(said).chain(together.into_iter().flatten()) {
-            self.keep(label, group);
-        }
-        for label in self.sayings.values().map(|s| s.said.label.clone()).collect::<BTreeSet<_>>() {
-            self.keep_domains(&label);
-        }
-        for saying in self.sayings.values_mut() {
-            if let Some(domains) = self.domains.get(&saying.said.label) {
-                saying.tally.keep(&saying.said.label, domains);
-            }
-        }
-    }
-
-    fn keep_domains(&mut self, label: &str) {
-        if !self.domains.contains_key(label) {
-            let domains = self.domains(label);
-            self.domains.insert(label.to_owned(), domains);
-        }
-    }
-
-    fn keep(&mut self, label: &str, group: &Arc<Group>) {
-        self.keep_domains(label);
-        self.asked += 1;
-        if !self.counters.contains_key(&group.text) {
-            self.add_counter(group);
-        }
-        if let (Some(counter), Some(domains)) = (self.counters.get_mut(&group.text), self.domains.get(label)) {
-            counter.asked = self.asked;
-            counter.tally.keep(label, domains);
-        }
-    }
-
-    fn add_counter(&mut self, group: &Arc<Group>) {
-        if self.counters.len() >= MAX_COUNTERS
-            && let Some(oldest) = self.counters.iter().min_by_key(|(_, c)| c.asked).map(|(text, _)| text.clone())
-        {
-            self.counters.remove(&oldest);
-        }
-        let counter = Counter { group: group.clone(), tally: self.count(group), asked: self.asked };
-        self.counters.insert(group.text.clone(), counter);
-    }
-
-    fn count(&self, group: &Group) -> Tally {
-        let on = |row: &Row| row.pods.values().filter(|p| group.has(p, &self.namespaces)).count() as i64;
-        Tally::new(self.rows.iter().map(on).collect())
-    }
-
-    /// How many pods of a group there are.
-    pub fn tally(&self, group: &Group) -> Cow<'_, Tally> {
-        match self.counters.get(&group.text) {
-            Some(counter) => Cow::Borrowed(&counter.tally),
-            None => Cow::Owned(self.count(group)),
-        }
-    }
-
-    /// The nodes by their value of a label.
-    pub fn domains(&self, label: &str) -> Arc<Domains> {
-        match self.domains.get(label) {
-            Some(kept) => kept.clone(),
-            None => Arc::new(Domains::new(self.rows.iter().map(|row| row.label(label)))),
-        }
     }
 }
 

@@ -181,6 +181,25 @@ fn required_anti_affinity_evicts_whom_it_is_about() {
     );
 }
 
+#[test]
+fn a_claim_for_one_pod_alone_is_waited_for_or_taken() {
+    check(
+        "node a cpu=8 memory=8Gi
+         claim c ReadWriteOncePod
+         claim d ReadWriteMany
+         pod user priority=5 claim=c claim=d on=a
+         pod equal priority=5 claim=c
+         pod shares priority=5 claim=d
+         run
+         drop pod user
+         run
+         pod high priority=9 claim=c
+         run",
+        expect![[r#"
+        "#]],
+    );
+}
+
 /// What could not be done is as if it had not been decided.
 #[test]
 fn a_failed_eviction_is_taken_back() {

@@ -5,6 +5,7 @@
 //! pod p cpu=1 priority=5 app=web on=a uses zone=z1 prefers=zone=z2 tolerates=key=value port=80 of=rs
 //!     spread=zone/1/app=web policies=affinity|taints|domains likes=zone/10/app=web dislikes=zone/10/app=web
 //!     near=zone/app=web far=zone/app=web never gated started=100 nominated=a
+//! claim c ReadWriteOncePod; pods use it with the word claim=c
 //! budget b app=web allowed=1
 //! run | wait 5s | drop pod p | drop node a | fail p | done p
 //! ```
@@ -12,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use reconcile::{Effect, Timestamp};
 use scheduler::Scheduler;
@@ -153,6 +154,9 @@ pub(crate) fn pod(name: &str, words: &[&str]) -> Pod {
             "nodeSelector": uses,
             "affinity": affinity(words),
             "preemptionPolicy": if words.contains(&"never") { json!("Never") } else { Value::Null },
+            "volumes": all(words, "claim")
+                .map(|c| json!({"name": c, "persistentVolumeClaim": {"claimName": c}}))
+                .collect::<Vec<_>>(),
             "schedulingGates": if words.contains(&"gated") { json!([{"name": "g"}]) } else { json!([]) },
             "tolerations": all(words, "tolerates").map(tolerate).collect::<Vec<_>>(),
             "topologySpreadConstraints": all(words, "spread").map(spread).collect::<Vec<_>>(),
@@ -190,6 +194,12 @@ impl Story {
         self.pods.push(pod);
     }
 
+    fn learn<T: reconcile::Kind>(&mut self, object: T) {
+        let resource = reconcile::Resource::of::<T>();
+        let change = reconcile::Change { resource, before: None, after: Some(Arc::new(object)) };
+        reconcile::Planner::observe(&mut self.scheduler, &change, self.now);
+    }
+
     fn pod_named(&self, name: &str) -> Pod {
         self.pods.iter().find(|p| p.metadata.name.as_deref() == Some(name)).cloned().unwrap()
     }
@@ -210,10 +220,12 @@ impl Story {
                     "spec": {"selector": {"matchLabels": labels(rest)}},
                     "status": {"currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0,
                         "disruptionsAllowed": one(rest, "allowed").unwrap().parse::<i32>().unwrap()}});
-                let budget = Arc::new(serde_json::from_value::<PodDisruptionBudget>(object).unwrap());
-                let resource = reconcile::Resource::of::<PodDisruptionBudget>();
-                let change = reconcile::Change { resource, before: None, after: Some(budget) };
-                reconcile::Planner::observe(&mut self.scheduler, &change, self.now);
+                self.learn(serde_json::from_value::<PodDisruptionBudget>(object).unwrap());
+            }
+            ["claim", name, mode] => {
+                let object =
+                    json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"accessModes": [mode]}});
+                self.learn(serde_json::from_value::<PersistentVolumeClaim>(object).unwrap());
             }
             ["fail", name] => self.scheduler.failed(&self.name(name), self.now),
             ["done", name] => {

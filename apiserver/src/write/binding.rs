@@ -66,6 +66,7 @@ fn check(binding: &Document) -> Stepped<()> {
 fn assigned(binding: &Document, old: &Document, now: api::Timestamp) -> Document {
     let mut new = old.clone();
     new.set("/spec/nodeName", binding.str_at("/target/name"));
+    new.remove("/status/nominatedNodeName");
     for (field, pairs) in
         [("annotations", binding.annotations().collect::<Vec<_>>()), ("labels", binding.labels().collect())]
     {

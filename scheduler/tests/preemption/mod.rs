@@ -196,6 +196,12 @@ fn a_claim_for_one_pod_alone_is_waited_for_or_taken() {
          pod high priority=9 claim=c
          run",
         expect![[r#"
+            equal: 0/1 nodes are available: 1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+            shares -> a
+            equal -> a
+            high: 0/1 nodes are available: 1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod. preemption: found a potential placement for pod on node a, preempting 1 victims
+              expects high on "a"
+              evicts equal
         "#]],
     );
 }

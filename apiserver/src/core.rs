@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub leases: Leases,
     /// The webhooks of the newest configurations.
     pub hooks: Compiled,
+    /// The newest admission policies.
+    pub policies: crate::policies::Compiled,
     /// Who may take from a quota next.
     pub turns: Turns,
     /// The way to webhooks.

@@ -24,6 +24,7 @@ mod negotiate;
 pub mod parts;
 mod perform;
 mod plain;
+mod policies;
 mod protobuf;
 pub mod proxy;
 mod ranges;

@@ -82,6 +82,8 @@ pub(crate) struct Version {
     pub columns: Vec<Column>,
     /// How an object gets to and from the storage version; `None`: only the apiVersion differs.
     pub convert: Option<&'static dyn Convert>,
+    /// Whether defaults of its schema are missing in objects that were stored before it had them.
+    pub completes: bool,
     /// `Warning` for those who use it.
     pub deprecation: Option<String>,
 }
@@ -209,13 +211,17 @@ impl Resource {
         if let Some(convert) = version.convert {
             convert.unstore(document);
         }
+        if version.completes {
+            version.schema.prune(document);
+            version.schema.default(document);
+        }
         document.set("/apiVersion", self.group_version(version).to_string());
     }
 
     /// Whether `version` shows the stored bytes as they are.
     pub(crate) fn shows_stored(&self, version: &Version) -> bool {
         let same = |s: &Storage| s.api_version == self.group_version(version).to_string();
-        version.convert.is_none() && self.storage.as_ref().is_some_and(same)
+        version.convert.is_none() && !version.completes && self.storage.as_ref().is_some_and(same)
     }
 }
 

@@ -100,6 +100,7 @@ impl Server {
             documents: Documents::default(),
             leases: Leases::default(),
             hooks: Compiled::default(),
+            policies: crate::policies::Compiled::default(),
             turns: Turns::default(),
             outside: Outside::new(Arc::clone(&parts.dial)),
             metrics: Metrics::default(),

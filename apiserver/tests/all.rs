@@ -20,6 +20,10 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use store::memory::Memory;
 
+#[path = "all/custom.rs"]
+mod custom;
+#[path = "all/policies.rs"]
+mod policies;
 #[path = "all/quota.rs"]
 mod quota;
 #[path = "all/services.rs"]

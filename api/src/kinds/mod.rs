@@ -38,6 +38,8 @@ mod workload;
 
 pub use pod::qos_class;
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::{Document, Timestamp, field};
@@ -63,6 +65,8 @@ pub struct Change<'a> {
     pub user: &'a str,
     /// The request's time.
     pub now: Timestamp,
+    /// The version that the request names.
+    pub version: &'a str,
 }
 
 /// A kind's own rules, called by the write machine in this order: `default`, (admission, `default` again,) `prepare`,
@@ -105,6 +109,11 @@ pub trait Rules: Send + Sync {
     /// The selectable field by whose value the API server finds objects without looking at all of them.
     fn index_field(&self) -> Option<&'static str> {
         None
+    }
+
+    /// The same, for kinds that are made at run time too.
+    fn fields(&self, object: &Document) -> Vec<(Cow<'static, str>, String)> {
+        self.selectable(object).into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect()
     }
 
     /// Whether an update of an object that is not there creates it (`AllowCreateOnUpdate`).

@@ -6,7 +6,7 @@ use super::{Change, Operation, Rules};
 use crate::{Document, Timestamp};
 
 fn change<'a>(operation: Operation, subresource: &'a str, old: Option<&'a Document>) -> Change<'a> {
-    Change { operation, subresource, old, user: "someone", now: Timestamp::UNIX_EPOCH }
+    Change { operation, subresource, old, user: "someone", now: Timestamp::UNIX_EPOCH, version: "v1" }
 }
 
 /// The errors of a creation.

@@ -3,6 +3,8 @@
 //! The canonical form is the stored JSON, `kind`, `apiVersion` and `metadata` first, with the resourceVersion spliced in
 //! once. What follows the first two is what a list of a built-in kind carries.
 
+use std::borrow::Cow;
+
 use api::Document;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -26,7 +28,7 @@ pub(crate) struct Item {
     /// Its labels, sorted by key.
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// What a field selector may name besides name and namespace.
-    pub fields: Box<[(&'static str, String)]>,
+    pub fields: Box<[(Cow<'static, str>, String)]>,
     /// `metadata.name`.
     pub name: Box<str>,
     /// `metadata.namespace`, empty for cluster-wide objects.
@@ -54,9 +56,9 @@ impl Item {
     pub(crate) fn of(entry: &Entry, strategy: &Strategy) -> Option<Self> {
         let (bytes, metadata_at) = splice(&entry.value, entry.mod_revision)?;
         let head: Head = serde_json::from_slice(&bytes).ok()?;
-        let fields = match strategy.selectable(&Document::default()).is_empty() {
+        let fields = match strategy.fields(&Document::default()).is_empty() {
             true => Box::default(),
-            false => strategy.selectable(&Document::parse(&bytes).ok()?).into_boxed_slice(),
+            false => strategy.fields(&Document::parse(&bytes).ok()?).into_boxed_slice(),
         };
         Some(Self {
             key: entry.key.clone(),
@@ -100,7 +102,7 @@ impl Item {
         match name {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str()),
+            _ => self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
         }
     }
 }

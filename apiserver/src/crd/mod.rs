@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Document, GroupResource};
+use serde_json::Value;
 use store::{Commit, Txn};
 
 mod cleanup;
@@ -36,11 +37,24 @@ pub(crate) async fn start(core: &Core) -> Result<(), store::Error> {
     Ok(())
 }
 
+/// What of a definition makes its row: all but its conditions.
+#[derive(PartialEq)]
+struct Made {
+    spec: Option<Value>,
+    uid: String,
+}
+
+impl Made {
+    fn of(definition: &Document) -> Self {
+        Self { spec: definition.at("/spec").cloned(), uid: definition.uid().to_owned() }
+    }
+}
+
 struct Follower {
     core: Core,
     kind: Arc<Kind>,
-    /// By the definition's name, with the revision it was made from.
-    rows: BTreeMap<String, (u64, Arc<Resource>)>,
+    /// By the definition's name, with what it was made from.
+    rows: BTreeMap<String, (Made, Arc<Resource>)>,
     /// Definitions whose objects are being removed.
     ending: BTreeMap<String, tokio::task::JoinHandle<()>>,
 }
@@ -87,13 +101,12 @@ impl Follower {
         for (item, document) in &all {
             let decided = status::decide(document, &documents, self.core.now());
             if decided.serve {
-                self.serve(item.revision, document).await?;
+                self.serve(document).await?;
             }
             if document.deleting() {
                 self.end(document);
-            } else if let Some(changed) = decided.document {
-                pending.push((item, changed));
             }
+            pending.extend(decided.document.map(|changed| (item, changed)));
         }
         self.swap();
         for (item, document) in pending {
@@ -115,15 +128,16 @@ impl Follower {
         self.ending.retain(|name, task| there(name) && !task.is_finished());
     }
 
-    async fn serve(&mut self, revision: u64, definition: &Document) -> Result<(), store::Error> {
-        if self.rows.get(definition.name()).is_some_and(|(known, _)| *known == revision) {
+    async fn serve(&mut self, definition: &Document) -> Result<(), store::Error> {
+        let made = Made::of(definition);
+        if self.rows.get(definition.name()).is_some_and(|(known, _)| *known == made) {
             return Ok(());
         }
         let Some(row) = row::of(definition) else { return Ok(()) };
         if let Some(storage) = &row.storage {
             self.core.cache.add(storage.prefix.clone(), row.strategy.clone()).await?;
         }
-        self.rows.insert(definition.name().to_owned(), (revision, Arc::new(row)));
+        self.rows.insert(definition.name().to_owned(), (made, Arc::new(row)));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::rules::Custom;
 use crate::row::{Resource, ScalePaths, Storage, Strategy, Subresource, Version};
-use crate::rows::Behaviour;
+use crate::rows::{Behaviour, order};
 
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 
@@ -23,8 +23,9 @@ pub(super) fn of(definition: &Document) -> Option<Resource> {
     let stored = described.iter().find(|v| v.get("storage") == Some(&Value::Bool(true)))?;
     let stored_name = stored.get("name")?.as_str()?;
     let api_version = GroupVersion { group: group.clone(), version: stored_name.into() }.to_string();
-    let versions: Vec<Version> = described.iter().filter_map(|v| version(&group, &kind, v)).collect();
-    let schema = versions.iter().find(|v| v.storage)?.schema.clone();
+    let mut versions: Vec<Version> = described.iter().filter_map(|v| version(&group, &kind, v)).collect();
+    versions.sort_by(|a, b| order::versions(&a.name, &b.name));
+    let custom = Custom::new(&versions, described, stored);
     let list_kind = match definition.str_at("/spec/names/listKind") {
         "" => format!("{kind}List"),
         given => given.to_owned(),
@@ -41,7 +42,7 @@ pub(super) fn of(definition: &Document) -> Option<Resource> {
         verbs: VERBS.map(str::to_owned).to_vec(),
         subresources: subresources(&group, &kind, stored_name, stored),
         versions,
-        strategy: Strategy::Made(Arc::new(Custom::new(schema, stored))),
+        strategy: Strategy::Made(Arc::new(custom)),
         storage: Some(Storage { prefix: format!("/registry/{group}/{plural}/"), api_version }),
         behaviour: Behaviour::default(),
         custom: true,
@@ -63,10 +64,22 @@ fn version(group: &str, kind: &str, described: &Value) -> Option<Version> {
         schema: Schema::from_crd(&schema, &gvk),
         columns: columns(described),
         convert: None,
+        completes: has_defaults(&schema),
         deprecation: flag("deprecated")
             .then(|| warning.unwrap_or_else(|| format!("{group}/{name} {kind} is deprecated"))),
         name: name.into(),
     })
+}
+
+/// Whether a schema has a default anywhere.
+fn has_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            map.get("default").is_some_and(|value| !value.is_null()) || map.values().any(has_defaults)
+        }
+        Value::Array(items) => items.iter().any(has_defaults),
+        _ => false,
+    }
 }
 
 /// The name, and the definition's own columns or the age.

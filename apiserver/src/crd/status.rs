@@ -15,6 +15,11 @@ pub(super) struct Decision {
 /// Decides for one definition among all of them.
 pub(super) fn decide(definition: &Document, all: &[Document], now: Timestamp) -> Decision {
     let mut new = definition.clone();
+    if definition.deleting() {
+        let text = "CustomResource deletion is in progress".to_owned();
+        condition(&mut new, "Terminating", ("True", "InstanceDeletionInProgress", text), now);
+        return Decision { serve: is_true(definition, "Established"), document: (new != *definition).then_some(new) };
+    }
     let conflict = conflict(definition, all);
     let accepted = match &conflict {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),

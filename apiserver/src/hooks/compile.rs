@@ -9,7 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+<<<<<<< HEAD
 use super::{Hook, Hooks, Place, Rule, Target};
+=======
+use super::{Condition, Hook, Hooks, Matching, Place, Rule, Target};
+>>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
 use crate::view::View;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -53,25 +57,42 @@ fn webhooks(mut configurations: Vec<Arc<Document>>) -> Vec<Arc<Hook>> {
 pub(crate) fn compile(configuration: &str, hook: &Value) -> Hook {
     let text = |key: &str| hook.get(key).and_then(Value::as_str).unwrap_or_default();
     let list = |key: &str| hook.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let selector = |key: &str| match hook.get(key).filter(|s| !s.is_null()) {
-        None => Ok(LabelSelector::everything()),
-        some => LabelSelector::from_object(some),
-    };
     let known = |version: &Value| REVIEWS.into_iter().find(|known| version == known);
     Hook {
         configuration: configuration.to_owned(),
         name: text("name").to_owned(),
+<<<<<<< HEAD
         rules: list("rules").iter().map(rule).collect(),
         exact: text("matchPolicy") == "Exact",
         namespaces: selector("namespaceSelector"),
         objects: selector("objectSelector"),
         conditions: Conditions::compile(list("matchConditions"), Options { params: false, authorizer: true }),
+=======
+        matching: matching(hook, "rules"),
+        conditions: list("matchConditions").iter().map(condition).collect(),
+>>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
         ignore: text("failurePolicy") == "Ignore",
         dry_run: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
         again: text("reinvocationPolicy") == "IfNeeded",
         timeout_seconds: hook.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(DEFAULT_TIMEOUT_SECONDS),
         review: list("admissionReviewVersions").iter().find_map(known),
         target: target(hook.get("clientConfig").unwrap_or(&Value::Null)),
+    }
+}
+
+/// What an object's rules and selectors mean; `rules` is the field they stand in.
+pub(crate) fn matching(of: &Value, rules: &str) -> Matching {
+    let list = |key: &str| of.get(key).and_then(Value::as_array).into_iter().flatten().map(rule).collect();
+    let selector = |key: &str| match of.get(key).filter(|s| !s.is_null()) {
+        None => Ok(LabelSelector::everything()),
+        some => LabelSelector::from_object(some),
+    };
+    Matching {
+        rules: list(rules),
+        excluded: list("excludeResourceRules"),
+        exact: of.get("matchPolicy").and_then(Value::as_str) == Some("Exact"),
+        namespaces: selector("namespaceSelector"),
+        objects: selector("objectSelector"),
     }
 }
 
@@ -87,6 +108,7 @@ fn rule(rule: &Value) -> Rule {
         versions: strings(rule, "apiVersions"),
         resources: strings(rule, "resources"),
         scope: rule.get("scope").and_then(Value::as_str).unwrap_or("*").to_owned(),
+        names: strings(rule, "resourceNames"),
     }
 }
 

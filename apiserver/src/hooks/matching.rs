@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{Document, GroupResource, GroupVersionKind, LabelSelector, ObjectName, Status, StatusResult};
 
-use super::{Hook, Rule};
+use super::{Matching, Rule};
 use crate::row::{Resource, Version};
 use crate::rows::Rows;
 use crate::view::View;
@@ -108,7 +108,9 @@ impl Rule {
             let (plural, sub) = item.split_once('/').unwrap_or((item, ""));
             (plural == "*" || plural == resource.resource) && (sub == "*" || sub == subject.subresource)
         };
+        let by_name = self.names.is_empty() || self.names.contains(&subject.name);
         scope
+            && by_name
             && any(&self.operations, subject.operation)
             && any(&self.groups, &resource.group)
             && any(&self.versions, version)
@@ -118,28 +120,52 @@ impl Rule {
 
 /// In which form a webhook wants this request; `None`: not at all. Labels are of the objects as they are now.
 pub(crate) fn invocation(
-    hook: &Hook,
+    matching: &Matching,
     subject: &Subject,
     rows: &Rows,
     objects: [Option<&Document>; 2],
     view: &dyn View,
 ) -> StatusResult<Option<Invocation>> {
-    let Some(invocation) = by_rules(hook, subject, rows) else { return Ok(None) };
-    let selected = in_namespace(hook, subject, objects[0], view)? && by_labels(hook, objects)?;
-    Ok(selected.then_some(invocation))
+    let Some(invocation) = by_rules(matching, subject, rows) else { return Ok(None) };
+    Ok(selected(matching, subject, objects, view)?.then_some(invocation))
 }
 
-fn by_rules(hook: &Hook, subject: &Subject, rows: &Rows) -> Option<Invocation> {
+/// Whether its selectors mean the objects and their namespace.
+pub(crate) fn selected(
+    matching: &Matching,
+    subject: &Subject,
+    objects: [Option<&Document>; 2],
+    view: &dyn View,
+) -> StatusResult<bool> {
+    Ok(in_namespace(matching, subject, objects[0], view)? && by_labels(matching, objects)?)
+}
+
+fn by_rules(matching: &Matching, subject: &Subject, rows: &Rows) -> Option<Invocation> {
     let requested = subject.requested();
-    let exactly = hook.rules.iter().any(|rule| rule.matches(subject, &requested.resource, &requested.version));
+    if matching.excluded.iter().any(|rule| rule.matches(subject, &requested.resource, &requested.version)) {
+        return None;
+    }
+    let exactly = matching.rules.iter().any(|rule| rule.matches(subject, &requested.resource, &requested.version));
     if exactly {
         return Some(requested);
     }
-    if hook.exact || hook.rules.is_empty() {
+    if matching.exact || matching.rules.is_empty() {
         return None;
     }
+<<<<<<< HEAD
     let others = subject.others.get_or_init(|| equivalents(subject, rows));
     hook.rules.iter().find_map(|rule| others.iter().find(|o| rule.matches(subject, &o.resource, &o.version)).cloned())
+=======
+    let others = equivalents(subject, rows);
+    let is_excluded = |o: &Invocation| matching.excluded.iter().any(|r| r.matches(subject, &o.resource, &o.version));
+    if others.iter().any(is_excluded) {
+        return None;
+    }
+    matching
+        .rules
+        .iter()
+        .find_map(|rule| others.iter().find(|o| rule.matches(subject, &o.resource, &o.version)).cloned())
+>>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
 }
 
 /// The same objects under other groups and versions: rows that share the storage, in each version they serve.
@@ -172,11 +198,16 @@ fn equivalents(subject: &Subject, rows: &Rows) -> Vec<Invocation> {
     all
 }
 
-fn in_namespace(hook: &Hook, subject: &Subject, object: Option<&Document>, view: &dyn View) -> StatusResult<bool> {
+fn in_namespace(
+    matching: &Matching,
+    subject: &Subject,
+    object: Option<&Document>,
+    view: &dyn View,
+) -> StatusResult<bool> {
     if subject.namespace.is_empty() && subject.row.plural != "namespaces" {
         return Ok(true);
     }
-    let selector = usable(&hook.namespaces)?;
+    let selector = usable(&matching.namespaces)?;
     if selector.is_empty() {
         return Ok(true);
     }
@@ -191,8 +222,8 @@ fn in_namespace(hook: &Hook, subject: &Subject, object: Option<&Document>, view:
     Ok(selector.selects(&found))
 }
 
-fn by_labels(hook: &Hook, objects: [Option<&Document>; 2]) -> StatusResult<bool> {
-    let selector = usable(&hook.objects)?;
+fn by_labels(matching: &Matching, objects: [Option<&Document>; 2]) -> StatusResult<bool> {
+    let selector = usable(&matching.objects)?;
     Ok(selector.is_empty() || objects.into_iter().flatten().any(|object| selector.selects(object)))
 }
 

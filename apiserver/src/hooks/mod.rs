@@ -14,10 +14,14 @@ use api::cel::admission::Conditions;
 use serde_json::Value;
 
 pub(crate) use authority::Authority;
+<<<<<<< HEAD
 pub(crate) use compile::Compiled;
+=======
+>>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
 #[cfg(test)]
 pub(crate) use compile::compile;
-pub(crate) use matching::{Invocation, Subject, invocation, is_exempt};
+pub(crate) use compile::{Compiled, matching};
+pub(crate) use matching::{Invocation, Subject, invocation, is_exempt, selected};
 pub(crate) use review::{Objects, Response, review, verify};
 
 /// One webhook of a configuration.
@@ -27,6 +31,7 @@ pub(crate) struct Hook {
     pub configuration: String,
     /// The webhook's own.
     pub name: String,
+<<<<<<< HEAD
     /// When it is meant, in order.
     pub rules: Vec<Rule>,
     /// Whether rules mean the versions they name and no equivalent ones.
@@ -37,6 +42,12 @@ pub(crate) struct Hook {
     pub objects: Result<LabelSelector, String>,
     /// Further conditions.
     pub conditions: Conditions,
+=======
+    /// When it is meant.
+    pub matching: Matching,
+    /// Further conditions, as the configuration has them.
+    pub conditions: Vec<Condition>,
+>>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
     /// Whether a webhook that cannot be asked counts as if it had allowed.
     pub ignore: bool,
     /// Whether it may be asked in a dry run.
@@ -51,7 +62,22 @@ pub(crate) struct Hook {
     pub target: Target,
 }
 
-/// A `RuleWithOperations`.
+/// Which requests a webhook or a policy concerns.
+#[derive(Debug)]
+pub(crate) struct Matching {
+    /// Any of them, in order.
+    pub rules: Vec<Rule>,
+    /// None of them.
+    pub excluded: Vec<Rule>,
+    /// Whether rules mean the versions they name and no equivalent ones.
+    pub exact: bool,
+    /// Which namespaces' objects are meant.
+    pub namespaces: Result<LabelSelector, String>,
+    /// Which objects are meant.
+    pub objects: Result<LabelSelector, String>,
+}
+
+/// A `RuleWithOperations`, named objects only where names are given.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub(crate) struct Rule {
@@ -60,6 +86,7 @@ pub(crate) struct Rule {
     pub versions: Vec<String>,
     pub resources: Vec<String>,
     pub scope: String,
+    pub names: Vec<String>,
 }
 
 /// A `clientConfig`.

@@ -13,8 +13,10 @@ use crate::call::Call;
 use crate::core::Core;
 use crate::entropy::Entropy;
 use crate::hooks::{self, Hooks};
+use crate::policies::Policies;
 use crate::rows::Rows;
 use crate::view::View;
+use crate::write;
 use crate::write::machine::{Machine, Stepped, Stop};
 use crate::write::{Ask, Known, Request, Snapshot, Step, Webhooks, step, store_status};
 
@@ -29,6 +31,7 @@ pub(crate) struct Session<'a> {
     request: &'a Request,
     entropy: Entropy,
     hooks: Arc<Hooks>,
+    policies: Arc<Policies>,
     rows: Arc<Rows>,
     known: Answers,
     replies: Vec<(hooks::Call, hooks::Reply)>,
@@ -62,6 +65,7 @@ impl<'a> Session<'a> {
             request,
             entropy: core.entropy(),
             hooks: core.hooks.current(core),
+            policies: core.policies.current(core),
             rows: core.registry.current(),
             known: Answers::default(),
             replies: Vec::new(),
@@ -188,6 +192,11 @@ impl Snapshot for Look<'_> {
 
     fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>> {
         self.session.known.lists.get(prefix)
+    }
+
+    fn policies(&self) -> Option<write::Policies<'_>> {
+        let policies = &self.session.policies;
+        Some(write::Policies { policies, authorizers: &self.session.core.parts.authorizers })
     }
 
     fn webhooks(&self) -> Webhooks<'_> {

@@ -71,7 +71,7 @@ impl Selection {
 
 /// Refuses fields that the kind does not offer.
 fn known_fields(fields: &FieldSelector, row: &Resource) -> StatusResult<()> {
-    let offered = row.strategy.selectable(&Document::default());
+    let offered = row.strategy.fields(&Document::default());
     for requirement in fields.requirements() {
         let field = requirement.field.as_str();
         let known = matches!(field, "metadata.name" | "metadata.namespace") || offered.iter().any(|(f, _)| *f == field);

@@ -70,6 +70,8 @@ struct Watcher {
     kind: Arc<Kind>,
     changed: watch::Receiver<Revision>,
     stop: watch::Receiver<bool>,
+    /// Tells that there are other rows.
+    rows: watch::Receiver<u64>,
     /// For revisions that the log no longer has.
     history: Option<store::Watch>,
     prefix: String,
@@ -95,6 +97,7 @@ impl Watcher {
         let mut watcher = Self {
             changed: kind.subscribe(),
             stop: core.stop.subscribe(),
+            rows: core.registry.subscribe(),
             core: core.clone(),
             history: None,
             prefix,
@@ -216,7 +219,7 @@ impl Watcher {
         }
         self.position = self.position.max(seen);
         let now = Instant::now();
-        if now >= self.deadline {
+        if now >= self.deadline || self.is_replaced() {
             self.ended = true;
         } else if self.options.bookmarks && now >= self.bookmark_at {
             self.plan_bookmark();
@@ -229,10 +232,19 @@ impl Watcher {
         }
     }
 
+    /// Whether a definition has another row by now: its watchers must come again.
+    fn is_replaced(&self) -> bool {
+        let row = &self.call.row;
+        let current =
+            || self.core.registry.current().get(&row.group_resource()).is_some_and(|now| Arc::ptr_eq(now, row));
+        row.custom && !current()
+    }
+
     async fn wait(&mut self) {
         let until = if self.options.bookmarks { self.bookmark_at.min(self.deadline) } else { self.deadline };
         tokio::select! {
             changed = self.changed.changed() => self.ended |= changed.is_err(),
+            changed = self.rows.changed(), if self.call.row.custom => self.ended |= changed.is_err(),
             () = tokio::time::sleep_until(until) => {}
             _ = self.stop.wait_for(|stop| *stop) => self.ended = true,
         }

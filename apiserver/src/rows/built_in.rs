@@ -31,6 +31,7 @@ fn version(facts: &Facts) -> Option<Version> {
         schema: Schema::of_kind(&facts.group, &facts.version, &facts.kind)?,
         columns: facts.columns.clone(),
         convert: alias.map(|alias| alias.convert),
+        completes: false,
         deprecation: deprecation(facts),
     })
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use api::GroupResource;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::row::Resource;
 
 mod alias;
 pub(crate) mod behaviour;
 mod built_in;
+pub(crate) mod order;
 
 pub(crate) use behaviour::Behaviour;
 pub(crate) use built_in::built_in;
@@ -61,8 +63,12 @@ impl Rows {
                 }
             }
         }
+        let made = |group: &str| self.all.iter().any(|row| row.custom && row.group == group);
         let with = |group: String| {
-            let known = versions.remove(&group).unwrap_or_default();
+            let mut known = versions.remove(&group).unwrap_or_default();
+            if made(&group) {
+                known.sort_by(|a, b| order::versions(a, b));
+            }
             (group, known)
         };
         order.into_iter().map(with).collect()
@@ -70,23 +76,33 @@ impl Rows {
 }
 
 /// The current rows.
-pub(crate) struct Registry(RwLock<Arc<Rows>>);
+pub(crate) struct Registry {
+    rows: RwLock<Arc<Rows>>,
+    changed: watch::Sender<u64>,
+}
 
 impl Registry {
     /// Starts with these.
     pub(crate) fn new(rows: Rows) -> Self {
-        Self(RwLock::new(Arc::new(rows)))
+        Self { changed: watch::Sender::new(rows.generation), rows: RwLock::new(Arc::new(rows)) }
     }
 
     /// The rows as of now.
     pub(crate) fn current(&self) -> Arc<Rows> {
-        Arc::clone(&self.0.read())
+        Arc::clone(&self.rows.read())
+    }
+
+    /// Tells the generation of the rows whenever there are others.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Puts other rows in their place.
     pub(crate) fn swap(&self, all: Vec<Arc<Resource>>) {
-        let mut rows = self.0.write();
+        let mut rows = self.rows.write();
         let generation = rows.generation + 1;
         *rows = Arc::new(Rows::new(all, generation));
+        drop(rows);
+        self.changed.send_replace(generation);
     }
 }

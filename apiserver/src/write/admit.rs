@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Verb;
 use super::machine::{Machine, Stepped};
 use super::options::{DeleteOptions, Propagation};
+use super::policies;
 use super::webhooks::{self, Round};
 use crate::admission::Context;
 use crate::attributes::Attributes;
@@ -118,6 +119,7 @@ impl<'a> Machine<'a> {
         old: Option<&Document>,
     ) -> Stepped<()> {
         self.mutate_by_plugins(admission, object, old)?;
+        policies::mutate(self, admission, object, old)?;
         let mut round = Round::default();
         webhooks::mutate(self, admission, object, old, &mut round)?;
         if round.changed {
@@ -181,6 +183,7 @@ impl<'a> Machine<'a> {
             decided?;
             self.warnings.extend(remarks.warnings);
         }
+        policies::validate(self, admission, object, old)?;
         webhooks::validate(self, admission, object, old)
     }
 

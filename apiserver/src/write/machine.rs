@@ -138,6 +138,7 @@ impl<'a> Machine<'a> {
             old,
             user: &self.request.call.attributes.user.name,
             now: self.now(),
+            version: &self.version().name,
         }
     }
 

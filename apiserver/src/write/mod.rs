@@ -22,6 +22,7 @@ mod delete;
 pub(crate) mod machine;
 mod meta;
 pub(crate) mod options;
+mod policies;
 mod quota;
 pub(crate) mod scale;
 #[cfg(test)]
@@ -99,6 +100,18 @@ pub(crate) trait Snapshot {
     fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>>;
     /// The webhooks, and what those that were asked answered.
     fn webhooks(&self) -> Webhooks<'_>;
+    /// The admission policies, where there are any.
+    fn policies(&self) -> Option<Policies<'_>> {
+        None
+    }
+}
+
+/// What a snapshot knows of admission policies.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub(crate) struct Policies<'a> {
+    pub policies: &'a crate::policies::Policies,
+    pub authorizers: &'a [Arc<dyn Authorizer>],
 }
 
 /// What a snapshot knows of webhooks.

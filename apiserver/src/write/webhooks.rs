@@ -137,7 +137,7 @@ fn concerned<'h>(
 ) -> Stepped<Option<Concerned<'h>>> {
     let rows = machine.snapshot.webhooks().rows;
     let view = machine.snapshot.view();
-    let found = hooks::invocation(hook, &admission.subject, rows, objects, view)?;
+    let found = hooks::invocation(&hook.matching, &admission.subject, rows, objects, view)?;
     let Some(invocation) = found else { return Ok(None) };
     let concerned = Concerned { hook, invocation };
     let met = hook.conditions.is_empty() || conditions(machine, admission, &concerned, objects)?;
@@ -295,6 +295,14 @@ fn patch(
     for operation in &response.patch {
         patched = api::patch::json(&patched, &json!([operation])).map_err(|_| internal(inapplicable(operation)))?;
     }
+    let read = stored(admission, invocation, patched).map_err(internal)?;
+    let changed = read != *object;
+    *object = read;
+    Ok(changed)
+}
+
+/// A changed object, pruned and defaulted, in its stored form. The error says why it cannot be read.
+pub(super) fn stored(admission: &Admission, invocation: &Invocation, patched: Document) -> Result<Document, String> {
     let schema = match invocation.shown_in() {
         Some((_, version)) => Some(&version.schema),
         // Options of connects are not in the table.
@@ -302,7 +310,7 @@ fn patch(
     };
     let mut read = match schema {
         Some(schema) => {
-            let mut read = schema.read(patched.into_value()).map_err(internal)?.document;
+            let mut read = schema.read(patched.into_value())?.document;
             omit_empty(schema, &mut read);
             schema.default(&mut read);
             read
@@ -313,9 +321,7 @@ fn patch(
         row.to_storage(version, &mut read);
         row.strategy.default(&mut read);
     }
-    let changed = read != *object;
-    *object = read;
-    Ok(changed)
+    Ok(read)
 }
 
 /// Why an operation does not apply, in the words of Go's library.

@@ -9,11 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-<<<<<<< HEAD
-use super::{Hook, Hooks, Place, Rule, Target};
-=======
-use super::{Condition, Hook, Hooks, Matching, Place, Rule, Target};
->>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
+use super::{Hook, Hooks, Matching, Place, Rule, Target};
 use crate::view::View;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -61,16 +57,8 @@ pub(crate) fn compile(configuration: &str, hook: &Value) -> Hook {
     Hook {
         configuration: configuration.to_owned(),
         name: text("name").to_owned(),
-<<<<<<< HEAD
-        rules: list("rules").iter().map(rule).collect(),
-        exact: text("matchPolicy") == "Exact",
-        namespaces: selector("namespaceSelector"),
-        objects: selector("objectSelector"),
-        conditions: Conditions::compile(list("matchConditions"), Options { params: false, authorizer: true }),
-=======
         matching: matching(hook, "rules"),
-        conditions: list("matchConditions").iter().map(condition).collect(),
->>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
+        conditions: Conditions::compile(list("matchConditions"), Options { params: false, authorizer: true }),
         ignore: text("failurePolicy") == "Ignore",
         dry_run: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
         again: text("reinvocationPolicy") == "IfNeeded",

@@ -152,11 +152,7 @@ fn by_rules(matching: &Matching, subject: &Subject, rows: &Rows) -> Option<Invoc
     if matching.exact || matching.rules.is_empty() {
         return None;
     }
-<<<<<<< HEAD
     let others = subject.others.get_or_init(|| equivalents(subject, rows));
-    hook.rules.iter().find_map(|rule| others.iter().find(|o| rule.matches(subject, &o.resource, &o.version)).cloned())
-=======
-    let others = equivalents(subject, rows);
     let is_excluded = |o: &Invocation| matching.excluded.iter().any(|r| r.matches(subject, &o.resource, &o.version));
     if others.iter().any(is_excluded) {
         return None;
@@ -165,7 +161,6 @@ fn by_rules(matching: &Matching, subject: &Subject, rows: &Rows) -> Option<Invoc
         .rules
         .iter()
         .find_map(|rule| others.iter().find(|o| rule.matches(subject, &o.resource, &o.version)).cloned())
->>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
 }
 
 /// The same objects under other groups and versions: rows that share the storage, in each version they serve.

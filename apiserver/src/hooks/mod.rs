@@ -14,10 +14,6 @@ use api::cel::admission::Conditions;
 use serde_json::Value;
 
 pub(crate) use authority::Authority;
-<<<<<<< HEAD
-pub(crate) use compile::Compiled;
-=======
->>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
 #[cfg(test)]
 pub(crate) use compile::compile;
 pub(crate) use compile::{Compiled, matching};
@@ -31,23 +27,10 @@ pub(crate) struct Hook {
     pub configuration: String,
     /// The webhook's own.
     pub name: String,
-<<<<<<< HEAD
-    /// When it is meant, in order.
-    pub rules: Vec<Rule>,
-    /// Whether rules mean the versions they name and no equivalent ones.
-    pub exact: bool,
-    /// Which namespaces' objects are meant.
-    pub namespaces: Result<LabelSelector, String>,
-    /// Which objects are meant.
-    pub objects: Result<LabelSelector, String>,
-    /// Further conditions.
-    pub conditions: Conditions,
-=======
     /// When it is meant.
     pub matching: Matching,
-    /// Further conditions, as the configuration has them.
-    pub conditions: Vec<Condition>,
->>>>>>> 4450227 (apiserver: admission policies on the write path; custom resources of several versions with rules, defaults from storage and columns of their own)
+    /// Further conditions.
+    pub conditions: Conditions,
     /// Whether a webhook that cannot be asked counts as if it had allowed.
     pub ignore: bool,
     /// Whether it may be asked in a dry run.

@@ -78,7 +78,8 @@ fn subject<'a>(
     let dry = machine.request.dry_run();
     let review = hooks::review("v1", subject, &invocation, Objects::default(), user, options, dry);
     let [object, old] = objects.map(|object| object.map(|object| invocation.shown(object)));
-    let in_one = !subject.namespace.is_empty() && !(subject.row.group.is_empty() && subject.row.plural == "namespaces");
+    let is_namespace = subject.row.group.is_empty() && subject.row.plural == "namespaces";
+    let in_one = !subject.namespace.is_empty() && !is_namespace;
     let name = ObjectName { namespace: String::new(), name: subject.namespace.clone() };
     let namespace = in_one.then(|| view.get(&GroupResource::new("", "namespaces"), &name)).flatten();
     let authority = Authority { user, authorizers: known.authorizers, view };

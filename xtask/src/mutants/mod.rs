@@ -9,7 +9,7 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -17,7 +17,7 @@ use crate::run::{cargo, root};
 use table::{MUTANTS, Mutant};
 
 /// Tests that run for longer hang, which is as good as failing.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE_SECONDS: &str = "600";
 
 /// What became of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,30 +97,17 @@ fn mutated(text: &str, mutant: &Mutant) -> Result<String> {
 
 fn tried(tree: &Path, mutant: &Mutant) -> Result<Fate> {
     let tests = |last: &[&str]| {
-        let mut command = cargo();
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE_SECONDS).arg(cargo().get_program());
         command.current_dir(tree).env("CARGO_TARGET_DIR", root().join("target"));
         command.args(["test", "--quiet", "--locked", "--package", mutant.package]).args(last);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
+        command.status().context("timeout cargo test")
     };
-    let built = tests(&["--no-run"]).status().context("cargo test --no-run")?;
-    if !built.success() {
+    if !tests(&["--no-run"])?.success() {
         return Ok(Fate::Broken);
     }
-    let mut running = tests(&[mutant.tests]).spawn().context("cargo test")?;
-    let begun = Instant::now();
-    loop {
-        match running.try_wait()? {
-            Some(status) if status.success() => return Ok(Fate::Survived),
-            Some(_) => return Ok(Fate::Caught),
-            None if begun.elapsed() > PATIENCE => {
-                running.kill()?;
-                running.wait()?;
-                return Ok(Fate::Caught);
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
+    Ok(if tests(&[mutant.tests])?.success() { Fate::Survived } else { Fate::Caught })
 }
 
 #[cfg(test)]

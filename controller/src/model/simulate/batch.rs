@@ -52,6 +52,7 @@ fn user(cluster: &mut Cluster, watcher: &mut Watcher) {
         _ => {
             let object = ObjectName { namespace: String::new(), name: "n4".into() };
             cluster.trace.push("user: n4 goes".into());
+            cluster.server.actor = "user";
             let now = cluster.now;
             let target = Target { resource: Resource::of::<Node>(), object };
             cluster.server.delete_by_user(&target, Propagation::Background, now);

@@ -184,11 +184,20 @@ fn fate(server: &Server, of: &Resource, object: &Document, owner: &Value) -> Fat
     if found.is_some_and(|o| o.uid() == text("uid")) { Fate::Solid } else { Fate::Absent }
 }
 
+/// Whether something refers to an object that nobody may collect, since it also names an owner that is none.
+fn is_held_open(server: &Server, owner: &Document) -> bool {
+    server.all().any(|(resource, object)| {
+        let owners = object.list_at("/metadata/ownerReferences");
+        let refers = owners.iter().any(|o| o["uid"] == owner.uid());
+        refers && owners.iter().any(|o| fate(server, resource, object, o) == Fate::Open)
+    })
+}
+
 /// Nothing is left that no owner holds, nothing refers to what is gone, and nothing waits to go.
 pub(super) fn converged(cluster: &Cluster) -> Result<(), String> {
     for (resource, object) in cluster.server.all() {
         let name = format!("{resource} {}/{}", object.namespace(), object.name());
-        if object.deleting() {
+        if object.deleting() && !is_held_open(&cluster.server, object) {
             return Err(format!("{name} is still being deleted: {}", object.value()));
         }
         let owners = object.list_at("/metadata/ownerReferences").iter();

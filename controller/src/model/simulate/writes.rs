@@ -37,7 +37,6 @@ impl Watcher {
     pub(super) fn deleted(&mut self, server: &Server, target: &Target, way: Propagation) {
         let Some(owner) = server.get(&target.resource, &target.object) else { return };
         let uid = owner.uid().to_owned();
-        self.robbed.extend(controller(owner).and_then(|o| o["uid"].as_str()).map(str::to_owned));
         self.orphaned.remove(&uid);
         if way == Propagation::Orphan {
             let dependents = server.all().filter(|(_, o)| refers(o, &uid)).map(|(_, o)| o.uid().to_owned());
@@ -50,6 +49,9 @@ impl Watcher {
         for said in server.log.iter().skip(self.seen) {
             let name = || format!("{} {}/{}", said.resource, said.object.namespace(), said.object.name());
             self.one(server, said).map_err(|wrong| format!("{} wrote {}: {wrong}", said.by, name()))?;
+            if said.by == "user" && begins_to_go(said) {
+                self.robbed.extend(controller(&said.object).and_then(|o| o["uid"].as_str()).map(str::to_owned));
+            }
             if said.gone {
                 // Whoever refers to it from now on knows that it is gone.
                 self.orphaned.remove(said.object.uid());
@@ -161,8 +163,8 @@ fn collected(server: &Server, said: &Said) -> Result<(), String> {
         let Some((resource, there)) = server.by_uid(uid) else { continue };
         let reachable = !resource.namespaced || (said.resource.namespaced && there.namespace() == before.namespace());
         let named = there.name() == owner["name"] && resource.kind.as_ref() == owner["kind"];
-        let waits = there.deleting() && there.finalizers().any(|f| f == "foregroundDeletion");
-        if reachable && named && !waits {
+        // One that waited when it was decided may have been told otherwise meanwhile.
+        if reachable && named && !there.deleting() {
             return Err(format!("its owner {} is there", owner["name"]));
         }
     }

@@ -69,8 +69,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "world: a write of ours is forgotten until the watch tells it",
         file: "reconcile/src/world.rs",
-        needle: "(revision_of(object.metadata()) > table.watched).then(",
-        instead: "(revision_of(object.metadata()) == u64::MAX).then(",
+        needle: "table.filter(|t| revision_of(object.metadata()) > t.watched);",
+        instead: "table.filter(|t| revision_of(object.metadata()) > t.watched && false);",
         package: "reconcile",
         tests: "world",
     },
@@ -189,8 +189,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "scheduler: a node takes one more than it has",
         file: "scheduler/src/plugins/node_resources_fit.rs",
-        needle: "(self.amount > free).then(lacking)",
-        instead: "(self.amount > free + 1).then(lacking)",
+        needle: "self.amount > free",
+        instead: "self.amount > free + 1",
         package: "scheduler",
         tests: "never_overcommitted",
     },

@@ -93,6 +93,8 @@ pub(crate) fn by_deletion_order<'a>(mut pods: Vec<&'a Pod>, related: &[&Pod], no
     pods
 }
 
+/// Upstream's order, made total: it looks at restarts only where two pods became ready at the very same time, and else
+/// lets the uid decide, so that three pods can go around in a circle.
 fn deletion_order(a: &Pod, b: &Pod, rank_a: usize, rank_b: usize, now: Timestamp) -> Ordering {
     let assigned = pods::node(a).is_some().cmp(&pods::node(b).is_some());
     assigned
@@ -100,9 +102,10 @@ fn deletion_order(a: &Pod, b: &Pod, rank_a: usize, rank_b: usize, now: Timestamp
         .then_with(|| pods::is_ready(a).cmp(&pods::is_ready(b)))
         .then_with(|| cost(a).cmp(&cost(b)))
         .then_with(|| rank_b.cmp(&rank_a))
-        .then_with(|| younger_first(pods::ready_since(a), pods::ready_since(b), a, b, now))
+        .then_with(|| age(pods::ready_since(a), now).cmp(&age(pods::ready_since(b), now)))
         .then_with(|| restarts(b).cmp(&restarts(a)))
-        .then_with(|| younger_first(created(a), created(b), a, b, now))
+        .then_with(|| age(created(a), now).cmp(&age(created(b), now)))
+        .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
 }
 
 fn phase_order(pod: &Pod) -> u8 {
@@ -127,18 +130,11 @@ fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|t| t.0)
 }
 
-/// The younger first, where ages of the same power of two are alike and the uid decides, so that not always the very
-/// youngest goes.
-fn younger_first(a: Option<Timestamp>, b: Option<Timestamp>, pod_a: &Pod, pod_b: &Pod, now: Timestamp) -> Ordering {
-    match (a, b) {
-        (Some(a), Some(b)) if a == b => Ordering::Equal,
-        (Some(a), Some(b)) => {
-            let age = |t: Timestamp| u64::try_from(now.duration_since(t).as_nanos().max(0)).unwrap_or(u64::MAX);
-            let log = |t: Timestamp| age(t).checked_ilog2().map_or(0, |l| l + 1);
-            log(a).cmp(&log(b)).then_with(|| pod_a.metadata.uid.cmp(&pod_b.metadata.uid))
-        }
-        (a, b) => a.is_some().cmp(&b.is_some()),
-    }
+/// A power of two that a time is past, in nanoseconds: the younger first, but not always the very youngest. What never
+/// was comes before all.
+fn age(since: Option<Timestamp>, now: Timestamp) -> Option<u32> {
+    let passed = u64::try_from(now.duration_since(since?).as_nanos().max(0)).unwrap_or(u64::MAX);
+    Some(passed.checked_ilog2().map_or(0, |log| log + 1))
 }
 
 /// `n`, or nothing for zero: how Go writes counts that are `omitempty`.
@@ -149,4 +145,34 @@ pub(crate) fn nonzero(n: usize) -> Option<i32> {
 /// A count as Kubernetes has it.
 pub(crate) fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    use super::by_deletion_order;
+
+    /// Ready at two moments, made at many, uids in no order: a sort that finds no total order panics.
+    #[test]
+    fn many_pods_that_became_ready_together_have_an_order() {
+        let pod = |n: u64| -> Pod {
+            let ready = json!({"type": "Ready", "status": "True",
+                               "lastTransitionTime": format!("2026-01-01T00:00:{:02}Z", 30 + n % 3)});
+            let metadata = json!({"name": format!("p{n}"), "uid": format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                                  "creationTimestamp": format!("2026-01-01T00:00:{:02}Z", n * 7 % 30)});
+            let status = json!({"phase": "Running", "conditions": [ready]});
+            serde_json::from_value(
+                json!({"metadata": metadata, "spec": {"nodeName": "n", "containers": []}, "status": status}),
+            )
+            .unwrap()
+        };
+        let pods: Vec<Pod> = (0..200).map(pod).collect();
+        let all: Vec<&Pod> = pods.iter().collect();
+        let now = "2026-01-01T00:00:34Z".parse().unwrap();
+        let sorted = by_deletion_order(all.clone(), &all, now);
+        let reversed = by_deletion_order(all.iter().rev().copied().collect(), &all, now);
+        assert_eq!(sorted, reversed);
+    }
 }

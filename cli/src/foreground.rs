@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::instance::Instance;
@@ -31,10 +31,14 @@ impl Foreground {
         let progress = Progress::new();
         let instance = Instance::open(&arguments.data_dir)?;
         let _lock = instance.lock()?;
-        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let options = arguments.options()?;
         progress.step("starting the control plane");
-        let plane = Plane::start(&instance, &options).await?;
+        let plane = tokio::select! {
+            plane = Plane::start(&instance, &options) => plane?,
+            _ = term.recv() => bail!("stopped while the control plane was starting"),
+            _ = int.recv() => bail!("stopped while the control plane was starting"),
+        };
         progress.done(&format!("API server at https://{}", options.listen));
         Ok(Self { instance, options, plane, progress, _lock, term, int })
     }

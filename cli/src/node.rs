@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use client::join::JoinToken;
 use ipnet::IpNet;
@@ -103,7 +103,7 @@ pub(crate) struct Down {
 /// A running node agent.
 pub(crate) struct Node {
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), node_agent::Error>>,
 }
 
 impl Node {
@@ -143,12 +143,17 @@ impl Node {
         add_built_in_image(&config).await?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone().cancelled_owned();
-        let task = tokio::spawn(async move {
-            if let Err(error) = node_agent::run(client, config, stop).await {
-                tracing::error!(error = %anyhow::Error::new(error), "the node agent ended");
-            }
-        });
-        Ok(Self { shutdown, task })
+        Ok(Self { shutdown, task: tokio::spawn(node_agent::run(client, config, stop)) })
+    }
+
+    /// Returns, with the reason, when the agent ends by itself; not to be called again then.
+    pub(crate) async fn ended(&mut self) -> anyhow::Error {
+        let reason = match (&mut self.task).await {
+            Ok(Ok(())) => return anyhow!("the node agent ended"),
+            Ok(Err(error)) => anyhow::Error::new(error),
+            Err(error) => anyhow::Error::new(error),
+        };
+        reason.context("the node agent ended")
     }
 
     /// Ends the agent; its containers go on.
@@ -220,8 +225,17 @@ pub(crate) fn node_name(given: Option<&str>) -> Result<String> {
     }
 }
 
+/// Says at once what would fail later, one thing after the other.
+pub(crate) fn root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a node needs root, for namespaces, mounts and links: use sudo, or `trimtab server` without a node")
+    }
+    Ok(())
+}
+
 /// Runs until TERM or INT.
 pub(crate) async fn agent(arguments: Agent) -> Result<()> {
+    root()?;
     let (progress, shutdown) = (Progress::new(), on_signal()?);
     let instance = Instance::open(&arguments.node.data_dir)?;
     let _lock = instance.lock()?;
@@ -237,30 +251,48 @@ pub(crate) async fn agent(arguments: Agent) -> Result<()> {
     let renewal = tokio::spawn(renewal);
     let config = named(&arguments.node, &instance, &name, fs::read_to_string(&joined.ca)?)?;
     let node = Node::start(client.clone(), config).await?;
-    if let Some(ready) = shutdown.run_until_cancelled(node_ready(&client, &name)).await {
-        ready?;
+    let done = serve(node, &client, &name, &progress, &shutdown).await;
+    renewal.abort();
+    done
+}
+
+/// Says when the node is Ready, and lets the agent work until the signal.
+async fn serve(
+    mut node: Node,
+    client: &client::Client,
+    name: &str,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let told = async {
+        node_ready(client, name).await?;
         progress.done(&format!("node {name} is Ready"));
         progress.finish();
         println!("ready");
         shutdown.cancelled().await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        result = told => result?,
+        error = node.ended() => return Err(error),
+        () = shutdown.cancelled() => {}
     }
-    renewal.abort();
     node.stop().await;
     Ok(())
 }
 
 /// Runs the agent alone, under the identity of a kubeconfig.
 pub(crate) async fn part(arguments: NodeAgent, shutdown: CancellationToken) -> Result<()> {
+    root()?;
     let instance = Instance::open(&arguments.node.data_dir)?;
     let _lock = instance.lock()?;
     let name = node_name(arguments.node.node_name.as_deref())?;
     let path = &arguments.client_ca_file;
     let ca = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let config = named(&arguments.node, &instance, &name, ca)?;
-    let node = Node::start(client::from_kubeconfig(&arguments.connection.kubeconfig)?, config).await?;
-    shutdown.cancelled().await;
-    node.stop().await;
-    Ok(())
+    let client = client::from_kubeconfig(&arguments.connection.kubeconfig)?;
+    let node = Node::start(client.clone(), config).await?;
+    serve(node, &client, &name, &Progress::new(), &shutdown).await
 }
 
 fn named(arguments: &NodeArguments, instance: &Instance, name: &str, ca: String) -> Result<Config> {

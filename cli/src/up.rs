@@ -14,7 +14,7 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use crate::foreground::Foreground;
 use crate::instance::DEFAULT_DATA_DIR;
 use crate::manifests;
-use crate::node::{Node, node_name};
+use crate::node::{Node, node_name, root};
 use crate::plane::{Options, StoreChoice, store_choice};
 use crate::progress::Progress;
 
@@ -110,12 +110,13 @@ pub(crate) fn default_address() -> Result<IpAddr> {
 
 /// Runs until TERM or INT.
 pub(crate) async fn run(arguments: Up) -> Result<()> {
+    root()?;
     let name = node_name(arguments.node_name.as_deref())?;
     let mut foreground = Foreground::start(&arguments.plane).await?;
     let Foreground { instance, options, plane, progress, .. } = &foreground;
     progress.step("starting the node");
     let node_ip = arguments.plane.node_ip()?;
-    let node = Node::start_local(instance, plane, options, &name, node_ip, arguments.node.agent_port).await?;
+    let mut node = Node::start_local(instance, plane, options, &name, node_ip, arguments.node.agent_port).await?;
     let (admin, progress) = (plane.admin(), progress.clone());
     let ready = async {
         node_ready(&admin, &name).await?;
@@ -127,11 +128,15 @@ pub(crate) async fn run(arguments: Up) -> Result<()> {
     };
     let complete = tokio::select! {
         result = ready => { result?; true }
+        error = node.ended() => return Err(error),
         () = foreground.signalled() => false,
     };
     if complete {
         foreground.ready();
-        foreground.signalled().await;
+        tokio::select! {
+            error = node.ended() => return Err(error),
+            () = foreground.signalled() => {}
+        }
     }
     node.stop().await;
     foreground.plane.stop().await;

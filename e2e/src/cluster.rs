@@ -119,8 +119,7 @@ impl Cluster {
         let node = self.nodes.get_mut(at).context("no such node")?;
         let mut command = node.trimtab("node-agent");
         command.args(arguments.split(' ')).args(["--node-name", &node.name, "--node-ip", &node.address]);
-        node.processes.push(Process::start(command, &node.data.with_extension("log"))?);
-        Ok(())
+        node.ready(command)
     }
 
     /// `$DATA` is the first node's data, `$WORK` the cluster's own folder.
@@ -152,6 +151,17 @@ impl Cluster {
     /// Ends every process and takes away what each instance made.
     pub fn down(&mut self) -> Result<()> {
         self.nodes.iter_mut().rev().try_for_each(Node::down)
+    }
+
+    /// What threads of any process said when they panicked.
+    pub fn panics(&self) -> Vec<String> {
+        let logs = self.nodes.iter().map(|node| std::fs::read_to_string(node.data.with_extension("log")));
+        let said = |log: &str| {
+            let lines: Vec<&str> = log.lines().collect();
+            let from = |at: usize| lines.get(at..(at + 24).min(lines.len())).unwrap_or_default().join("\n");
+            (0..lines.len()).filter(|at| lines[*at].contains("panicked at")).map(from).collect::<Vec<_>>()
+        };
+        logs.flatten().flat_map(|log| said(&log)).collect()
     }
 
     /// Starts etcd beside the first node; the API server waits for it as for any etcd.
@@ -241,6 +251,9 @@ impl Drop for Cluster {
         for node in &mut self.nodes {
             let _ = node.signal("KILL");
             let _ = node.trimtab("down").arg("--purge").output();
+        }
+        // Only now: two instances may share one.
+        for node in &self.nodes {
             let _ = run(&["ip", "netns", "del", &node.namespace]);
         }
         if let Some(mut etcd) = self.etcd.take() {

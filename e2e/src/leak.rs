@@ -81,7 +81,8 @@ impl Instance {
         let ours = |line: &&str| {
             line.contains(&data) || line.contains(&run) || self.namespaces.iter().any(|n| line.contains(n.as_str()))
         };
-        let point = |line: &str| line.split(' ').nth(4).map(|at| format!("mount {at}"));
+        let within = fs::read_link(process.dir.join("ns/mnt")).unwrap_or_default();
+        let point = |line: &str| line.split(' ').nth(4).map(|at| format!("mount {at} in {}", within.display()));
         text.lines().filter(ours).filter_map(point).collect()
     }
 

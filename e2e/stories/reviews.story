@@ -9,7 +9,7 @@ $ kubectl delete configmap l1 l2 | wc -l
 $ sed 's/^spec:/spec:\n  schedulerName: nobody/' manifests/box.yaml | kubectl create -f -
 pod/box created
 $ echo '{"apiVersion":"v1","kind":"Binding","metadata":{"name":"box"},"target":{"apiVersion":"v1","kind":"Node","name":"n3"}}' | kubectl create -f -
-binding/box created
+status/<unknown> created
 $ kubectl wait --for=condition=Ready pod/box --timeout=60s
 pod/box condition met
 $ kubectl get pod box -o jsonpath='{.spec.nodeName}'

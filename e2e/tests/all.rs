@@ -25,6 +25,7 @@ fn gone(cluster: &mut Cluster) {
         node.down().unwrap();
         nothing_left(&mut instance);
     }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
 
 fn nothing_left(instance: &mut Instance) {
@@ -128,7 +129,12 @@ fn two_hundred_pods_leave_nothing_when_they_are_deleted() {
         let before = all();
         told(cluster, &["many"]);
         // A pod's last files go a moment after its object.
-        until("nothing is left of 200 pods", Duration::from_secs(10), || all() == before);
+        let began = Instant::now();
+        while all() != before {
+            let left = all().difference(&before).cloned().collect::<Vec<_>>();
+            assert!(began.elapsed() < Duration::from_secs(10), "left of 200 pods: {left:#?}\n{:#?}", cluster.panics());
+            thread::park_timeout(Duration::from_millis(200));
+        }
     });
 }
 

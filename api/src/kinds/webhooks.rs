@@ -358,7 +358,7 @@ mod tests {
         let old = old.map(document);
         let now = time::parse("2024-01-31T12:00:00Z").expect("a time");
         let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-        let change = Change { operation, subresource: "", old: old.as_ref(), user: "u", now };
+        let change = Change { operation, subresource: "", old: old.as_ref(), user: "u", now, version: "v1" };
         Webhooks { mutating: true }.validate(&document(hooks), &change).iter().map(ToString::to_string).collect()
     }
 

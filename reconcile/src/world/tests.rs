@@ -117,7 +117,8 @@ fn another_of_the_same_name_comes_after_the_end_of_the_one_before() {
     let listed = |world: &mut World| world.listed(&resource, vec![map("a", "a/2", 9)], 9, now);
     let said = |world: &mut World| world.said(&resource, map("a", "a/2", 9), now);
     let wrote = |world: &mut World| world.wrote(&resource, map("a", "a/2", 9), now);
-    let ways: [&dyn Fn(&mut World) -> Vec<crate::Change>; 3] = [&listed, &said, &wrote];
+    type Way<'a> = &'a dyn Fn(&mut World) -> Vec<crate::Change>;
+    let ways: [Way<'_>; 3] = [&listed, &said, &wrote];
     for way in ways {
         let mut world = World::default();
         world.keep(&resource, &[]);

@@ -333,9 +333,21 @@ fn a_pod_that_runs_is_given_its_grace() {
         200
     "#]],
     );
-    check(
+    // Nobody runs it: it is marked, and goes in the next step.
+    let marked = check(
         &delete(None),
         &with(key, pod("")),
+        expect![[r#"
+        if /registry/pods/ns/p at 5
+        put /registry/pods/ns/p
+        200
+    "#]],
+    );
+    let marked = marked.expect("an object");
+    assert_eq!(marked.i64_at("/metadata/deletionGracePeriodSeconds"), Some(0));
+    check(
+        &delete(None),
+        &with(key, marked),
         expect![[r#"
         if /registry/pods/ns/p at 5
         delete /registry/pods/ns/p

@@ -96,8 +96,12 @@ fn lifecycle_modes(modes: &Value, path: &Path) -> Errors {
 }
 
 /// Warnings about a `CSIDriver` that gives its tokens away.
-pub(super) fn csi_driver_warnings(new: &Document, _: &Change<'_>) -> Vec<String> {
+pub(super) fn csi_driver_warnings(new: &Document, change: &Change<'_>) -> Vec<String> {
     let spec = new.at("/spec").unwrap_or(&Value::Null);
+    let requests = "/spec/tokenRequests";
+    if change.old.is_some_and(|old| same(old.at(requests), new.at(requests))) {
+        return Vec::new();
+    }
     let unset = !list(spec, "tokenRequests").is_empty() && get(spec, "serviceAccountTokenInSecrets").is_none();
     let told = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent \
                 possible logging of tokens in volume attributes";

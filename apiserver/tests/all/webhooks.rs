@@ -443,7 +443,7 @@ async fn equivalent_versions_and_services() {
     let (code, made) = world.create("/apis/discovery.k8s.io/v1/namespaces/a/endpointslices", slice).await;
     assert_eq!(code, 201, "{made}");
     world.configure("validating", "v", vec![world.hook("v.x.io", "", scalers, service)]).await;
-    let scaler = json!({"metadata": {"name": "s"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+    let scaler = json!({"metadata": {"name": "s"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 7}}}]}});
     let (code, made) = world.create("/apis/autoscaling/v2/namespaces/a/horizontalpodautoscalers", scaler).await;
     assert_eq!(code, 201, "{made}");

@@ -49,9 +49,10 @@ fn configuration(configuration: &Value, path: &Path) -> Errors {
 
 /// A `ResourceClaim`: its spec stays.
 pub(super) fn claim(new: &Document, change: &Change<'_>) -> Errors {
-    let mut errors = devices(new.at("/spec/devices"), &Path::new("spec").child("devices"));
-    errors.extend(keep(&["spec"], false, new, change));
-    errors
+    match change.old {
+        Some(_) => keep(&["spec"], false, new, change),
+        None => devices(new.at("/spec/devices"), &Path::new("spec").child("devices")),
+    }
 }
 
 /// A `ResourceClaimTemplate`: its spec stays.

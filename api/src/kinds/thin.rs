@@ -165,8 +165,11 @@ pub(super) const NETWORK_POLICY: Thin = Thin {
     validate: networking::network_policy,
     ..counted(network_policy, |o, now| row![o.name(), selector_or_none(o.at("/spec/podSelector")), age(o, now)])
 };
-pub(super) const IP_ADDRESS: Thin =
-    Thin { validate: networking::ip_address, ..plain(|o, now| row![o.name(), parent(o), age(o, now)]) };
+pub(super) const IP_ADDRESS: Thin = Thin {
+    names: NameFormat::PathSegment,
+    validate: networking::ip_address,
+    ..plain(|o, now| row![o.name(), parent(o), age(o, now)])
+};
 pub(super) const SERVICE_CIDR: Thin = Thin {
     validate: networking::service_cidr,
     ..plain(|o, now| row![o.name(), texts(o.at("/spec").unwrap_or(&Value::Null), "cidrs").join(","), age(o, now)])

@@ -285,10 +285,26 @@ pub(super) fn service_cidr(new: &Document, change: &Change<'_>) -> Errors {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{INGRESS, INGRESS_CLASS, NETWORK_POLICY, SERVICE_CIDR};
+    use super::super::{INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, SERVICE_CIDR};
     use crate::Document;
     use crate::kinds::tests::{create, update};
+    use crate::kinds::{NameFormat, Rules};
     use serde_json::{Value, json};
+
+    #[test]
+    fn an_address_is_named_as_it_is_written() {
+        assert_eq!(IP_ADDRESS.name_format(), NameFormat::PathSegment);
+        let named = |name: &str| {
+            let parent = json!({"resource": "services", "name": "s"});
+            Document::new(json!({"metadata": {"name": name}, "spec": {"parentRef": parent}})).unwrap_or_default()
+        };
+        assert_eq!(create(&IP_ADDRESS, named("fe80::1")), Vec::<String>::new());
+        let detail = "must be in canonical form (\"fe80::1\")";
+        assert_eq!(
+            create(&IP_ADDRESS, named("fe80:0::1")),
+            [format!("metadata.name: Invalid value: \"fe80:0::1\": {detail}")]
+        );
+    }
 
     fn with(spec: Value) -> Document {
         Document::new(json!({"metadata": {"name": "x"}, "spec": spec})).unwrap_or_default()

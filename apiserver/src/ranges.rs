@@ -50,7 +50,7 @@ fn range(core: &Core) -> Document {
     let object = json!({
         "kind": "ServiceCIDR",
         "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": "kubernetes", "uid": core.entropy().uuid(), "creationTimestamp": now, "generation": 1},
+        "metadata": {"name": "kubernetes", "uid": core.entropy().uuid(), "creationTimestamp": now},
         "spec": {"cidrs": cidrs},
         "status": {"conditions": [ready]},
     });

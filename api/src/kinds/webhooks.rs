@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::cell::{age, row};
 use super::thin::match_resources;
 use super::{Change, Rules};
-use crate::cel::admission::Options;
-use crate::cel::{self, Type};
+use crate::cel::Type;
+use crate::cel::admission::{Options, environment};
+use crate::cel::policy::Expression;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, items_mut, list, number, text, texts};
 use crate::validation::labels::label_selector;
@@ -313,12 +314,8 @@ fn expression(expression: &str, path: &Path) -> Option<Error> {
     if expression.is_empty() {
         return Some(Error::required(path.clone(), ""));
     }
-    let why = match cel::compile(expression, &cel::admission::environment(Options { params: false, authorizer: true }))
-    {
-        Ok(program) if matches!(program.result(), Type::Bool) => return None,
-        Ok(_) => "must evaluate to bool".to_owned(),
-        Err(why) => format!("compilation failed: {why}"),
-    };
+    let environment = environment(Options { params: false, authorizer: true });
+    let why = Expression::compile(expression, &environment, &[Type::Bool]).program.err()?;
     Some(Error::invalid(path.clone(), expression, why))
 }
 
@@ -435,7 +432,7 @@ mod tests {
             (
                 "/matchConditions",
                 json!([{"name": "x", "expression": "request.name"}]),
-                "webhooks[0].matchConditions[0].expression: Invalid value: \"request.name\": must evaluate to bool",
+                "webhooks[0].matchConditions[0].expression: Invalid value: \"request.name\": must evaluate to bool but got string",
             ),
             (
                 "/matchConditions",

@@ -195,6 +195,10 @@ fn address(target: &Target, limit: Duration) -> Result<String, String> {
         }
         Place::Nowhere => return Err("webhook configuration must have either service or URL".into()),
     };
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    if !rest.contains('/') {
+        url.push('/');
+    }
     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
     let _ = write!(url, "{}timeout={seconds}s", if url.contains('?') { "&" } else { "?" });
     Ok(url)

@@ -52,12 +52,12 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let refused = match self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            Err(Error::InvalidCertificate(why @ CertificateError::Other(_))) => why,
+        match self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) => {}
             decided => return decided,
-        };
+        }
         if !self.trusted.iter().any(|trusted| trusted.as_ref() == end_entity.as_ref()) {
-            return Err(refused.into());
+            return Err(CertificateError::UnknownIssuer.into());
         }
         in_time(end_entity, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;

@@ -37,7 +37,7 @@ pub(crate) fn object(address: &IpAddr, service: &Document, uid: String, now: Tim
     let object = json!({
         "kind": "IPAddress",
         "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": address.to_string(), "uid": uid, "labels": labels, "generation": 1,
+        "metadata": {"name": address.to_string(), "uid": uid, "labels": labels,
             "creationTimestamp": time::rfc3339(now)},
         "spec": {"parentRef": parent},
     });

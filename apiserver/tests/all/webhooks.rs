@@ -61,14 +61,22 @@ impl Connect for Connected {
 }
 
 async fn world() -> World {
+    world_with(rcgen::IsCa::NoCa).await
+}
+
+/// Its server's certificate is self-signed, and may call itself a CA.
+async fn world_with(is_ca: rcgen::IsCa) -> World {
     let names = ["hook.test", "hook.a.svc"].map(str::to_owned);
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let mut wanted = rcgen::CertificateParams::new(names).expect("names");
+    wanted.is_ca = is_ca;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let made = wanted.self_signed(&key).expect("a certificate");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![made.der().clone()], key)
         .expect("a configuration");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -78,7 +86,7 @@ async fn world() -> World {
     parts.dial = Arc::new(Redirect(port));
     parts.connects = vec![("", "pods/exec", Arc::new(Connected)), ("", "pods/log", Arc::new(Connected))];
     let server = Server::start(Config::default(), Arc::new(Memory::new()), parts).await.expect("a server");
-    World { server, ca: made.cert.pem(), asked }
+    World { server, ca: made.pem(), asked }
 }
 
 async fn listen(listener: TcpListener, acceptor: TlsAcceptor, asked: Asked) {
@@ -255,7 +263,7 @@ async fn refusals_and_failures_in_upstreams_words() {
             "x",
             json!({"clientConfig": {"service": {"namespace": "a", "name": "hook"}}}),
             expect![[
-                r#"500 Internal error occurred: failed calling webhook "h.x.io": failed to call webhook: Post "https://hook.a.svc:443?timeout=10s": service "hook" not found"#
+                r#"500 Internal error occurred: failed calling webhook "h.x.io": failed to call webhook: Post "https://hook.a.svc:443/?timeout=10s": service "hook" not found"#
             ]],
         ),
     ];
@@ -513,5 +521,28 @@ async fn match_conditions_choose_requests() {
     asked.sort();
     assert_eq!(asked, ["/may c", "/me c", "/named c"]);
     world.configure("mutating", "m", vec![on("closed", "object.data.nope == 'x'", "Fail")]).await;
-    said(world.create(MAPS, map("e")).await, expect![[r#"403 configmaps "e" is forbidden: no such key: data"#]]);
+    said(
+        world.create(MAPS, map("e")).await,
+        expect![[
+            r#"403 configmaps "e" is forbidden: expression 'object.data.nope == 'x'' resulted in error: no such key: data"#
+        ]],
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_bundle_is_trusted_though_it_calls_itself_a_ca() {
+    let world = world_with(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)).await;
+    let maps = || rule(&["CREATE"], "", "v1", "configmaps");
+    world.configure("validating", "v", vec![world.hook("h.x.io", "allow", maps(), json!({}))]).await;
+    let (code, made) = world.create(MAPS, map("c")).await;
+    assert_eq!(code, 201, "{made}");
+    let other = rcgen::generate_simple_self_signed(["hook.test".to_owned()]).expect("a certificate").cert.pem();
+    let other = json!({"clientConfig": {"url": "https://hook.test/x", "caBundle": STANDARD.encode(other)}});
+    world.configure("validating", "w", vec![world.hook("o.x.io", "x", maps(), other)]).await;
+    said(
+        world.create(MAPS, map("d")).await,
+        expect![[
+            r#"500 Internal error occurred: failed calling webhook "o.x.io": failed to call webhook: Post "https://hook.test/x?timeout=10s": tls: failed to verify certificate: x509: certificate signed by unknown authority"#
+        ]],
+    );
 }

@@ -1,7 +1,7 @@
 //! `authorizer` in expressions (`library/authz.go`): checks are put together here and decided by whoever gave it.
 
 use super::declare;
-use super::types::Type;
+use super::static_type::Type;
 use super::value::Val;
 
 /// Decides what an expression asks for.

@@ -7,7 +7,7 @@ use super::Environment;
 use super::ast::{Const, Expr, Fold, FoldKind, Kind, Select};
 use super::declare::{overloads, type_named};
 use super::source::Fault;
-use super::types::Type;
+use super::static_type::Type;
 
 /// Types by a node's number.
 pub(super) type Types = Vec<Type>;

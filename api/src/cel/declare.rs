@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::types::Type;
+use super::static_type::Type;
 
 /// One signature.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use super::ast::{Const, Expr, Fold, FoldKind, Kind, Select};
 use super::check::Types;
-use super::types::Type;
+use super::static_type::Type;
 
 /// A cost, and the most elements or characters of the value.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use super::declare;
-use super::types::Type;
+use super::static_type::Type;
 use super::url::Url;
 use super::value::{Key, Val};
 use crate::quantity::{Quantity, QuantityFormat};

@@ -21,11 +21,11 @@ mod parse;
 pub mod policy;
 mod schema;
 mod source;
+mod static_type;
 #[cfg(test)]
 mod tests;
 mod text;
 mod time;
-mod types;
 mod url;
 mod value;
 
@@ -34,7 +34,7 @@ use std::fmt;
 pub use authorize::{Authorize, Check, Decision, Subject};
 pub use escape::escape;
 pub use schema::type_of;
-pub use types::{ListType, MapType, Merge, ObjectType, Type};
+pub use static_type::{ListType, MapType, Merge, ObjectType, Type};
 pub use value::{Key, Val};
 
 /// The most one evaluation may cost (`celconfig.PerCallLimit`).

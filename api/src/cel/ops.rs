@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::static_type::Merge;
 use super::time;
-use super::types::Merge;
 use super::value::{Val, same_keys};
 
 type Outcome<'a> = Result<Val<'a>, String>;

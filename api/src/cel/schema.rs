@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::escape::escape;
-use super::types::{ListType, MAX_REQUEST, MapType, Merge, ObjectType, Type};
+use super::static_type::{ListType, MAX_REQUEST, MapType, Merge, ObjectType, Type};
 
 /// The type of a schema's values; `None` where rules cannot see them (no type, or elements of none).
 pub fn type_of(schema: &Value, root: bool) -> Option<Type> {

@@ -13,8 +13,8 @@ use serde_json::{Map, Number, Value};
 
 use super::authorize::Subject;
 use super::kube::Special;
+use super::static_type::{Merge, Type};
 use super::time;
-use super::types::{Merge, Type};
 use crate::time::rfc3339;
 
 /// A value.

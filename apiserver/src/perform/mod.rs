@@ -191,8 +191,12 @@ pub(crate) async fn perform(core: &Core, request: &Request) -> Done {
             Ok(Commit::Conflict(_, found)) => {
                 let contended = turns::contended(&done.txn, &found);
                 session.note(&done.txn, found);
-                if contended && turn.is_none() {
-                    turn = core.turns.take(&request.call.target.object.namespace).await;
+                if let Some(contended) = contended {
+                    if turn.is_none() {
+                        turn = core.turns.take(&contended).await;
+                    }
+                    // What others took is to be seen before one looks again for what is left.
+                    catch_up(core, seen).await;
                 }
             }
             Err(error) => return failed(store_status(&error)),

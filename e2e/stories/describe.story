@@ -38,7 +38,7 @@ Events:
   ----    ------             ----  ----                   -------
   Normal  ScalingReplicaSet  [..]deployment-controller[..]Scaled up replica set web-[..] from 0 to 3
 ...
-$ kubectl describe $(kubectl get pods -l app=web -o name | head -1)
+$ kubectl describe $(kubectl get pods -l app=web -o name | head -1) | grep -v Unhealthy
 Name:             web-[..]
 Namespace:        default
 Priority:         0

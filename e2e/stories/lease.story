@@ -3,11 +3,11 @@ $ kubectl -n kube-system patch lease kube-scheduler --type=merge -p '{"spec":{"h
 lease.coordination.k8s.io/kube-scheduler patched
 ~ grep -c 'the scheduler ended; starting again' $WORK/n1.log
 1
-$ kubectl create deployment leased --image=trimtab.local/busybox:latest -- sleep 1000
-deployment.apps/leased created
+$ kubectl apply -f manifests/box.yaml
+pod/box created
 $ kubectl -n kube-system delete lease kube-scheduler
 lease.coordination.k8s.io "kube-scheduler" deleted from kube-system namespace
-$ kubectl wait --for=condition=Available deployment/leased --timeout=60s
-deployment.apps/leased condition met
-$ kubectl delete deployment leased --cascade=foreground
-deployment.apps "leased" deleted from default namespace
+$ kubectl wait --for=condition=Ready pod/box --timeout=60s
+pod/box condition met
+$ kubectl delete pod box --now
+pod "box" deleted from default namespace

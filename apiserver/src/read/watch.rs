@@ -47,8 +47,7 @@ pub(crate) async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body
     let kind = kind_of(core, &call)?;
     let mut watcher = Watcher::new(core, call, kind, options, accepted)?;
     if let Err(status) = watcher.begin(wanted).await {
-        watcher.pending.push_back(frame(accepted.encoding, "ERROR", &status.to_bytes()));
-        watcher.ended = true;
+        watcher.fail(&status);
     }
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
@@ -166,11 +165,14 @@ impl Watcher {
                 self.history = Some(watch);
                 Ok(())
             }
-            Err(store::Error::Compacted(oldest)) => {
-                Err(Status::expired(format!("too old resource version: {wanted} ({oldest})")))
-            }
-            Err(error) => Err(crate::write::store_status(&error)),
+            Err(error) => Err(lost(&error, wanted)),
         }
+    }
+
+    /// Ends the watch with what went wrong as its last event.
+    fn fail(&mut self, status: &Status) {
+        self.pending.push_back(frame(self.encoding, "ERROR", &status.to_bytes()));
+        self.ended = true;
     }
 
     /// The next bytes; `None`: the watch is over.
@@ -256,9 +258,10 @@ impl Watcher {
             () = tokio::time::sleep_until(self.deadline) => None,
             _ = self.stop.wait_for(|stop| *stop) => None,
         };
-        let Some(Ok(batch)) = batch else {
-            self.ended = true;
-            return;
+        let batch = match batch {
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => return self.fail(&lost(&error, self.position)),
+            None => return self.ended = true,
         };
         let strategy = self.kind.strategy().clone();
         let changes: Vec<Arc<Change>> =
@@ -350,6 +353,14 @@ impl Watcher {
             Form::Native => encode(&document),
         };
         Ok(frame(self.encoding, "BOOKMARK", &object))
+    }
+}
+
+/// Why the store's history cannot be followed from a revision on.
+fn lost(error: &store::Error, from: Revision) -> Box<Status> {
+    match error {
+        store::Error::Compacted(oldest) => Status::expired(format!("too old resource version: {from} ({oldest})")),
+        other => crate::write::store_status(other),
     }
 }
 

@@ -429,7 +429,12 @@ fn learn_start(
     }
 }
 
+/// A run is told twice, by who started it and by the shim, in any order.
 fn new_run(seen: &mut Seen, container: &str, attempt: u32, sandbox: u32, process: Process) {
+    if let Some(run) = seen.current.as_mut().filter(|run| run.attempt == attempt) {
+        (run.pid, run.started_at) = (process.pid, process.started_at);
+        return;
+    }
     let image = match &seen.image {
         ImageStage::Ready { image, .. } => image.clone(),
         _ => ImageFacts::default(),

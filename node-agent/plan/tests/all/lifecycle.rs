@@ -496,3 +496,15 @@ fn a_start_that_the_old_agent_did_not_live_to_note_is_found() {
     assert_eq!(story.log, "");
     assert_eq!(story.seen.containers["web"].current.clone().unwrap().pid, 9);
 }
+
+#[test]
+fn a_run_that_the_shim_tells_before_its_starter_keeps_the_one_before() {
+    let mut story = Story::new(pod(json!({"containers": [{"name": "web"}]}))).running();
+    story.exit("web", 137);
+    let run = story.seen.containers["web"].current.clone().unwrap();
+    let process = node_plan::step::Process { pid: run.pid, started_at: run.started_at };
+    story.fact(Fact::Started { container: "web".into(), attempt: 1, result: Ok(process) });
+    let status = story.status().container_statuses.unwrap().remove(0);
+    assert_eq!(status.restart_count, 1);
+    assert_eq!(status.last_state.unwrap().terminated.unwrap().exit_code, 137);
+}

@@ -1,32 +1,13 @@
 //! Names of properties in expressions (`k8s.io/apiserver/pkg/cel/escaping.go`).
 
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+use super::parse::RESERVED;
+
+/// Words with a meaning of their own, which are reserved too.
+const WORDS: [&str; 4] = ["true", "false", "null", "in"];
 
 /// The identifier of a property; `None` where it has none and expressions cannot reach it.
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if WORDS.contains(&name) || RESERVED.contains(&name) {
         return Some(format!("__{name}__"));
     }
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -84,36 +84,27 @@ fn joined<'a>(mut left: Vec<Val<'a>>, right: Vec<Val<'a>>, merge: Option<Merge>)
     left
 }
 
-fn ints(name: &str, a: i64, b: i64) -> Result<i64, String> {
-    match name {
-        "_/_" if b == 0 => return Err("division by zero".into()),
-        "_%_" if b == 0 => return Err("modulus by zero".into()),
-        _ => {}
-    }
-    let value = match name {
-        "_+_" => a.checked_add(b),
-        "_-_" => a.checked_sub(b),
-        "_*_" => a.checked_mul(b),
-        "_/_" => a.checked_div(b),
-        _ => a.checked_rem(b),
+/// Checked arithmetic of one integer type; `None`: the result does not fit.
+macro_rules! arithmetic {
+    ($name:expr, $a:expr, $b:expr) => {
+        match $name {
+            "_/_" if $b == 0 => return Err("division by zero".into()),
+            "_%_" if $b == 0 => return Err("modulus by zero".into()),
+            "_+_" => $a.checked_add($b),
+            "_-_" => $a.checked_sub($b),
+            "_*_" => $a.checked_mul($b),
+            "_/_" => $a.checked_div($b),
+            _ => $a.checked_rem($b),
+        }
     };
-    value.ok_or_else(int_overflow)
+}
+
+fn ints(name: &str, a: i64, b: i64) -> Result<i64, String> {
+    arithmetic!(name, a, b).ok_or_else(int_overflow)
 }
 
 fn uints(name: &str, a: u64, b: u64) -> Result<u64, String> {
-    match name {
-        "_/_" if b == 0 => return Err("division by zero".into()),
-        "_%_" if b == 0 => return Err("modulus by zero".into()),
-        _ => {}
-    }
-    let value = match name {
-        "_+_" => a.checked_add(b),
-        "_-_" => a.checked_sub(b),
-        "_*_" => a.checked_mul(b),
-        "_/_" => a.checked_div(b),
-        _ => a.checked_rem(b),
-    };
-    value.ok_or_else(|| "unsigned integer overflow".into())
+    arithmetic!(name, a, b).ok_or_else(|| "unsigned integer overflow".into())
 }
 
 fn doubles(name: &str, a: f64, b: f64) -> Result<f64, String> {

@@ -12,7 +12,7 @@ const MAX_NESTING: usize = 100;
 /// The longest expression in characters (cel-go's `expressionSizeCodePointLimit`).
 const MAX_LENGTH: usize = 100_000;
 /// Words that are no identifiers.
-const RESERVED: [&str; 17] = [
+pub(super) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

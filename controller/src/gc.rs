@@ -1,6 +1,7 @@
 //! Garbage collection: what no living owner holds any more (`pkg/controller/garbagecollector`).
 //!
-//! Nothing is deleted on the word of a watch: the object and every owner that seems gone are read again first.
+//! Nothing is deleted on the word of a watch: the object and every owner that seems gone or waiting are read again
+//! first.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -272,7 +273,8 @@ fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool, now
         Some(Answer::Object(None)) => return Outcome::nothing("Gone", "the object does not exist any more"),
         Some(_) => return unanswered("the object", now),
     };
-    if live.uid != meta.uid || live.owner_references != meta.owner_references {
+    let told = live.deletion_timestamp.is_some() || live.owner_references != meta.owner_references;
+    if live.uid != meta.uid || told {
         return Outcome::nothing("Changed", "the object has changed; its event is on the way");
     }
     let uid = meta.uid.as_deref().unwrap_or_default();
@@ -287,8 +289,8 @@ fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool, now
     }
     let propagation = match () {
         () if owner_waits && has_dependents => Propagation::Foreground,
-        () if has_finalizer(meta, ORPHAN) => Propagation::Orphan,
-        () if has_finalizer(meta, FOREGROUND) => Propagation::Foreground,
+        () if has_finalizer(live, ORPHAN) => Propagation::Orphan,
+        () if has_finalizer(live, FOREGROUND) => Propagation::Foreground,
         () => Propagation::Background,
     };
     let mut outcome = Outcome::nothing("NoOwner", "none of its owners is there to stay");
@@ -302,7 +304,8 @@ fn condemned(world: &World, key: &Key, meta: &ObjectMeta, owner_waits: bool, now
     outcome
 }
 
-/// The state of one owner; an owner that the watches do not have is asked for.
+/// The state of one owner. One that the watches do not have is asked for, and so is one that they say waits: it may
+/// have been told since to let its dependents live.
 fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<Live>) -> Owner {
     let Some(resource) = world.resource(&owner.api_version, &owner.kind) else {
         if world.live(NAME, key, &Live::Resources).is_none() {
@@ -316,8 +319,8 @@ fn state(world: &World, key: &Key, owner: &OwnerReference, questions: &mut Vec<L
     let namespace = if resource.namespaced { key.object.namespace.clone() } else { String::new() };
     let name = ObjectName { namespace, name: owner.name.clone() };
     let known = world.by_uid(resource, &owner.uid).map(|o| o.metadata());
-    if let Some(meta) = known.filter(|m| name_of(m) == name) {
-        return if is_foreground(meta) { Owner::Waiting } else { Owner::Solid };
+    if known.is_some_and(|m| name_of(m) == name && !is_foreground(m)) {
+        return Owner::Solid;
     }
     let question = Live::Object(resource.clone(), name);
     match world.live(NAME, key, &question) {

@@ -1,10 +1,15 @@
 //! What goes with its owner, and what stays.
 
+use api::Document;
 use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::ConfigMap;
+use reconcile::{ObjectName, Propagation, Resource, Target};
+use serde_json::{Value, json};
 
 use crate::deployment::Deployments;
 use crate::gc::GarbageCollector;
 use crate::model::script::run;
+use crate::model::{Cluster, Step};
 use crate::replicaset::ReplicaSets;
 
 fn check(script: &str, expect: Expect) {
@@ -175,4 +180,49 @@ fn an_owner_in_another_namespace_is_none_and_one_in_a_namespace_is_none_of_the_c
         --
     "#]],
     );
+}
+
+fn steps_while(cluster: &mut Cluster, wanted: fn(&Step) -> bool) {
+    while let Some(step) = cluster.steps().into_iter().find(wanted) {
+        cluster.step(step);
+    }
+}
+
+/// Three objects own one another in a row: `a` owns `b`, which owns `c`. The first is deleted in the foreground; then,
+/// which the watch does not say yet, one of them with its dependents to stay. Who is left, and their owners.
+fn told_to_orphan_while_the_watch_is_behind(told: &str) -> Vec<String> {
+    let maps = Resource::of::<ConfigMap>();
+    let target = |name: &str| Target {
+        resource: maps.clone(),
+        object: ObjectName { namespace: "ns".into(), name: name.into() },
+    };
+    let mut cluster = Cluster::new(vec![Box::new(GarbageCollector)], 1);
+    for (name, owner) in [("a", ""), ("b", "a"), ("c", "b")] {
+        let uid = cluster.server.get(&maps, &target(owner).object).map(|o| o.uid().to_owned());
+        let reference =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid, "blockOwnerDeletion": true});
+        let owners: Vec<Value> = uid.map(|_| reference).into_iter().collect();
+        let meta = json!({"namespace": "ns", "name": name, "ownerReferences": owners});
+        cluster.apply(&maps, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}));
+    }
+    assert!(cluster.settle(100));
+
+    let now = cluster.now;
+    cluster.server.delete_by_user(&target("a"), Propagation::Foreground, now);
+    steps_while(&mut cluster, |s| matches!(s, Step::Watch(_)));
+    cluster.server.delete_by_user(&target(told), Propagation::Orphan, now);
+    steps_while(&mut cluster, |s| matches!(s, Step::Work(..) | Step::Decide(_)));
+    assert!(cluster.settle(100) && cluster.wait(1, 100));
+
+    let owners = |o: &Document| -> Vec<String> {
+        o.list_at("/metadata/ownerReferences").iter().map(|o| o["name"].to_string()).collect()
+    };
+    let line = |o: &&Document| format!("{} [{}]", o.name(), owners(o).join(" "));
+    cluster.server.list(&maps).iter().map(line).collect()
+}
+
+#[test]
+fn what_is_told_to_orphan_after_all_keeps_its_dependents_though_the_watch_is_behind() {
+    assert_eq!(told_to_orphan_while_the_watch_is_behind("a"), ["b []", r#"c ["b"]"#]);
+    assert_eq!(told_to_orphan_while_the_watch_is_behind("b"), ["c []"]);
 }

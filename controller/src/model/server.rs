@@ -26,6 +26,8 @@ pub struct Said {
     pub before: Option<Document>,
     /// Who wrote: a controller's name, `user` or `kubelet`.
     pub by: &'static str,
+    /// The server's revision when a controller that wrote began to decide.
+    pub since: u64,
 }
 
 /// What a write is answered with.
@@ -47,6 +49,8 @@ pub struct Server {
     pub log: Vec<Said>,
     /// Who writes now.
     pub actor: &'static str,
+    /// The revision there was when a controller that writes now began to decide.
+    pub since: u64,
     /// What is served: a resource joins with its first object, and leaves with `withdraw`.
     pub served: BTreeSet<Resource>,
     /// Uids of owners for which a controller created something and did not hear of it: it cannot know how many it has.
@@ -203,7 +207,7 @@ impl Server {
     fn say(&mut self, resource: &Resource, object: &Document, before: Option<Document>, gone: bool) {
         self.places.entry(resource.clone()).or_default().push(self.log.len());
         let (revision, resource, object) = (self.revision, resource.clone(), object.clone());
-        self.log.push(Said { revision, resource, gone, object, before, by: self.actor });
+        self.log.push(Said { revision, resource, gone, object, before, by: self.actor, since: self.since });
     }
 
     /// Stores a changed object: a new generation if the spec changed, gone if nothing holds it any more, the same

@@ -29,6 +29,8 @@ pub(super) struct Runner {
 /// One key being decided and performed.
 struct Work {
     key: Key,
+    /// The server's revision when it was begun.
+    since: u64,
     /// Something changed meanwhile.
     changed: bool,
     rounds: usize,
@@ -104,7 +106,8 @@ impl Cluster {
     pub(super) fn decide(&mut self, place: usize) {
         let Some(runner) = self.runners.get_mut(place) else { return };
         let Some(key) = runner.ready.pop_front() else { return };
-        runner.work.push(Work { key, changed: false, rounds: 0, effects: None, wake_at: None });
+        let since = self.server.revision();
+        runner.work.push(Work { key, since, changed: false, rounds: 0, effects: None, wake_at: None });
         let last = runner.work.len() - 1;
         self.work(place, last);
     }
@@ -112,10 +115,12 @@ impl Cluster {
     /// A controller goes on with a key: decides, or performs the next effect.
     pub(super) fn work(&mut self, place: usize, number: usize) {
         let Some(work) = self.runners.get_mut(place).and_then(|r| r.work.get_mut(number)) else { return };
+        let since = work.since;
         let effect = match &mut work.effects {
             None => return self.consider(place, number),
             Some(effects) => effects.pop_front(),
         };
+        self.server.since = since;
         let result = effect.map_or(Ok(()), |effect| self.perform(place, &effect));
         let left = |r: &Runner| r.work.get(number).is_some_and(|w| w.effects.as_ref().is_some_and(|e| !e.is_empty()));
         if result.is_err() || !self.runners.get(place).is_some_and(left) {

@@ -17,8 +17,8 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 #[derive(Default)]
 pub(super) struct Watcher {
     seen: usize,
-    /// The uids of owners that users deleted and of the dependents that are to outlive them.
-    orphaned: BTreeMap<String, Vec<String>>,
+    /// The uids of owners that users deleted, when, and the uids of the dependents that are to outlive them.
+    orphaned: BTreeMap<String, (u64, Vec<String>)>,
     /// The uids of Deployments of which a user deleted a ReplicaSet: the highest revision may be lost with it.
     robbed: BTreeSet<String>,
 }
@@ -40,7 +40,7 @@ impl Watcher {
         self.orphaned.remove(&uid);
         if way == Propagation::Orphan {
             let dependents = server.all().filter(|(_, o)| refers(o, &uid)).map(|(_, o)| o.uid().to_owned());
-            self.orphaned.insert(uid.clone(), dependents.collect());
+            self.orphaned.insert(uid.clone(), (server.revision(), dependents.collect()));
         }
     }
 
@@ -75,18 +75,19 @@ impl Watcher {
     }
 
     /// When the collector lets an orphaning owner go, none of those that are to outlive it refers to it any more, and
-    /// it collects none of them for that owner's sake.
+    /// it collects none of them for that owner's sake, unless it decided so before the user did.
     fn orphans(&self, server: &Server, said: &Said) -> Result<(), String> {
         let Some(before) = &said.before else { return Ok(()) };
         let orphans = |o: &Document| o.deleting() && o.finalizers().any(|f| f == "orphan");
         let left = self.orphaned.get(before.uid()).filter(|_| orphans(before) && (said.gone || !orphans(&said.object)));
         let held = |uid: &&String| server.by_uid(uid).is_some_and(|(_, o)| refers(o, before.uid()) && !o.deleting());
-        if let Some(dependent) = left.into_iter().flatten().find(held) {
+        if let Some(dependent) = left.and_then(|(_, dependents)| dependents.iter().find(held)) {
             return Err(format!("{dependent} still refers to it"));
         }
         let deleted = begins_to_go(said);
-        let owner = |(owner, dependents): (&String, &Vec<String>)| {
-            (refers(before, owner) && dependents.iter().any(|d| d == before.uid())).then(|| owner.clone())
+        let owner = |(owner, (at, dependents)): (&String, &(u64, Vec<String>))| {
+            let known = said.since >= *at && dependents.iter().any(|d| d == before.uid());
+            (known && refers(before, owner)).then(|| owner.clone())
         };
         match self.orphaned.iter().find_map(owner).filter(|_| deleted) {
             Some(owner) => Err(format!("it was to outlive {owner}")),
@@ -151,7 +152,22 @@ fn revisions(said: &Said) -> Result<(), String> {
     }
 }
 
-/// Nothing is collected while one of its owners is there to stay.
+/// Whether an owner that is there waited for its dependents at some time since a revision: upstream's collector reads
+/// it once (`classifyReferences` in `pkg/controller/garbagecollector`), and what is told to it later comes too late.
+fn let_go(server: &Server, uid: &str, since: u64) -> bool {
+    let waits = |o: &Document| o.deleting() && o.finalizers().any(|f| f == "foregroundDeletion");
+    for said in server.log.iter().rev().filter(|s| s.object.uid() == uid) {
+        if waits(&said.object) {
+            return true;
+        }
+        if said.revision <= since {
+            return false;
+        }
+    }
+    false
+}
+
+/// Nothing is collected that had an owner to stay since that was decided.
 fn collected(server: &Server, said: &Said) -> Result<(), String> {
     let Some(before) = said.before.as_ref().filter(|_| begins_to_go(said)) else { return Ok(()) };
     let owners = before.list_at("/metadata/ownerReferences");
@@ -163,8 +179,7 @@ fn collected(server: &Server, said: &Said) -> Result<(), String> {
         let Some((resource, there)) = server.by_uid(uid) else { continue };
         let reachable = !resource.namespaced || (said.resource.namespaced && there.namespace() == before.namespace());
         let named = there.name() == owner["name"] && resource.kind.as_ref() == owner["kind"];
-        // One that waited when it was decided may have been told otherwise meanwhile.
-        if reachable && named && !there.deleting() {
+        if reachable && named && !let_go(server, uid, said.since) {
             return Err(format!("its owner {} is there", owner["name"]));
         }
     }

@@ -1,6 +1,6 @@
 //! What must be true of every write, as things really are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::Document;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -19,8 +19,6 @@ pub(super) struct Watcher {
     seen: usize,
     /// The uids of owners that users deleted, when, and the uids of the dependents that are to outlive them.
     orphaned: BTreeMap<String, (u64, Vec<String>)>,
-    /// The uids of Deployments of which a user deleted a ReplicaSet: the highest revision may be lost with it.
-    robbed: BTreeSet<String>,
 }
 
 /// The revision that a Deployment or a ReplicaSet says it has.
@@ -49,9 +47,6 @@ impl Watcher {
         for said in server.log.iter().skip(self.seen) {
             let name = || format!("{} {}/{}", said.resource, said.object.namespace(), said.object.name());
             self.one(server, said).map_err(|wrong| format!("{} wrote {}: {wrong}", said.by, name()))?;
-            if said.by == "user" && begins_to_go(said) {
-                self.robbed.extend(controller(&said.object).and_then(|o| o["uid"].as_str()).map(str::to_owned));
-            }
             if said.gone {
                 // Whoever refers to it from now on knows that it is gone.
                 self.orphaned.remove(said.object.uid());
@@ -64,9 +59,7 @@ impl Watcher {
     fn one(&self, server: &Server, said: &Said) -> Result<(), String> {
         generations(said)?;
         adoption(server, said)?;
-        if !self.robbed.contains(said.object.uid()) {
-            revisions(said)?;
-        }
+        revisions(server, said)?;
         if said.by == COLLECTOR {
             collected(server, said)?;
             self.orphans(server, said)?;
@@ -141,13 +134,21 @@ fn adoption(server: &Server, said: &Said) -> Result<(), String> {
     }
 }
 
-/// A Deployment's revision only grows, so that none is ever used twice.
-fn revisions(said: &Said) -> Result<(), String> {
+/// A revision only grows, so that none is ever used twice; a Deployment's may fall back when the ReplicaSet that had it
+/// is lost.
+fn revisions(server: &Server, said: &Said) -> Result<(), String> {
     let rolls = [Resource::of::<Deployment>(), Resource::of::<ReplicaSet>()].contains(&said.resource);
     let of = |o: &Document| o.annotation(REVISION).and_then(|r| r.parse::<i64>().ok());
     let before = said.before.as_ref().and_then(of).filter(|_| rolls);
     match before.zip(of(&said.object)) {
-        Some((before, now)) if now < before => Err(format!("revision {now} after {before}")),
+        Some((before, now)) if now < before => {
+            let own = |o: &&Document| controller(o).is_some_and(|c| c["uid"] == said.object.uid());
+            let sets = server.list(&Resource::of::<ReplicaSet>());
+            match sets.into_iter().filter(own).find(|o| of(o).is_some_and(|r| r >= before)) {
+                None if said.resource == Resource::of::<Deployment>() => Ok(()),
+                _ => Err(format!("revision {now} after {before}")),
+            }
+        }
         _ => Ok(()),
     }
 }

@@ -30,6 +30,11 @@ fn refers(object: &Document, uid: &str) -> bool {
     object.list_at("/metadata/ownerReferences").iter().any(|o| o["uid"] == uid)
 }
 
+/// Whether an object may have such an owner: one of its own namespace, or of none.
+pub(super) fn reaches(owner: &Document, object: &Document) -> bool {
+    owner.namespace().is_empty() || object.namespace() == owner.namespace()
+}
+
 impl Watcher {
     /// A user deleted an object: who is to outlive it.
     pub(super) fn deleted(&mut self, server: &Server, target: &Target, way: Propagation) {
@@ -37,7 +42,8 @@ impl Watcher {
         let uid = owner.uid().to_owned();
         self.orphaned.remove(&uid);
         if way == Propagation::Orphan {
-            let dependents = server.all().filter(|(_, o)| refers(o, &uid)).map(|(_, o)| o.uid().to_owned());
+            let dependents = server.all().filter(|(_, o)| refers(o, &uid) && reaches(owner, o));
+            let dependents = dependents.map(|(_, o)| o.uid().to_owned());
             self.orphaned.insert(uid.clone(), (server.revision(), dependents.collect()));
         }
     }

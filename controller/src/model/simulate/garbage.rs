@@ -9,7 +9,7 @@ use super::super::cluster::Cluster;
 use super::super::server::Server;
 use super::Story;
 use super::rollout::delete;
-use super::writes::Watcher;
+use super::writes::{Watcher, reaches};
 use crate::gc::GarbageCollector;
 
 pub(super) const STORY: Story =
@@ -184,13 +184,16 @@ fn fate(server: &Server, of: &Resource, object: &Document, owner: &Value) -> Fat
     if found.is_some_and(|o| o.uid() == text("uid")) { Fate::Solid } else { Fate::Absent }
 }
 
-/// Whether something refers to an object that nobody may collect, since it also names an owner that is none.
+/// Whether an owner waits for a dependent that nobody may collect, since it also names an owner that is none.
 fn is_held_open(server: &Server, owner: &Document) -> bool {
-    server.all().any(|(resource, object)| {
+    let waits = owner.finalizers().any(|f| f == "foregroundDeletion");
+    let blocks = |owners: &[Value]| owners.iter().any(|o| o["uid"] == owner.uid() && o["blockOwnerDeletion"] == true);
+    let holds = |(resource, object): (&Resource, &Document)| {
         let owners = object.list_at("/metadata/ownerReferences");
-        let refers = owners.iter().any(|o| o["uid"] == owner.uid());
-        refers && owners.iter().any(|o| fate(server, resource, object, o) == Fate::Open)
-    })
+        let open = |o: &Value| fate(server, resource, object, o) == Fate::Open;
+        reaches(owner, object) && blocks(owners) && owners.iter().any(open)
+    };
+    waits && server.all().any(holds)
 }
 
 /// Nothing is left that no owner holds, nothing refers to what is gone, and nothing waits to go.

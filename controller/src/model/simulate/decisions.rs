@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use reconcile::{Effect, Kind, Resource, owners, pods, selector};
+use reconcile::{Effect, Kind, Resource, Target, owners, pods, selector};
 use serde_json::Value;
 
 use super::super::cluster::Decision;
@@ -74,8 +74,20 @@ struct Size {
     desired: Option<i32>,
 }
 
+/// Whether a decision takes a ReplicaSet that nobody controlled.
+fn adopted(decision: &Decision<'_>, deployment: &Deployment, rs: &ReplicaSet) -> bool {
+    let names = |e: &Value| e["uid"].as_str() == deployment.metadata.uid.as_deref();
+    decision.outcome.effects.iter().any(|effect| {
+        let Effect::Patch { target, body, .. } = effect else { return false };
+        let owners = body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        *target == Target::of(rs) && owners.into_iter().flatten().any(names)
+    })
+}
+
 fn sizes(decision: &Decision<'_>, deployment: &Deployment) -> BTreeMap<String, Size> {
-    let own = |rs: &&ReplicaSet| owners::is_controlled_by(&rs.metadata, &deployment.metadata);
+    let own = |rs: &&ReplicaSet| {
+        owners::is_controlled_by(&rs.metadata, &deployment.metadata) || adopted(decision, deployment, rs)
+    };
     let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
     let size = |rs: &ReplicaSet| {
         let before = rs.spec.replicas.unwrap_or(1);
@@ -108,7 +120,8 @@ fn sizes(decision: &Decision<'_>, deployment: &Deployment) -> BTreeMap<String, S
 }
 
 /// Never more pods than wanted and surge allow, nor fewer available than unavailability allows, but for those that
-/// were so before; after the Deployment's own size was changed only the first holds.
+/// were so before. Where the size or, in a pause, the surge was changed, only the first holds: what is too many is taken
+/// from all ReplicaSets in proportion (`scale` in `pkg/controller/deployment/sync.go`).
 fn deployment(decision: &Decision<'_>) -> Result<(), String> {
     let Some(deployment) = decision.world.get::<Deployment>(&decision.key.object) else { return Ok(()) };
     let sizes = sizes(decision, deployment);
@@ -120,7 +133,8 @@ fn deployment(decision: &Decision<'_>) -> Result<(), String> {
     }
     let (had, keeps) = (sum(|s| s.available.min(s.before)), sum(|s| s.available.min(s.after)));
     let resized = sizes.values().any(|s| s.before > 0 && s.desired != Some(wanted));
-    if keeps < had && keeps < wanted - unavailable && !resized {
+    let narrowed = deployment.spec.paused == Some(true) && before > wanted + surge;
+    if keeps < had && keeps < wanted - unavailable && !resized && !narrowed {
         return Err(format!("{keeps} of {had} stay available, of {wanted} but {unavailable}"));
     }
     recreates(decision, deployment, &sizes)

@@ -161,7 +161,7 @@ fn revisions(server: &Server, said: &Said) -> Result<(), String> {
 
 /// Whether an owner that is there waited for its dependents at some time since a revision: upstream's collector reads
 /// it once (`classifyReferences` in `pkg/controller/garbagecollector`), and what is told to it later comes too late.
-fn let_go(server: &Server, uid: &str, since: u64) -> bool {
+fn waited(server: &Server, uid: &str, since: u64) -> bool {
     let waits = |o: &Document| o.deleting() && o.finalizers().any(|f| f == "foregroundDeletion");
     for said in server.log.iter().rev().filter(|s| s.object.uid() == uid) {
         if waits(&said.object) {
@@ -186,7 +186,7 @@ fn collected(server: &Server, said: &Said) -> Result<(), String> {
         let Some((resource, there)) = server.by_uid(uid) else { continue };
         let reachable = !resource.namespaced || (said.resource.namespaced && there.namespace() == before.namespace());
         let named = there.name() == owner["name"] && resource.kind.as_ref() == owner["kind"];
-        if reachable && named && !let_go(server, uid, said.since) {
+        if reachable && named && !waited(server, uid, said.since) {
             return Err(format!("its owner {} is there", owner["name"]));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams};
-use node_plan::observed::Verdict;
+use node_plan::observed::{Stage, Verdict};
 use node_plan::status::PASSING;
 use node_plan::{Fact, Observed, Step, begin, decide, learn, status};
 use tokio::sync::{Notify, mpsc, watch};
@@ -193,8 +193,11 @@ impl Worker {
         self.tasks.spawn(async move { perform::perform(performer, pod, seen, step).await });
     }
 
+    /// Once the memory says that the pod is being forgotten it is about to be removed: what is still learnt must not bring
+    /// it back.
     fn save(&mut self) {
-        if self.saved.as_ref() == Some(&self.seen) || self.seen.forgotten.done().is_some() {
+        let ending = self.saved.as_ref().is_some_and(|saved| saved.forgotten != Stage::Absent);
+        if ending || self.saved.as_ref() == Some(&self.seen) || self.seen.forgotten.done().is_some() {
             return;
         }
         let memory = Memory { pod: slim(&self.pod), seen: self.seen.clone() };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,15 @@ use e2e::load::Load;
 use e2e::story::Place;
 use e2e::{story, writes};
 
+/// One cluster at a time: the kernel gives the number of a namespace that is gone to the next one, whoever makes it, so
+/// what is left of one cluster cannot be told from what another has while both come and go.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn with_cluster(name: &str, subnet: u8, store: Option<&str>, test: impl FnOnce(&mut Cluster)) {
+    let _turn = turn();
     let mut cluster = Cluster::start(name, subnet, 3, store).unwrap();
     test(&mut cluster);
     gone(&mut cluster);
@@ -86,6 +95,7 @@ fn every_story_holds_on_a_real_etcd() {
 
 #[test]
 fn parts_that_are_processes_of_their_own_make_a_cluster() {
+    let _turn = turn();
     let mut cluster = Cluster::machines("parts", 3, 2).unwrap();
     cluster.start_api_server().unwrap();
     let ca = "--root-ca-file $DATA/pki/ca.crt --cluster-signing-cert-file $DATA/pki/ca.crt \
@@ -101,6 +111,7 @@ fn parts_that_are_processes_of_their_own_make_a_cluster() {
 
 #[test]
 fn a_purge_takes_all_of_an_instance_and_nothing_of_the_one_beside_it() {
+    let _turn = turn();
     let mut cluster = Cluster::start("two", 4, 1, None).unwrap();
     cluster.start_beside().unwrap();
     told(&cluster, &["beside"]);

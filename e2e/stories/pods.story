@@ -21,7 +21,7 @@ $ kubectl exec box -- sh -c 'echo back > /tmp/d/e/g' && kubectl cp box:/tmp/d $W
 tar: removing leading '/' from member names
 deep
 back
-$ kubectl exec box -- wget -qO- http://web/hostname | cut -d- -f1
+~ kubectl exec box -- wget -qO- http://web/hostname | cut -d- -f1
 web
 $ kubectl exec box -- nslookup web.default.svc.cluster.local | grep -A1 ^Name
 Name:	web.default.svc.cluster.local

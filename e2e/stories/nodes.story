@@ -19,7 +19,7 @@ node/n2 tainted
 $ kubectl taint node n2 k=v:NoSchedule
 error: node n2 already has k taint(s) with same effect(s) and --overwrite is false
 exit 1
-$ kubectl describe node n2 | grep Taints
+~ kubectl describe node n2 | grep Taints
 Taints:             k=v:NoSchedule
 $ kubectl taint node n2 k:NoSchedule-
 node/n2 untainted

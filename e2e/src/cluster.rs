@@ -49,7 +49,7 @@ impl Cluster {
     pub fn start(name: &str, subnet: u8, count: usize, store: Option<&str>) -> Result<Self> {
         let mut cluster = Self::machines(name, subnet, count)?;
         if let Some(program) = store {
-            cluster.start_etcd(program)?;
+            cluster.start_etcd(Path::new(program))?;
         }
         cluster.start_first()?;
         for at in 1..count {
@@ -73,7 +73,7 @@ impl Cluster {
 
     /// Starts the first node's whole cluster (again).
     pub fn start_first(&mut self) -> Result<()> {
-        let store = if self.etcd.is_some() { "etcd=http://127.0.0.1:2379" } else { "embedded" };
+        let store = self.store();
         let node = self.nodes.first_mut().context("no node")?;
         let mut command = node.trimtab("up");
         command.args(["--no-quickstart", "--node-monitor-grace-period", "10", "--node-ip", &node.address]);
@@ -95,21 +95,42 @@ impl Cluster {
         done
     }
 
-    /// Starts one part of a control plane on the first node, as a process of its own.
-    pub fn start_part(&mut self, part: &str, arguments: &str) -> Result<()> {
+    /// Starts one part of a control plane on the first node, as a process of its own. Returns its pid.
+    pub fn start_part(&mut self, part: &str, arguments: &str) -> Result<u32> {
+        self.start_program(&program(), &format!("{part} {arguments}"))
+    }
+
+    /// Starts any program on the first node. Returns its pid.
+    pub fn start_program(&mut self, program: &Path, arguments: &str) -> Result<u32> {
         let arguments = self.expanded(arguments)?;
         let node = self.nodes.first_mut().context("no node")?;
         let mut command = node.within();
-        command.arg(program()).arg(part).args(arguments.split(' '));
-        node.processes.push(Process::start(command, &node.data.with_extension("log"))?);
+        command.arg(program).args(arguments.split_whitespace());
+        let process = Process::start(command, &node.data.with_extension("log"))?;
+        let pid = process.child.id();
+        node.processes.push(process);
+        Ok(pid)
+    }
+
+    /// Tells one of the first node's processes to end, and waits for it.
+    pub fn end(&mut self, pid: u32) -> Result<()> {
+        let node = self.nodes.first_mut().context("no node")?;
+        let at = node.processes.iter().position(|process| process.child.id() == pid).context("no such process")?;
+        run(&["kill", "-TERM", &pid.to_string()])?;
+        node.processes.remove(at).child.wait()?;
         Ok(())
+    }
+
+    fn store(&self) -> &'static str {
+        if self.etcd.is_some() { "etcd=http://127.0.0.1:2379" } else { "embedded" }
     }
 
     /// Starts the API server alone, on the first node, and waits until it is ready.
     pub fn start_api_server(&mut self) -> Result<()> {
+        let store = self.store();
         let node = self.nodes.first_mut().context("no node")?;
         let mut command = node.trimtab("apiserver");
-        command.args(["--node-ip", &node.address]);
+        command.args(["--node-ip", &node.address, "--store", store]);
         node.ready(command)
     }
 
@@ -118,7 +139,7 @@ impl Cluster {
         let arguments = self.expanded(arguments)?;
         let node = self.nodes.get_mut(at).context("no such node")?;
         let mut command = node.trimtab("node-agent");
-        command.args(arguments.split(' ')).args(["--node-name", &node.name, "--node-ip", &node.address]);
+        command.args(arguments.split_whitespace()).args(["--node-name", &node.name, "--node-ip", &node.address]);
         node.ready(command)
     }
 
@@ -165,7 +186,7 @@ impl Cluster {
     }
 
     /// Starts etcd beside the first node, and waits until it answers.
-    fn start_etcd(&mut self, program: &str) -> Result<()> {
+    pub fn start_etcd(&mut self, program: &Path) -> Result<()> {
         let node = self.nodes.first().context("no node")?;
         let log = File::create(self.dir.path().join("etcd.log"))?;
         let mut command = node.within();

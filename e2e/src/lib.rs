@@ -6,3 +6,8 @@ pub mod load;
 pub mod machine;
 pub mod story;
 pub mod writes;
+
+/// The examples of CONTRIBUTING.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../CONTRIBUTING.md")]
+pub struct Contributing;

@@ -1,11 +1,13 @@
 //! `cargo xtask e2e`: proofs of the whole that take longer than CI has time for.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::bench::peer;
 use crate::packages;
 use crate::run::{cargo, root, show, with_path};
 
@@ -20,7 +22,16 @@ pub(crate) enum E2e {
         #[arg(long)]
         kubeconfig: Option<PathBuf>,
     },
+    /// Upstream's scheduler, controllers and API server, each in the place of ours.
+    Upstream {
+        /// Where kube-scheduler, kube-controller-manager, kube-apiserver and etcd lie.
+        #[arg(long)]
+        peers: PathBuf,
+    },
 }
+
+/// Where the cluster of a proof has its etcd.
+const ETCD: &str = "http://127.0.0.1:2379";
 
 /// Installs what is needed, builds for release, proves.
 pub(crate) fn run(proof: &E2e) -> Result<()> {
@@ -34,6 +45,13 @@ pub(crate) fn run(proof: &E2e) -> Result<()> {
         }
         E2e::Operator { kubeconfig } => {
             command.args(["operator", "--"]).args(kubeconfig).env("OPERATOR", operator()?);
+        }
+        E2e::Upstream { peers } => {
+            let peer = std::path::absolute(root().join("target/peer"))?;
+            fs::create_dir_all(&peer)?;
+            peer::identity(&peer)?;
+            fs::write(peer.join("arguments"), peer::apiserver_arguments(&peer, ETCD).join(" "))?;
+            command.arg("upstream").env("PEERS", std::path::absolute(peers)?).env("PEER", peer);
         }
     }
     show(cargo().args(["build", "--release", "--locked", "--package", "cli"]))?;

@@ -9,7 +9,7 @@ mod host;
 mod idle;
 mod list;
 mod patch;
-mod peer;
+pub(crate) mod peer;
 mod pod;
 mod process;
 mod put;

@@ -50,14 +50,14 @@ pub(crate) fn etcd_arguments(data: &Path) -> Vec<String> {
 }
 
 /// kube-apiserver's own defaults, with RBAC and what it insists on.
-pub(crate) fn apiserver_arguments(data: &Path) -> Vec<String> {
+pub(crate) fn apiserver_arguments(data: &Path, etcd: &str) -> Vec<String> {
     let file = |name: &str| data.join(name).display().to_string();
     let pairs = [
         ("bind-address", "127.0.0.1".to_owned()),
         ("advertise-address", "127.0.0.1".to_owned()),
         ("secure-port", PORT.to_owned()),
         ("endpoint-reconciler-type", "none".to_owned()),
-        ("etcd-servers", ETCD.to_owned()),
+        ("etcd-servers", etcd.to_owned()),
         ("tls-cert-file", file("tls.crt")),
         ("tls-private-key-file", file("tls.key")),
         ("token-auth-file", file("tokens.csv")),

@@ -100,7 +100,7 @@ impl<'a> Server<'a> {
         let kubeconfig = peer::identity(&data)?;
         let mut server = Self { host, kubeconfig, data, children: Vec::new(), ours: false };
         server.spawn("etcd", &etcd, &peer::etcd_arguments(&server.data))?;
-        server.spawn("kube-apiserver", &apiserver, &peer::apiserver_arguments(&server.data))?;
+        server.spawn("kube-apiserver", &apiserver, &peer::apiserver_arguments(&server.data, peer::ETCD))?;
         server.drive(&["ready"]).with_context(|| tail(&server.data.join("kube-apiserver.log")))?;
         Ok(Some(server))
     }

@@ -201,6 +201,22 @@ impl Conditions {
 }
 
 #[cfg(test)]
+impl<'a> Input<'a> {
+    /// An object and its request, and nothing else.
+    pub(super) fn of(object: &'a Value, request: &'a Value) -> Self {
+        let nothing = None;
+        Self {
+            object: Some(object),
+            old_object: nothing,
+            request,
+            namespace_object: nothing,
+            params: nothing,
+            authorizer: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::{Conditions, Input, Options};
     use serde_json::json;
@@ -209,14 +225,7 @@ mod tests {
     fn conditions_decide_before_errors_do() {
         let object = json!({"metadata": {"name": "a", "labels": {"x": "y"}}});
         let request = json!({"operation": "CREATE", "userInfo": {"username": "me"}, "dryRun": false});
-        let input = Input {
-            object: Some(&object),
-            old_object: None,
-            request: &request,
-            namespace_object: None,
-            params: None,
-            authorizer: None,
-        };
+        let input = Input::of(&object, &request);
         let conditions = |expressions: &[&str]| {
             let list: Vec<_> = expressions.iter().map(|e| json!({"name": "c", "expression": e})).collect();
             Conditions::compile(&list, Options::default()).matches(&input)

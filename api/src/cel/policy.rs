@@ -165,14 +165,7 @@ mod tests {
         let listed = listed.as_array().expect("a list");
         let variables = Variables::compile(listed, Options::default(), &["Object"]);
         let (object, request) = (json!({"spec": {"replicas": 5}}), json!({}));
-        let input = Input {
-            object: Some(&object),
-            old_object: None,
-            request: &request,
-            namespace_object: None,
-            params: None,
-            authorizer: None,
-        };
+        let input = Input::of(&object, &request);
         let environment = variables.environment();
         let expression = |text: &str| Expression::compile(text, &environment, &[Type::Bool]);
         let (big, unknown, broken) =

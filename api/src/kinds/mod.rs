@@ -37,6 +37,8 @@ mod webhooks;
 mod workload;
 
 pub use pod::qos_class;
+pub use pod_spec::host_namespaces;
+pub(crate) use pod_spec::{OF_PODS, is_extended, is_huge_pages};
 
 use std::borrow::Cow;
 

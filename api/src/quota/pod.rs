@@ -6,22 +6,8 @@ use serde_json::Value;
 
 use super::amounts::{Amounts, add, raise, read};
 use super::{Scope, one};
-use crate::kinds::qos_class;
+use crate::kinds::{OF_PODS, is_extended, is_huge_pages, qos_class};
 use crate::{Document, Timestamp, time};
-
-const NAMES: &[&str] = &[
-    "count/pods",
-    "cpu",
-    "memory",
-    "ephemeral-storage",
-    "requests.cpu",
-    "requests.memory",
-    "requests.ephemeral-storage",
-    "limits.cpu",
-    "limits.memory",
-    "limits.ephemeral-storage",
-    "pods",
-];
 
 /// A quota on one of these wants every container to say how much it needs.
 const WANTED: &[&str] = &["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
@@ -31,15 +17,11 @@ const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 /// Whether a quota's name concerns pods.
 pub(super) fn counts(name: &str) -> bool {
     let extended = |rest: &str| is_extended(rest) || rest.starts_with(DEVICE_CLASS);
-    NAMES.contains(&name)
-        || name.starts_with("hugepages-")
-        || name.starts_with("requests.hugepages-")
-        || name.strip_prefix("requests.").is_some_and(extended)
-}
-
-/// Neither native nor of `kubernetes.io`.
-fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+    let requested = |rest: &str| is_huge_pages(rest) || extended(rest);
+    name == "count/pods"
+        || OF_PODS.contains(&name)
+        || is_huge_pages(name)
+        || name.strip_prefix("requests.").is_some_and(requested)
 }
 
 /// What a pod is charged. One that has ended, or should have by `now`, counts only as an object.
@@ -69,7 +51,7 @@ fn runs(pod: &Document, now: Timestamp) -> bool {
 fn named(requests: &Amounts, limits: &Amounts) -> Amounts {
     let mut used = Amounts::from([("pods".to_owned(), one())]);
     for (name, amount) in requests {
-        let plain = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+        let plain = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || is_huge_pages(name);
         if plain {
             used.insert(name.clone(), amount.clone());
         }

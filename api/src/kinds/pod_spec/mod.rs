@@ -14,8 +14,9 @@ mod volume;
 mod warnings;
 
 pub(crate) use default::{claim_spec, pod, pod_spec, resource_list};
-pub(crate) use resources::quantity_value;
+pub(crate) use resources::{OF_PODS, is_extended, is_huge_pages, quantity_value};
 pub(crate) use scheduling::{taints, tolerations};
+pub use validate::host_namespaces;
 pub(crate) use validate::{only_in_pod, spec as validate};
 pub(crate) use warnings::{old_label, warnings};
 

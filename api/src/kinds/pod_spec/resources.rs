@@ -8,7 +8,8 @@ use crate::validation::{dns_label, qualified_name};
 use crate::{Quantity, validation};
 
 const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-const STANDARD: [&str; 20] = [
+/// What quotas call that which pods use.
+pub(crate) const OF_PODS: [&str; 10] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -19,6 +20,9 @@ const STANDARD: [&str; 20] = [
     "limits.memory",
     "limits.ephemeral-storage",
     "pods",
+];
+/// And that which other objects are counted by.
+const OF_OTHERS: [&str; 10] = [
     "resourcequotas",
     "services",
     "replicationcontrollers",
@@ -75,7 +79,8 @@ fn against_limit(name: &str, request: &Value, value: &Value, requests: &Path, li
     vec![Error::invalid(requests.clone(), request.to_string(), detail)]
 }
 
-fn is_huge_pages(name: &str) -> bool {
+/// Pages of some size.
+pub(crate) fn is_huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
@@ -91,7 +96,8 @@ fn resource(name: &str, quantity: &Value, path: &Path, asker: Asker) -> Errors {
 /// The name of a resource anywhere.
 fn resource_name(name: &str, path: &Path) -> Errors {
     let errors = qualified_name(name, path);
-    if errors.is_empty() && !name.contains('/') && !STANDARD.contains(&name) && !is_huge_pages(name) {
+    let standard = OF_PODS.contains(&name) || OF_OTHERS.contains(&name) || is_huge_pages(name);
+    if errors.is_empty() && !name.contains('/') && !standard {
         return vec![Error::invalid(path.clone(), name, "must be a standard resource type or fully qualified")];
     }
     errors
@@ -99,17 +105,23 @@ fn resource_name(name: &str, path: &Path) -> Errors {
 
 fn container_name(name: &str, path: &Path) -> Errors {
     let mut errors = resource_name(name, path);
-    let native = !name.contains('/') || name.contains("kubernetes.io/");
     if !name.contains('/') && !CONTAINER.contains(&name) && !is_huge_pages(name) {
         errors.push(Error::invalid(path.clone(), name, "must be a standard resource for containers"));
-    } else if !native && (name.starts_with("requests.") || !is_extended(name)) {
+    } else if !is_native(name) && !is_extended(name) {
         errors.push(Error::invalid(path.clone(), name, "doesn't follow extended resource name standard"));
     }
     errors
 }
 
-fn is_extended(name: &str) -> bool {
-    validation::text::qualified_name(&format!("requests.{name}")).is_empty()
+/// Without a domain, or of Kubernetes' own.
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// A resource that somebody else counts (`helper.IsExtendedResourceName`).
+pub(crate) fn is_extended(name: &str) -> bool {
+    let quota = || validation::text::qualified_name(&format!("requests.{name}"));
+    !is_native(name) && !name.starts_with("requests.") && quota().is_empty()
 }
 
 fn pod_name(name: &str, path: &Path) -> Errors {

@@ -169,9 +169,18 @@ fn host_users(spec: &Value, path: &Path) -> Errors {
     if get(spec, "hostUsers") != Some(&Value::Bool(false)) {
         return Errors::new();
     }
-    let fields = [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")];
-    let shared = fields.iter().filter(|(field, _)| flag(spec, field));
-    shared.map(|(_, shown)| Error::forbidden(path.child(shown), "when `hostUsers` is false")).collect()
+    let shown = |field| match field {
+        "hostPID" => "HostPID",
+        "hostIPC" => "HostIPC",
+        other => other,
+    };
+    let shared = host_namespaces(spec).map(|field| path.child(shown(field)));
+    shared.map(|path| Error::forbidden(path, "when `hostUsers` is false")).collect()
+}
+
+/// The fields of a PodSpec by which it shares namespaces of its host.
+pub fn host_namespaces(spec: &Value) -> impl Iterator<Item = &'static str> {
+    ["hostNetwork", "hostPID", "hostIPC"].into_iter().filter(|field| flag(spec, field))
 }
 
 /// The many fields that name something.

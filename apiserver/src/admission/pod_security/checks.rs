@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::kinds;
 use serde_json::Value;
 
 use super::level::{Level, LevelVersion};
@@ -214,9 +215,7 @@ fn few_capabilities(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
 }
 
 fn host_namespaces(pod: &Pod<'_>, _: u32) -> Option<Violation> {
-    let set = |field: &&str| pod.spec.get(*field).and_then(Value::as_bool) == Some(true);
-    let all: Vec<String> =
-        ["hostNetwork", "hostPID", "hostIPC"].iter().filter(|f| set(f)).map(|f| format!("{f}=true")).collect();
+    let all: Vec<String> = kinds::host_namespaces(pod.spec).map(|field| format!("{field}=true")).collect();
     violation(!all.is_empty(), "host namespaces", || all.join(", "))
 }
 

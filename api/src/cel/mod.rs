@@ -26,7 +26,7 @@ mod static_type;
 mod tests;
 mod text;
 mod time;
-mod url;
+pub(crate) mod url;
 mod value;
 
 use std::fmt;

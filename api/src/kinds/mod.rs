@@ -36,6 +36,7 @@ mod thin;
 mod webhooks;
 mod workload;
 
+pub use custom_resource_definition::{Approval, ca_bundle_fault};
 pub use pod::qos_class;
 pub use pod_spec::host_namespaces;
 pub(crate) use pod_spec::{OF_PODS, is_extended, is_huge_pages};

@@ -250,7 +250,8 @@ fn client(config: &Value, path: &Path) -> Errors {
     }
 }
 
-fn url(url: &str, path: &Path) -> Errors {
+/// A webhook's URL.
+pub(super) fn url(url: &str, path: &Path) -> Errors {
     const FORM: &str = "; desired format: https://host[/path]";
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -272,7 +273,8 @@ fn url(url: &str, path: &Path) -> Errors {
     errors
 }
 
-fn service_errors(service: &Value, path: &Path) -> Errors {
+/// A reference to the service of a webhook.
+pub(super) fn service_errors(service: &Value, path: &Path) -> Errors {
     let mut errors = Errors::new();
     for key in ["name", "namespace"] {
         if text(service, key).is_empty() {

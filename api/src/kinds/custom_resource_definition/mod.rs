@@ -1,10 +1,16 @@
 //! CustomResourceDefinition: names, versions, and that schemas are structural at their root.
 //! Its conditions (NamesAccepted, Established) are set by the server that serves it.
 
+mod approval;
+mod conversion;
 mod schema;
 mod structural;
 #[cfg(test)]
 mod tests;
+mod version;
+
+pub use approval::Approval;
+pub use conversion::ca_bundle_fault;
 
 use serde_json::{Value, json};
 
@@ -27,12 +33,10 @@ impl Rules for CustomResourceDefinition {
         if !kind.is_empty() {
             fill(own, "listKind", format!("{kind}List"));
         }
-        let conversion = object(spec, "conversion");
-        fill(conversion, "strategy", "None");
-        if let Some(service) = conversion.pointer_mut("/webhook/clientConfig/service").filter(|s| s.is_object()) {
-            fill(service, "port", 443);
+        conversion::default(spec);
+        if definition.list_at("/status/storedVersions").is_empty() {
+            store_versions(definition);
         }
-        store_versions(definition);
     }
 
     fn prepare(&self, new: &mut Document, change: &Change<'_>) {
@@ -45,13 +49,15 @@ impl Rules for CustomResourceDefinition {
     }
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
-        if change.subresource == "status" {
-            return Errors::new();
-        }
         let nothing = Value::Null;
+        let accepted = new.at("/status/acceptedNames").unwrap_or(&nothing);
+        let accepted = name_forms(accepted, &Path::new("status").child("acceptedNames"));
+        if change.subresource == "status" {
+            return accepted;
+        }
         let (spec, path) = (new.at("/spec").unwrap_or(&nothing), Path::new("spec"));
         let mut errors: Errors = name(new, spec).into_iter().collect();
-        errors.extend(validate_spec(spec, &path));
+        errors.extend(validate_spec(spec, change.old, &path));
         if let Some(old) = change.old {
             let mut fixed = vec!["group", "names/plural"];
             if cell::is_true(old, "Established") {
@@ -63,6 +69,9 @@ impl Rules for CustomResourceDefinition {
                 errors.extend(immutable(new.at(&pointer), old.at(&pointer), &path));
             }
         }
+        errors.extend(accepted);
+        errors.extend(stored_versions(new, &Path::new("status").child("storedVersions")));
+        errors.extend(approval::validate(new, change.old));
         errors
     }
 
@@ -113,7 +122,7 @@ fn name(definition: &Document, spec: &Value) -> Option<Error> {
     (definition.name() != wanted).then(|| Error::invalid(path, definition.name(), detail))
 }
 
-fn validate_spec(spec: &Value, path: &Path) -> Errors {
+fn validate_spec(spec: &Value, old: Option<&Document>, path: &Path) -> Errors {
     let group = text(spec, "group");
     let messages = names::subdomain(group);
     let mut errors = match group {
@@ -129,60 +138,39 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
         "" => vec![Error::required(path.child("scope"), "")],
         scope => supported(scope, &path.child("scope"), &["Cluster", "Namespaced"]),
     });
-    errors.extend(versions(spec, path));
+    errors.extend(version::validate(spec, old, path));
     errors.extend(own_names(get(spec, "names").unwrap_or(&Value::Null), &path.child("names")));
     if flag(spec, "preserveUnknownFields") {
         let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema \
                       instead";
         errors.push(Error::invalid(path.child("preserveUnknownFields"), true, detail));
     }
+    errors.extend(conversion::validate(spec, old, &path.child("conversion")));
     errors
 }
 
-fn versions(spec: &Value, path: &Path) -> Errors {
-    let versions = list(spec, "versions");
-    let value = || spec.get("versions").cloned().unwrap_or_default();
-    let mut errors = Errors::new();
-    for (i, version) in versions.iter().enumerate() {
-        let item = path.child("versions").index(i);
-        let messages = names::label_1035(text(version, "name"));
-        if !messages.is_empty() {
-            errors.push(Error::invalid(item.child("name"), text(version, "name"), messages.join(",")));
-        }
-        // What all versions say alike stands above them internally, and errors name it there.
-        let place = |field: &str, above: &str| {
-            let alike = versions.iter().all(|v| v.get(field) == version.get(field));
-            if alike { path.child(above) } else { item.child(field) }
-        };
-        if i == 0 || versions.first().map(|v| v.get("schema")) != Some(version.get("schema")) {
-            errors.extend(schema_of(version, &item, &place("schema", "validation")));
-        }
-        let columns_path = place("additionalPrinterColumns", "additionalPrinterColumns");
-        errors.extend(columns(list(version, "additionalPrinterColumns"), &columns_path));
-        if let Some(scale) = version.pointer("/subresources/scale").filter(|s| !s.is_null()) {
-            errors.extend(scale_paths(scale, &place("subresources", "subresources").child("scale")));
-        }
+/// A version that objects may still be stored in stays a version.
+fn stored_versions(definition: &Document, path: &Path) -> Errors {
+    let stored: Vec<&str> = definition.list_at("/status/storedVersions").iter().filter_map(Value::as_str).collect();
+    if stored.is_empty() {
+        return vec![Error::invalid(path.clone(), json!([]), "must have at least one stored version")];
     }
-    let path = path.child("versions");
-    let all: Vec<&str> = versions.iter().map(|v| text(v, "name")).collect();
-    if all.iter().enumerate().any(|(i, name)| all.iter().take(i).any(|n| n == name)) {
-        errors.push(Error::invalid(path.clone(), value(), "must contain unique version names"));
-    }
-    if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(Error::invalid(path, value(), detail));
+    let versions = definition.list_at("/spec/versions");
+    let storage = versions.iter().filter(|v| flag(v, "storage")).map(|v| text(v, "name"));
+    let unnamed = storage.filter(|name| !stored.contains(name));
+    let mut errors: Errors = unnamed
+        .map(|name| Error::invalid(path.clone(), json!(stored), format!("must have the storage version {name}")))
+        .collect();
+    for (at, name) in stored.iter().enumerate().filter(|(_, name)| !versions.iter().any(|v| text(v, "name") == **name))
+    {
+        let why = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
+             a storage migration ensures no data remains persisted in {name} and removes {name} from \
+             status.storedVersions"
+        );
+        errors.push(Error::invalid(path.index(at), *name, why));
     }
     errors
-}
-
-fn schema_of(version: &Value, item: &Path, place: &Path) -> Errors {
-    match version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) {
-        None => vec![Error::required(item.child("schema").child("openAPIV3Schema"), "")],
-        Some(described) => {
-            let with_status = version.pointer("/subresources/status").is_some_and(|s| !s.is_null());
-            schema::validate(described, with_status, place)
-        }
-    }
 }
 
 fn own_names(own: &Value, path: &Path) -> Errors {
@@ -192,6 +180,13 @@ fn own_names(own: &Value, path: &Path) -> Errors {
             errors.push(Error::required(path.child(field), ""));
         }
     }
+    errors.extend(name_forms(own, path));
+    errors
+}
+
+/// The forms of names, those that are there.
+fn name_forms(own: &Value, path: &Path) -> Errors {
+    let mut errors = Errors::new();
     for field in ["plural", "singular"] {
         errors.extend(label(text(own, field), path.child(field), ""));
     }
@@ -215,41 +210,4 @@ fn own_names(own: &Value, path: &Path) -> Errors {
 fn label(name: &str, path: Path, hint: &str) -> Option<Error> {
     let messages = if name.is_empty() { Vec::new() } else { names::label_1035(name) };
     (!messages.is_empty()).then(|| Error::invalid(path, name, format!("{hint}{}", messages.join(","))))
-}
-
-fn columns(columns: &[Value], path: &Path) -> Errors {
-    let mut errors = Errors::new();
-    let types = ["boolean", "date", "integer", "number", "string"];
-    for (i, column) in columns.iter().enumerate() {
-        let path = path.index(i);
-        if text(column, "name").is_empty() {
-            errors.push(Error::required(path.child("name"), ""));
-        }
-        let kind = text(column, "type");
-        let detail = format!("must be one of {}", types.join(","));
-        match kind {
-            "" => errors.push(Error::required(path.child("type"), detail)),
-            kind if !types.contains(&kind) => errors.push(Error::invalid(path.child("type"), kind, detail)),
-            _ => {}
-        }
-        if text(column, "jsonPath").is_empty() {
-            errors.push(Error::required(path.child("JSONPath"), ""));
-        }
-    }
-    errors
-}
-
-fn scale_paths(scale: &Value, path: &Path) -> Errors {
-    let mut errors = Errors::new();
-    for (field, root) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
-        match text(scale, field) {
-            "" => errors.push(Error::required(path.child(field), "")),
-            value if !value.starts_with(root) => {
-                let detail = format!("should be a json path under {}", root.trim_end_matches('.'));
-                errors.push(Error::invalid(path.child(field), value, detail));
-            }
-            _ => {}
-        }
-    }
-    errors
 }

@@ -43,6 +43,13 @@ impl Call {
         Some(Self { attributes, target, row, version, query, headers, now })
     }
 
+    /// For a row in the version that it stores, whether that is served or not.
+    pub(crate) fn in_storage(attributes: Attributes, row: Arc<Resource>, now: Timestamp) -> Option<Self> {
+        let target = attributes.resource.clone()?;
+        let version = row.versions.iter().position(|v| v.storage)?;
+        Some(Self { attributes, target, row, version, query: Query::default(), headers: HeaderMap::new(), now })
+    }
+
     /// The version asked for.
     pub(crate) fn version(&self) -> &Version {
         &self.row.versions[self.version]
@@ -65,7 +72,7 @@ impl Call {
 
     /// The subresource asked for.
     pub(crate) fn subresource(&self) -> Option<&Subresource> {
-        self.row.subresource(&self.target.subresource)
+        self.version().subresource(&self.target.subresource)
     }
 
     /// The `Accept` header.

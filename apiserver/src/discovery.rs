@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use crate::row::{Resource, Subresource, Version};
+use crate::row::{Resource, Strategy, Subresource, Version};
 use crate::rows::Rows;
 
 /// Documents by name, for one generation of rows. At most one a group and version, and a few more.
@@ -121,7 +121,7 @@ pub(crate) fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<V
     for row in rows.iter().filter(|row| row.group == group) {
         let Some(version) = row.version(version) else { continue };
         resources.push(resource_entry(row));
-        resources.extend(row.subresources.iter().map(|sub| subresource_entry(row, version, sub)));
+        resources.extend(version.subresources.iter().map(|sub| subresource_entry(row, version, sub)));
     }
     let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     resources.sort_by_key(name);
@@ -216,7 +216,7 @@ fn aggregated_resource(row: &Resource, version: &Version) -> Value {
     if row.custom {
         entry["responseKind"] = kind(&row.group, &version.name, &row.kind);
     }
-    let mut subs: Vec<&Subresource> = row.subresources.iter().collect();
+    let mut subs: Vec<&Subresource> = version.subresources.iter().collect();
     subs.sort_by(|a, b| a.name.cmp(&b.name));
     let subs: Vec<Value> = subs
         .into_iter()
@@ -277,7 +277,11 @@ fn of_row(row: &Resource, version: &Version) -> Served {
         plural: row.plural.clone(),
         namespaced: row.namespaced(),
         verbs: row.verbs.clone(),
-        subresources: row.subresources.iter().map(sub).collect(),
+        subresources: version.subresources.iter().map(sub).collect(),
+        selectable: match &row.strategy {
+            Strategy::Made(custom) => custom.selectable_in(&version.name),
+            Strategy::BuiltIn(_) => Vec::new(),
+        },
         schema: version.schema.clone(),
     }
 }

@@ -12,6 +12,7 @@ pub mod bootstrap;
 mod cache;
 mod call;
 mod canonical;
+mod conversion;
 mod core;
 mod crd;
 mod discovery;

@@ -2,6 +2,7 @@
 //!
 //! Routes, discovery, OpenAPI, table columns and RBAC names derive from rows.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use api::kinds::Rules;
 use api::schema::{Column, Scope};
 use api::{Document, GroupKind, GroupResource, GroupVersion, GroupVersionKind, ObjectName, Schema};
 
+use crate::conversion::Converter;
+use crate::crd::Custom;
 use crate::rows::Behaviour;
 
 /// One resource.
+#[derive(Clone)]
 pub(crate) struct Resource {
     /// The group, empty for the core group.
     pub group: String,
@@ -31,10 +35,10 @@ pub(crate) struct Resource {
     pub scope: Scope,
     /// The verbs it has.
     pub verbs: Vec<String>,
-    /// Its subresources.
-    pub subresources: Vec<Subresource>,
     /// Its versions, the preferred one first.
     pub versions: Vec<Version>,
+    /// Who knows how objects get from one version to another, where more than the apiVersion differs.
+    pub converter: Option<Arc<Converter>>,
     /// Its kind's own rules.
     pub strategy: Strategy,
     /// Where objects are kept; `None` where nothing is stored (reviews).
@@ -43,6 +47,8 @@ pub(crate) struct Resource {
     pub behaviour: Behaviour,
     /// Whether it was added by a CustomResourceDefinition.
     pub custom: bool,
+    /// Whether that definition is being deleted: nothing is created any more.
+    pub ending: bool,
 }
 
 /// A subresource.
@@ -69,6 +75,7 @@ pub(crate) struct ScalePaths {
 }
 
 /// One version.
+#[derive(Clone)]
 pub(crate) struct Version {
     /// Its name.
     pub name: String,
@@ -80,10 +87,10 @@ pub(crate) struct Version {
     pub schema: Schema,
     /// The columns of its table form.
     pub columns: Vec<Column>,
+    /// Its subresources.
+    pub subresources: Vec<Subresource>,
     /// How an object gets to and from the storage version; `None`: only the apiVersion differs.
     pub convert: Option<&'static dyn Convert>,
-    /// Whether defaults of its schema are missing in objects that were stored before it had them.
-    pub completes: bool,
     /// `Warning` for those who use it.
     pub deprecation: Option<String>,
 }
@@ -115,7 +122,33 @@ pub(crate) enum Strategy {
     /// Of the table in `api`.
     BuiltIn(&'static dyn Rules),
     /// Of a CustomResourceDefinition.
-    Made(Arc<dyn Rules>),
+    Made(Arc<Custom>),
+}
+
+impl Strategy {
+    /// What is stored as readers get it, where that differs: objects are completed by the schema of today.
+    pub(crate) fn read(&self, stored: &[u8]) -> Option<Document> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::Made(custom) => custom.read(stored),
+        }
+    }
+
+    /// Whether objects are stored in that apiVersion by now.
+    pub(crate) fn stores(&self, api_version: &str) -> bool {
+        match self {
+            Self::BuiltIn(_) => true,
+            Self::Made(custom) => custom.stores(api_version),
+        }
+    }
+
+    /// The fields that a selector may name in a version, besides those that all kinds have.
+    pub(crate) fn selectable_in(&self, version: &str) -> Vec<Cow<'static, str>> {
+        match self {
+            Self::BuiltIn(rules) => rules.fields(&Document::default()).into_iter().map(|(name, _)| name).collect(),
+            Self::Made(custom) => custom.selectable_in(version).into_iter().map(Cow::Owned).collect(),
+        }
+    }
 }
 
 impl Deref for Strategy {
@@ -124,7 +157,7 @@ impl Deref for Strategy {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::BuiltIn(rules) => *rules,
-            Self::Made(rules) => rules.as_ref(),
+            Self::Made(custom) => custom.as_ref(),
         }
     }
 }
@@ -152,10 +185,10 @@ impl Resource {
         self.group_version(version).kind(&self.kind)
     }
 
-    /// The schema of the form that is stored and checked.
-    pub(crate) fn stored_schema(&self) -> Option<&Schema> {
-        let stored = self.versions.iter().find(|v| v.storage).or(self.versions.first());
-        stored.map(|version| &version.schema)
+    /// The schema of the form that rules check, for a request in a version.
+    pub(crate) fn checked_schema<'a>(&'a self, version: &'a Version) -> &'a Schema {
+        let stored = self.storage_version().filter(|_| !self.custom);
+        &stored.unwrap_or(version).schema
     }
 
     /// Whether objects stand in a namespace.
@@ -166,11 +199,6 @@ impl Resource {
     /// A served version.
     pub(crate) fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.served && v.name == name)
-    }
-
-    /// A subresource.
-    pub(crate) fn subresource(&self, name: &str) -> Option<&Subresource> {
-        self.subresources.iter().find(|s| s.name == name)
     }
 
     /// Whether the resource itself has a verb.
@@ -196,8 +224,17 @@ impl Resource {
         })
     }
 
-    /// Turns an object of `version` into the stored form.
-    pub(crate) fn to_storage(&self, version: &Version, document: &mut Document) {
+    /// The version that objects are stored in.
+    pub(crate) fn storage_version(&self) -> Option<&Version> {
+        self.versions.iter().find(|v| v.storage)
+    }
+
+    /// Turns an object of `version` into the form that rules and admission work on (upstream's hub): of a built-in kind
+    /// that is the stored one, of a custom one the version that the request names.
+    pub(crate) fn to_hub(&self, version: &Version, document: &mut Document) {
+        if self.custom {
+            return;
+        }
         if let Some(convert) = version.convert {
             convert.to_storage(document);
         }
@@ -206,22 +243,43 @@ impl Resource {
         }
     }
 
-    /// Turns a stored object into `version`.
-    pub(crate) fn unstore(&self, version: &Version, document: &mut Document) {
+    /// Turns a built-in object from that form into `version`.
+    pub(crate) fn out_of_hub(&self, version: &Version, document: &mut Document) {
+        if self.custom {
+            return;
+        }
         if let Some(convert) = version.convert {
             convert.unstore(document);
-        }
-        if version.completes {
-            version.schema.prune(document);
-            version.schema.default(document);
         }
         document.set("/apiVersion", self.group_version(version).to_string());
     }
 
-    /// Whether `version` shows the stored bytes as they are.
-    pub(crate) fn shows_stored(&self, version: &Version) -> bool {
-        let same = |s: &Storage| s.api_version == self.group_version(version).to_string();
-        version.convert.is_none() && !version.completes && self.storage.as_ref().is_some_and(same)
+    /// Whether another row was made from the same definition as it is now, its end apart: what this one shows is true.
+    pub(crate) fn is_made_as(&self, other: &Self) -> bool {
+        match (&self.strategy, &other.strategy) {
+            (Strategy::Made(one), Strategy::Made(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        }
+    }
+
+    /// Whether `version` shows the bytes of an object of that apiVersion as they are.
+    pub(crate) fn shows(&self, version: &Version, api_version: &str) -> bool {
+        version.convert.is_none() && version.is_of(&self.group, api_version)
+    }
+}
+
+impl Version {
+    /// A subresource.
+    pub(crate) fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether an apiVersion is this one of the group.
+    fn is_of(&self, group: &str, api_version: &str) -> bool {
+        match group {
+            "" => api_version == self.name,
+            group => api_version.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')) == Some(&self.name),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use store::memory::Memory;
 
+#[path = "all/conversion.rs"]
+mod conversion;
 #[path = "all/custom.rs"]
 mod custom;
 #[path = "all/policies.rs"]

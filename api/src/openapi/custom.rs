@@ -34,6 +34,15 @@ fn object(served: &Served) -> Value {
     embed(&mut schema, true);
     let kind = group_version_kind(&served.group, &served.version, &served.kind);
     schema["x-kubernetes-group-version-kind"] = json!([kind]);
+    with_selectable(schema, served)
+}
+
+/// Names the fields that a selector may name.
+fn with_selectable(mut schema: Value, served: &Served) -> Value {
+    if !served.selectable.is_empty() {
+        let fields: Vec<Value> = served.selectable.iter().map(|path| json!({"fieldPath": path})).collect();
+        schema["x-kubernetes-selectable-fields"] = fields.into();
+    }
     schema
 }
 
@@ -57,9 +66,10 @@ fn embed(schema: &mut Value, root: bool) {
 
 fn list(served: &Served, own: &str) -> Value {
     let kind = group_version_kind(&served.group, &served.version, &format!("{}List", served.kind));
-    json!({"type": "object", "required": ["items"], "properties": {
+    let list = json!({"type": "object", "required": ["items"], "properties": {
         "apiVersion": {"type": "string"}, "kind": {"type": "string"},
         "items": {"type": "array", "items": reference(own)},
         "metadata": {"allOf": [reference(&format!("{META}ListMeta"))]}},
-        "x-kubernetes-group-version-kind": [kind]})
+        "x-kubernetes-group-version-kind": [kind]});
+    with_selectable(list, served)
 }

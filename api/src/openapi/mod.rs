@@ -29,6 +29,8 @@ pub struct Served {
     pub namespaced: bool,
     pub verbs: Vec<String>,
     pub subresources: Vec<ServedSubresource>,
+    /// Of a custom resource, the fields that a selector may name.
+    pub selectable: Vec<String>,
     pub schema: Schema,
 }
 

@@ -29,6 +29,7 @@ fn deployments() -> Served {
         namespaced: true,
         verbs: words("create delete deletecollection get list patch update watch"),
         subresources: vec![subresource("scale", "autoscaling", "v1", "Scale", "get patch update")],
+        selectable: Vec::new(),
         schema: Schema::of_kind("apps", "v1", "Deployment").expect("a kind"),
     }
 }
@@ -45,6 +46,7 @@ fn widgets() -> Served {
         plural: "widgets".into(),
         schema: Schema::from_crd(&schema, &kind),
         subresources: vec![subresource("status", "", "", "Widget", "get patch update")],
+        selectable: words("spec.mode"),
         ..deployments()
     }
 }
@@ -103,6 +105,7 @@ fn custom_resources_are_published_as_they_are_written() {
     let widget = &document["components"]["schemas"]["com.example.shop.v1.Widget"];
     assert_eq!(widget["properties"]["spec"]["properties"]["mode"]["default"], "Fast");
     assert!(widget["properties"]["metadata"]["allOf"].is_array());
+    assert_eq!(widget["x-kubernetes-selectable-fields"], json!([{"fieldPath": "spec.mode"}]));
     assert!(document["components"]["schemas"]["com.example.shop.v1.WidgetList"].is_object());
     let patch = &document["paths"]["/apis/shop.example.com/v1/namespaces/{namespace}/widgets/{name}"]["patch"];
     let media_types: Vec<&String> = patch["requestBody"]["content"].as_object().expect("content").keys().collect();

@@ -4,14 +4,17 @@
 //! once. What follows the first two is what a list of a built-in kind carries.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use api::Document;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use store::{Entry, Revision};
 
+use crate::conversion::Converter;
 use crate::row::Strategy;
 
 /// One object at one revision.
@@ -33,6 +36,17 @@ pub(crate) struct Item {
     pub name: Box<str>,
     /// `metadata.namespace`, empty for cluster-wide objects.
     pub namespace: Box<str>,
+    /// Whether what is stored differs from `bytes`: an update that changes nothing still writes then.
+    pub stale: bool,
+    /// The same object in other versions, as far as a webhook was asked.
+    forms: Mutex<Vec<Form>>,
+}
+
+/// An object as a webhook converted it.
+#[derive(Debug)]
+struct Form {
+    by: Arc<Converter>,
+    item: Arc<Item>,
 }
 
 #[derive(Deserialize, Default)]
@@ -54,15 +68,31 @@ struct Metadata {
 impl Item {
     /// Reads a stored entry; `None` where it is no Kubernetes object.
     pub(crate) fn of(entry: &Entry, strategy: &Strategy) -> Option<Self> {
-        let (bytes, metadata_at) = splice(&entry.value, entry.mod_revision)?;
+        let read = strategy.read(&entry.value).map(|document| encode(&document));
+        let changed = read.is_some();
+        let value = read.unwrap_or_else(|| entry.value.clone());
+        let item = Self::of_value(entry.key.clone(), &value, entry.mod_revision, strategy)?;
+        let stale = changed || !strategy.stores(item.api_version());
+        Some(Self { stale, ..item })
+    }
+
+    /// The same object in another version.
+    fn in_form(&self, document: &Document, strategy: &Strategy) -> Option<Self> {
+        let mut document = document.clone();
+        document.remove("/metadata/resourceVersion");
+        Self::of_value(self.key.clone(), &encode(&document), self.revision, strategy)
+    }
+
+    fn of_value(key: Bytes, value: &Bytes, revision: Revision, strategy: &Strategy) -> Option<Self> {
+        let (bytes, metadata_at) = splice(value, revision)?;
         let head: Head = serde_json::from_slice(&bytes).ok()?;
         let fields = match strategy.fields(&Document::default()).is_empty() {
             true => Box::default(),
             false => strategy.fields(&Document::parse(&bytes).ok()?).into_boxed_slice(),
         };
         Some(Self {
-            key: entry.key.clone(),
-            revision: entry.mod_revision,
+            key,
+            revision,
             body_at: metadata_at - METADATA.len() + 1,
             metadata_at,
             bytes,
@@ -70,7 +100,34 @@ impl Item {
             fields,
             name: head.metadata.name,
             namespace: head.metadata.namespace,
+            stale: false,
+            forms: Mutex::default(),
         })
+    }
+
+    /// Its `apiVersion`.
+    pub(crate) fn api_version(&self) -> &str {
+        let version = || {
+            let rest = after_quote(self.bytes.strip_prefix(KIND)?)?.strip_prefix(API_VERSION)?;
+            std::str::from_utf8(rest.get(..rest.iter().position(|b| *b == b'"')?)?).ok()
+        };
+        version().unwrap_or_default()
+    }
+
+    /// The object in another version, where that webhook said it before.
+    pub(crate) fn form(&self, by: &Arc<Converter>, api_version: &str) -> Option<Arc<Self>> {
+        let forms = self.forms.lock();
+        let found = forms.iter().find(|form| Arc::ptr_eq(&form.by, by) && form.item.api_version() == api_version);
+        found.map(|form| Arc::clone(&form.item))
+    }
+
+    /// Remembers what a webhook said; what another one said is forgotten.
+    pub(crate) fn keep_form(&self, by: &Arc<Converter>, document: &Document, strategy: &Strategy) -> Option<Arc<Self>> {
+        let item = Arc::new(self.in_form(document, strategy)?);
+        let mut forms = self.forms.lock();
+        forms.retain(|form| Arc::ptr_eq(&form.by, by) && form.item.api_version() != item.api_version());
+        forms.push(Form { by: Arc::clone(by), item: Arc::clone(&item) });
+        Some(item)
     }
 
     /// The object as a tree.
@@ -107,6 +164,8 @@ impl Item {
     }
 }
 
+const KIND: &[u8] = b"{\"kind\":\"";
+const API_VERSION: &[u8] = b",\"apiVersion\":\"";
 const METADATA: &str = ",\"metadata\":{";
 const VERSION: &str = "\"resourceVersion\":\"";
 
@@ -132,8 +191,8 @@ fn insert(value: &[u8], at: usize, revision: Revision) -> Bytes {
 
 /// Where the content of `metadata` begins, in bytes that begin as we and kube-apiserver write them.
 fn metadata_at(value: &[u8]) -> Option<usize> {
-    let rest = value.strip_prefix(b"{\"kind\":\"")?;
-    let rest = after_quote(rest)?.strip_prefix(b",\"apiVersion\":\"")?;
+    let rest = value.strip_prefix(KIND)?;
+    let rest = after_quote(rest)?.strip_prefix(API_VERSION)?;
     let rest = after_quote(rest)?.strip_prefix(METADATA.as_bytes())?;
     Some(value.len() - rest.len())
 }

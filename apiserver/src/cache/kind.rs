@@ -32,19 +32,24 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// The same change of other forms of the objects.
+    pub(crate) fn with(&self, old: Option<Arc<Item>>, new: Option<Arc<Item>>) -> Self {
+        Self { revision: self.revision, new, old, frames: [OnceLock::new(), OnceLock::new()] }
+    }
+
     fn weight(&self) -> usize {
         self.new.as_ref().or(self.old.as_ref()).map_or(0, |item| item.bytes.len())
     }
 }
 
-/// What a change of the store means here; `None` where the value is no object.
-pub(crate) fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Change)> {
+/// What a change of the store means here; `None` where the value is no object. `before` is what stood there, where that
+/// is known already.
+pub(crate) fn change(event: &Event, strategy: &Strategy, before: Option<&Arc<Item>>) -> Option<(Bytes, Change)> {
     let read = |entry: &Entry| Item::of(entry, strategy).map(Arc::new);
+    let old = |previous: &Option<Entry>| before.cloned().or_else(|| previous.as_ref().and_then(read));
     let (key, revision, new, old) = match event {
-        Event::Put { entry, previous } => {
-            (&entry.key, entry.mod_revision, Some(read(entry)?), previous.as_ref().and_then(read))
-        }
-        Event::Delete { key, revision, previous } => (key, *revision, None, Some(read(previous.as_ref()?)?)),
+        Event::Put { entry, previous } => (&entry.key, entry.mod_revision, Some(read(entry)?), old(previous)),
+        Event::Delete { key, revision, previous } => (key, *revision, None, Some(old(previous)?)),
     };
     Some((key.clone(), Change { revision, new, old, frames: [OnceLock::new(), OnceLock::new()] }))
 }
@@ -53,7 +58,7 @@ pub(crate) fn change(event: &Event, strategy: &Strategy) -> Option<(Bytes, Chang
 pub(crate) struct Kind {
     /// What all its keys begin with.
     pub prefix: String,
-    strategy: Strategy,
+    strategy: RwLock<Strategy>,
     state: RwLock<State>,
     changed: watch::Sender<Revision>,
 }
@@ -81,14 +86,16 @@ impl Kind {
         let items: BTreeMap<Bytes, Arc<Item>> = entries.iter().filter_map(read).collect();
         let index = Index::of(strategy.index_field(), items.values());
         let state = State { items, index, complete_after: revision, applied: revision, ..State::default() };
-        Self { prefix, strategy, state: RwLock::new(state), changed: watch::Sender::new(revision) }
+        let (strategy, state) = (RwLock::new(strategy), RwLock::new(state));
+        Self { prefix, strategy, state, changed: watch::Sender::new(revision) }
     }
 
     /// Takes over the events of a batch that are this resource's, all at once.
     pub(crate) fn apply(&self, events: &[Event], revision: Revision) {
+        let strategy = self.strategy();
         let mut state = self.state.write();
         for event in events {
-            state.apply(event, &self.strategy);
+            state.apply(event, &strategy);
         }
         state.applied = revision;
         state.trim();
@@ -98,9 +105,15 @@ impl Kind {
 
     /// Replaces everything after a gap: watchers must start again from the store.
     pub(crate) fn replace(&self, entries: &[Entry], revision: Revision) {
-        let fresh = Self::new(self.prefix.clone(), self.strategy.clone(), entries, revision);
-        *self.state.write() = fresh.state.into_inner();
+        self.read_by(self.strategy(), entries, revision);
         self.changed.send_replace(revision);
+    }
+
+    /// Replaces everything by what other rules make of it. Watchers are told by the row that the rules belong to.
+    pub(crate) fn read_by(&self, strategy: Strategy, entries: &[Entry], revision: Revision) {
+        let fresh = Self::new(self.prefix.clone(), strategy, entries, revision);
+        *self.strategy.write() = fresh.strategy.into_inner();
+        *self.state.write() = fresh.state.into_inner();
     }
 
     /// One object.
@@ -153,21 +166,21 @@ impl Kind {
     }
 
     /// What the kind's own rules are.
-    pub(crate) fn strategy(&self) -> &Strategy {
-        &self.strategy
+    pub(crate) fn strategy(&self) -> Strategy {
+        self.strategy.read().clone()
     }
 }
 
 impl State {
     fn apply(&mut self, event: &Event, strategy: &Strategy) {
-        let Some((key, mut change)) = change(event, strategy) else { return };
-        let before = match &change.new {
-            Some(item) => self.items.insert(key, Arc::clone(item)),
-            None => self.items.remove(&key),
-        };
+        let before = self.items.get(event.key()).cloned();
+        let Some((key, change)) = change(event, strategy, before.as_ref()) else { return };
+        match &change.new {
+            Some(item) => drop(self.items.insert(key, Arc::clone(item))),
+            None => drop(self.items.remove(&key)),
+        }
         before.iter().for_each(|item| self.index.remove(item));
         change.new.iter().for_each(|item| self.index.add(item));
-        change.old = before.or(change.old);
         self.log_bytes += change.weight();
         self.log.push_back(Arc::new(change));
     }

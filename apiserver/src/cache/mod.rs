@@ -62,7 +62,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Adds a resource's cache while running. A prefix that is there already stays as it is.
+    /// Adds a resource's cache while running. What is there already is read anew, by these rules.
     pub(crate) async fn add(&self, prefix: String, strategy: Strategy) -> Result<(), Error> {
         let gone = || Error::Unavailable("the cache stopped".into());
         let (done, answer) = oneshot::channel();
@@ -172,17 +172,20 @@ impl Follower {
 
     async fn obey(&self, command: Command) {
         let Command::Add { prefix, strategy, done } = command;
-        let known = self.cache.kind(&prefix).is_some();
-        let result = if known { Ok(()) } else { self.fill(prefix, strategy).await };
-        let _ = done.send(result);
+        let _ = done.send(self.fill(prefix, strategy).await);
     }
 
     /// Between two batches, so that the new cache and the follower agree on the revision.
     async fn fill(&self, prefix: String, strategy: Strategy) -> Result<(), Error> {
         let seen = self.cache.seen();
         let (entries, _) = read(self.cache.store.as_ref(), &prefix, seen).await?;
-        let kind = Arc::new(Kind::new(prefix.clone(), strategy, &entries, seen));
-        self.cache.kinds.write().insert(prefix, kind);
+        match self.cache.kind(&prefix) {
+            Some(kind) => kind.read_by(strategy, &entries, seen),
+            None => {
+                let kind = Arc::new(Kind::new(prefix.clone(), strategy, &entries, seen));
+                self.cache.kinds.write().insert(prefix, kind);
+            }
+        }
         Ok(())
     }
 

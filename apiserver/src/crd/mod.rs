@@ -20,6 +20,8 @@ use crate::core::Core;
 use crate::row::Resource;
 use crate::rows::built_in;
 use crate::write::stored;
+pub(crate) use cleanup::FINALIZER;
+pub(crate) use rules::Custom;
 
 /// A definition that could not be written is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -41,12 +43,14 @@ pub(crate) async fn start(core: &Core) -> Result<(), store::Error> {
 #[derive(PartialEq)]
 struct Made {
     spec: Option<Value>,
+    names: Option<Value>,
     uid: String,
 }
 
 impl Made {
     fn of(definition: &Document) -> Self {
-        Self { spec: definition.at("/spec").cloned(), uid: definition.uid().to_owned() }
+        let part = |pointer: &str| definition.at(pointer).cloned();
+        Self { spec: part("/spec"), names: part("/status/acceptedNames"), uid: definition.uid().to_owned() }
     }
 }
 
@@ -95,18 +99,24 @@ impl Follower {
                 (item, d)
             })
             .collect();
-        let documents: Vec<Document> = all.iter().map(|(_, document)| document.clone()).collect();
+        let mut documents: Vec<Document> = all.iter().map(|(_, document)| document.clone()).collect();
         self.drop_gone(&documents);
         let mut pending = Vec::new();
-        for (item, document) in &all {
+        for (at, (item, document)) in all.iter().enumerate() {
             let decided = status::decide(document, &documents, self.core.now());
             if decided.serve {
-                self.serve(document).await?;
+                self.serve(decided.document.as_ref().unwrap_or(document)).await?;
             }
-            if document.deleting() {
+            if document.deleting() && document.finalizers().any(|finalizer| finalizer == cleanup::FINALIZER) {
                 self.end(document);
             }
-            pending.extend(decided.document.map(|changed| (item, changed)));
+            if let Some(changed) = decided.document {
+                // Names that it was given now are taken for those after it.
+                if let Some(known) = documents.get_mut(at) {
+                    *known = changed.clone();
+                }
+                pending.push((item, changed));
+            }
         }
         self.swap();
         for (item, document) in pending {
@@ -130,7 +140,10 @@ impl Follower {
 
     async fn serve(&mut self, definition: &Document) -> Result<(), store::Error> {
         let made = Made::of(definition);
-        if self.rows.get(definition.name()).is_some_and(|(known, _)| *known == made) {
+        if let Some((_, row)) = self.rows.get_mut(definition.name()).filter(|(known, _)| *known == made) {
+            if row.ending != definition.deleting() {
+                *row = Arc::new(Resource { ending: definition.deleting(), ..Resource::clone(row) });
+            }
             return Ok(());
         }
         let Some(row) = row::of(definition) else { return Ok(()) };

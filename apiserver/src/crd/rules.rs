@@ -1,7 +1,7 @@
 //! The rules of a custom resource: the schema, the validation rules and the printer columns of each of its versions.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::field::{Error, ErrorType, Errors, Path as FieldPath};
 use api::kinds::{Change, Rules};
@@ -13,10 +13,13 @@ use super::json_path::Path;
 use crate::row::Version;
 
 /// Made from a definition.
-pub(super) struct Custom {
+pub(crate) struct Custom {
     versions: BTreeMap<String, Own>,
-    storage: String,
-    /// Fields that a selector may name, with their paths.
+    /// Group and version of what is stored.
+    storage: GroupVersion,
+    /// Whether more than the apiVersion differs between versions.
+    converted: bool,
+    /// Fields that a selector may name in some version, with their paths.
     selectable: Vec<(String, Path)>,
 }
 
@@ -25,54 +28,78 @@ struct Own {
     schema: Schema,
     rules: Option<Validations>,
     columns: Vec<(String, Path)>,
+    /// Fields that a selector may name.
+    selectable: Vec<String>,
 }
 
 impl Custom {
-    pub(super) fn new(versions: &[Version], described: &[Value], stored: &Value) -> Self {
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    /// `described` are the definition's own words for `versions`.
+    pub(super) fn new(versions: &[Version], described: &[Value], storage: GroupVersion, converted: bool) -> Self {
         let own = |version: &Version| {
-            let found = described.iter().find(|described| text(described, "name") == version.name);
+            let found = described.iter().find(|described| text_at(described, "name") == version.name);
             let described = found.unwrap_or(&Value::Null);
             let schema = described.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
             (version.name.clone(), Own::new(version.schema.clone(), Validations::compile(schema), described))
         };
-        let selectable = stored.get("selectableFields").and_then(Value::as_array).into_iter().flatten();
-        let selectable = selectable.map(|field| text(field, "jsonPath"));
-        Self {
-            versions: versions.iter().map(own).collect(),
-            storage: text(stored, "name"),
-            selectable: selectable.map(|p| (p.trim_start_matches('.').to_owned(), Path::parse(&p))).collect(),
-        }
+        let versions: BTreeMap<String, Own> = versions.iter().map(own).collect();
+        let names: BTreeSet<&String> = versions.values().flat_map(|own| &own.selectable).collect();
+        let selectable = names.into_iter().map(|name| (name.clone(), Path::parse(name))).collect();
+        Self { versions, storage, converted, selectable }
     }
 
     /// What belongs to a version; to the stored one where there is no such version.
     fn own(&self, version: &str) -> Option<&Own> {
-        self.versions.get(version).or_else(|| self.versions.get(&self.storage))
+        self.versions.get(version).or_else(|| self.versions.get(&self.storage.version))
     }
 
     fn evaluated(&self, new: &Document, change: &Change<'_>) -> (Errors, Vec<String>) {
-        let Some(own) = self.own(change.version) else { return Default::default() };
-        let Some(rules) = &own.rules else { return Default::default() };
-        // Old objects are compared as they are read: with the defaults of today.
-        let old = change.old.map(|old| {
-            let mut old = old.clone();
-            own.schema.default(&mut old);
-            old
-        });
-        rules.check(new.value(), old.as_ref().map(Document::value))
+        let rules = self.own(change.version).and_then(|own| own.rules.as_ref());
+        rules.map(|rules| rules.check(new.value(), change.old.map(Document::value))).unwrap_or_default()
     }
+
+    /// A stored object as readers get it: pruned and completed by the schema of the version it is stored in, and in
+    /// the storage version where only the apiVersion differs. `None`: just as it is stored.
+    pub(crate) fn read(&self, stored: &[u8]) -> Option<Document> {
+        let before = Document::parse(stored).ok()?;
+        let GroupVersion { version, .. } = GroupVersion::parse(before.api_version())?;
+        let own = self.versions.get(&version)?;
+        let mut document = before.clone();
+        own.schema.prune(&mut document);
+        own.schema.default(&mut document);
+        if !self.converted && version != self.storage.version {
+            document.set("/apiVersion", self.storage.to_string());
+            self.own(&self.storage.version)?.schema.prune(&mut document);
+        }
+        (document != before).then_some(document)
+    }
+
+    /// Whether objects are stored in that apiVersion by now.
+    pub(crate) fn stores(&self, api_version: &str) -> bool {
+        GroupVersion::parse(api_version).as_ref() == Some(&self.storage)
+    }
+
+    /// The fields that a selector may name in a version.
+    pub(crate) fn selectable_in(&self, version: &str) -> Vec<String> {
+        self.versions.get(version).map(|own| own.selectable.clone()).unwrap_or_default()
+    }
+}
+
+fn text_at(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 impl Own {
     fn new(schema: Schema, rules: Option<Validations>, described: &Value) -> Self {
-        let text = |column: &Value, key: &str| column.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let listed = described.get("additionalPrinterColumns").and_then(Value::as_array);
-        let own = listed.into_iter().flatten().map(|c| (text(c, "type"), Path::parse(&text(c, "jsonPath"))));
+        let listed = |key: &str| described.get(key).and_then(Value::as_array).into_iter().flatten();
+        let own = listed("additionalPrinterColumns");
+        let own = own.map(|column| (text_at(column, "type"), Path::parse(&text_at(column, "jsonPath"))));
         let mut columns: Vec<(String, Path)> = own.collect();
+        let paths = listed("selectableFields").map(|field| text_at(field, "jsonPath"));
+        let selectable = paths.map(|path| path.strip_prefix('.').unwrap_or(&path).to_owned()).collect();
         if columns.is_empty() {
             columns.push(("date".into(), Path::parse(".metadata.creationTimestamp")));
         }
-        Self { schema, rules, columns }
+        Self { schema, rules, columns, selectable }
     }
 }
 
@@ -84,7 +111,7 @@ fn blocks(error: &Error) -> bool {
 impl Rules for Custom {
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
         let Some(own) = self.own(change.version) else { return Errors::new() };
-        let mut errors = own.schema.check(&shown(new, change.version));
+        let mut errors = own.schema.check(new);
         if own.rules.is_some() && errors.iter().any(blocks) {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing \
                           errors to complete validation";
@@ -121,18 +148,6 @@ impl Rules for Custom {
         let version = GroupVersion::parse(object.api_version()).map(|found| found.version).unwrap_or_default();
         let own = self.own(&version)?.columns.iter().map(|(kind, path)| cell(kind, &path.values(object.value()), now));
         Some(std::iter::once(json!(object.name())).chain(own).collect())
-    }
-}
-
-/// The stored form in the version that is checked.
-fn shown<'d>(stored: &'d Document, version: &str) -> Cow<'d, Document> {
-    match GroupVersion::parse(stored.api_version()) {
-        Some(found) if found.version != version => {
-            let mut document = stored.clone();
-            document.set("/apiVersion", GroupVersion { version: version.into(), ..found }.to_string());
-            Cow::Owned(document)
-        }
-        _ => Cow::Borrowed(stored),
     }
 }
 

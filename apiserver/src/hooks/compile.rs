@@ -100,7 +100,8 @@ fn rule(rule: &Value) -> Rule {
     }
 }
 
-fn target(config: &Value) -> Target {
+/// What a `clientConfig` says.
+pub(crate) fn target(config: &Value) -> Target {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let port = config.pointer("/service/port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
     let place = match (config.get("service").is_some_and(Value::is_object), text("/url")) {

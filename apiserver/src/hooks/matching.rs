@@ -17,7 +17,7 @@ pub(crate) struct Invocation {
     pub resource: GroupResource,
     pub version: String,
     pub kind: GroupVersionKind,
-    /// The row and its version that the stored form is shown in. `None`: the object never has another form.
+    /// The row and its version that the object is shown in. `None`: the object never has another form.
     pub form: Option<(Arc<Resource>, usize)>,
 }
 
@@ -26,15 +26,6 @@ impl Invocation {
     pub(crate) fn shown_in(&self) -> Option<(&Resource, &Version)> {
         let (row, at) = self.form.as_ref()?;
         Some((row, row.versions.get(*at)?))
-    }
-
-    /// The form the webhook wants.
-    pub(crate) fn shown(&self, stored: &Document) -> Document {
-        let mut document = stored.clone();
-        if let Some((row, version)) = self.shown_in() {
-            row.unstore(version, &mut document);
-        }
-        document
     }
 }
 
@@ -50,7 +41,7 @@ pub(crate) struct Subject {
     pub subresource: String,
     /// The kind of the admitted object.
     pub kind: GroupVersionKind,
-    /// Whether the admitted object is the row's own kind, in its stored form.
+    /// Whether the admitted object is the row's own kind, in the form that the machine works on.
     pub own: bool,
     /// The name in the request; empty where the server gives one.
     pub name: String,
@@ -179,7 +170,7 @@ fn equivalents(subject: &Subject, rows: &Rows) -> Vec<Invocation> {
                 true => row.kind_in(version),
                 false => subject.kind.clone(),
             };
-            let there = subject.subresource.is_empty() || row.subresource(&subject.subresource).is_some();
+            let there = subject.subresource.is_empty() || version.subresource(&subject.subresource).is_some();
             if !own && there {
                 all.push(Invocation {
                     resource,

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) use authority::Authority;
 #[cfg(test)]
 pub(crate) use compile::compile;
-pub(crate) use compile::{Compiled, matching};
+pub(crate) use compile::{Compiled, matching, target};
 pub(crate) use matching::{Invocation, Subject, invocation, is_exempt, selected};
 pub(crate) use review::{Objects, Response, review, verify};
 

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 16;
 
 /// Answers a DELETE of a collection.
 pub(super) async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style) -> StatusResult<Response<Body>> {
-    let list = ListOptions::parse(&call.query, &call.row, false)?;
+    let list = ListOptions::parse(call, false)?;
     let format = if bytes.is_empty() { Format::Json } else { body::format(&call.headers)? };
     let options = DeleteOptions::parse(&call.query, &bytes, format)?;
     let found = find(core, call, &list).await?;

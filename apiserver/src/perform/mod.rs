@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use api::decode::Format;
 use api::patch::PatchType;
-use api::{ObjectName, Status, StatusResult};
+use api::{Document, ObjectName, Status, StatusResult};
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use serde_json::Value;
 use store::{Commit, Revision, Txn};
 
@@ -24,7 +24,6 @@ use crate::core::Core;
 use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
 use crate::read::{PATIENCE, formed};
-use crate::request::Query;
 use crate::respond::{self, Style};
 use crate::row::Resource;
 use crate::write::options::{DeleteOptions, WriteOptions};
@@ -126,33 +125,54 @@ pub(crate) async fn settings(core: &Core, call: &Call) -> StatusResult<Settings>
 }
 
 /// Deletes an object on the server's own behalf, on the one path of every write.
-pub(crate) async fn internal_delete(core: &Core, row: &Arc<Resource>, object: ObjectName) {
+pub(crate) async fn internal_delete(core: &Core, row: &Arc<Resource>, object: ObjectName) -> StatusResult<()> {
+    let verb = Verb::Delete(DeleteOptions::default());
+    let (options, body) = (WriteOptions::default(), Bytes::new());
+    internal(core, row, Internal { name: "delete", object, subresource: "", verb, options, body }).await
+}
+
+/// Applies a part of an object (server-side, by force) on the server's own behalf.
+pub(crate) async fn internal_apply(
+    core: &Core,
+    row: &Arc<Resource>,
+    subresource: &str,
+    config: &Document,
+    manager: &str,
+) -> StatusResult<()> {
+    let object = ObjectName { namespace: config.namespace().into(), name: config.name().into() };
+    let options = WriteOptions { manager: manager.into(), force: Some(true), ..WriteOptions::default() };
+    let body = config.to_bytes().into();
+    internal(core, row, Internal { name: "patch", object, subresource, verb: Verb::Apply, options, body }).await
+}
+
+/// A write of the server's own.
+struct Internal<'a> {
+    /// The verb, as authorization names it.
+    name: &'a str,
+    object: ObjectName,
+    subresource: &'a str,
+    verb: Verb,
+    options: WriteOptions,
+    body: Bytes,
+}
+
+async fn internal(core: &Core, row: &Arc<Resource>, write: Internal<'_>) -> StatusResult<()> {
+    let Internal { name, object, subresource, verb, options, body } = write;
     let user = User { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..User::default() };
-    let Some(version) = row.versions.iter().find(|v| v.served) else { return };
+    let version = row.storage_version().ok_or_else(Status::page_not_found)?;
     let target = ResourceAttributes {
         group_version: row.group_version(version),
         resource: row.plural.clone(),
-        subresource: String::new(),
+        subresource: subresource.into(),
         object,
         fields: Vec::new(),
     };
-    let attributes = Attributes { user, verb: "delete".into(), resource: Some(target), path: String::new() };
-    let call = Call::new(attributes, Arc::clone(row), Query::default(), HeaderMap::new(), core.now());
-    let Some(call) = call else { return };
-    let Ok(settings) = settings(core, &call).await else { return };
-    let request = Request {
-        call,
-        verb: Verb::Delete(DeleteOptions::default()),
-        options: WriteOptions::default(),
-        body: Bytes::new(),
-        format: Format::Json,
-        settings,
-        internal: true,
-        collection: false,
-    };
-    if let Err(status) = perform(core, &request).await.answer {
-        tracing::debug!(%status, "an object of a deleted definition could not be deleted");
-    }
+    let attributes = Attributes { user, verb: name.into(), resource: Some(target), path: String::new() };
+    let call = Call::in_storage(attributes, Arc::clone(row), core.now()).ok_or_else(Status::page_not_found)?;
+    let settings = settings(core, &call).await?;
+    let format = Format::Json;
+    let request = Request { call, verb, options, body, format, settings, internal: true, collection: false };
+    perform(core, &request).await.answer.map(drop)
 }
 
 /// Runs the machine until its decision is committed. A failure or a decision to change nothing is only believed when it

@@ -1,4 +1,5 @@
-//! Calls to webhooks: over HTTPS, with connections that are kept, within the time that is left.
+//! Calls to webhooks, of admission and of conversion: over HTTPS, with connections that are kept, within the time that is
+//! left.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -20,12 +21,15 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::trust;
+use crate::conversion::{self, Converted, Question};
 use crate::core::Core;
 use crate::hooks::{Call, Place, Reply, Target};
 use crate::proxy::{self, Dial};
 
 /// An answer may be so long, in bytes: an object and its patch in base64.
 const MAX_ANSWER: usize = 16 << 20;
+/// A conversion webhook has so much time.
+const CONVERSION: Duration = Duration::from_secs(30);
 /// Connections that are kept while nothing is to be said, in all and for how long.
 const MAX_IDLE: usize = 256;
 const IDLE_FOR: Duration = Duration::from_secs(90);
@@ -69,22 +73,40 @@ impl Outside {
         }
         let limit = Duration::from_secs(call.hook.timeout_seconds);
         let left = deadline.saturating_duration_since(Instant::now());
-        let answered = match address(&call.hook.target, limit.min(left)) {
-            Ok(url) => {
-                let said = self.post(core, &call.hook.target, &url, review.to_string().into());
-                let said = tokio::time::timeout(limit, said).await;
-                said.unwrap_or_else(|_| Err(format!("Post {url:?}: context deadline exceeded")))
-            }
-            Err(why) => Err(why),
-        };
-        let review = answered.and_then(|bytes| {
-            serde_json::from_slice(&bytes)
-                .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
-        });
+        let review = self.said(core, &call.hook.target, &review, limit, limit.min(left)).await;
         if let Err(why) = &review {
             tracing::warn!(webhook = call.hook.name, configuration = call.hook.configuration, why, "a webhook failed");
         }
         Reply { uid, review }
+    }
+
+    /// Lets a webhook convert objects.
+    pub(crate) async fn convert(&self, core: &Core, question: &Question) -> Converted {
+        let uid = core.entropy().uuid();
+        let answered = match conversion::review(question, &uid) {
+            Ok(review) => self.said(core, &question.converter.target, &review, CONVERSION, CONVERSION).await,
+            Err(why) => return Err(why),
+        };
+        let converted = conversion::read(question, &uid, answered);
+        if let Err(why) = &converted {
+            tracing::warn!(definition = question.converter.definition, why, "a conversion webhook failed");
+        }
+        converted
+    }
+
+    /// What a webhook says to a review within `limit`; it is told that it has `told`.
+    async fn said(
+        &self,
+        core: &Core,
+        target: &Target,
+        review: &Value,
+        limit: Duration,
+        told: Duration,
+    ) -> Result<Value, String> {
+        let url = address(target, told)?;
+        let said = tokio::time::timeout(limit, self.post(core, target, &url, review.to_string().into())).await;
+        let bytes = said.unwrap_or_else(|_| Err(format!("Post {url:?}: context deadline exceeded")))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
     }
 
     /// The body of a successful answer; the error is what Go's client would say.

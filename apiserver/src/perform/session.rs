@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::cache::Item;
 use crate::call::Call;
+use crate::conversion::{Converted, Question};
 use crate::core::Core;
 use crate::entropy::Entropy;
 use crate::hooks::{self, Hooks};
@@ -35,6 +36,7 @@ pub(crate) struct Session<'a> {
     rows: Arc<Rows>,
     known: Answers,
     replies: Vec<(hooks::Call, hooks::Reply)>,
+    converted: Vec<(Question, Converted)>,
     questions: usize,
     deadline: Instant,
 }
@@ -42,9 +44,21 @@ pub(crate) struct Session<'a> {
 /// What the store answered since the caches were read.
 #[derive(Default)]
 struct Answers {
-    objects: BTreeMap<String, Option<Document>>,
+    objects: BTreeMap<String, Option<Read>>,
     keys: BTreeMap<String, Known>,
     lists: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// An object, and whether what is stored differs from it.
+struct Read {
+    document: Document,
+    stale: bool,
+}
+
+impl Read {
+    fn of(item: &Item) -> Self {
+        Self { document: item.document(), stale: item.stale }
+    }
 }
 
 /// What came of it, with all that is to be told besides.
@@ -69,6 +83,7 @@ impl<'a> Session<'a> {
             rows: core.registry.current(),
             known: Answers::default(),
             replies: Vec::new(),
+            converted: Vec::new(),
             questions: 0,
             deadline: Instant::now() + allowed(&request.call),
         }
@@ -129,13 +144,18 @@ impl<'a> Session<'a> {
                 let replies = tokio::time::timeout_at(self.deadline, asked).await.map_err(|_| late())?;
                 self.replies.extend(calls.into_iter().zip(replies));
             }
+            Ask::Convert(question) => {
+                let asked = self.core.outside.convert(self.core, &question);
+                let converted = tokio::time::timeout_at(self.deadline, asked).await.map_err(|_| late())?;
+                self.converted.push((question, converted));
+            }
         }
         Ok(())
     }
 
     /// What a commit of this request left, for the step after it.
     pub(crate) fn wrote(&mut self, key: String, document: Document) {
-        self.known.objects.insert(key, Some(document));
+        self.known.objects.insert(key, Some(Read { document, stale: false }));
     }
 
     /// What stood at the keys of a commit that met a conflict.
@@ -147,7 +167,7 @@ impl<'a> Session<'a> {
                 self.known.keys.insert(key, known);
             } else {
                 let kind = self.core.cache.of_key(&key);
-                let read = |entry: Entry| Some(Item::of(&entry, kind.as_ref()?.strategy())?.document());
+                let read = |entry: Entry| Some(Read::of(&Item::of(&entry, &kind.as_ref()?.strategy())?));
                 self.known.objects.insert(key, entry.and_then(read));
             }
         }
@@ -165,7 +185,8 @@ fn allowed(call: &Call) -> Duration {
     asked.map_or(MAX_TIME, |asked| asked.min(MAX_TIME))
 }
 
-fn late() -> Box<Status> {
+/// 504: no time is left.
+pub(crate) fn late() -> Box<Status> {
     let why = "Timeout: request did not complete within requested timeout - context deadline exceeded";
     Status::failure(504, "Timeout", why).with(api::status::Details::default())
 }
@@ -181,9 +202,20 @@ impl Snapshot for Look<'_> {
 
     fn object(&self, key: &str) -> Option<Document> {
         match self.session.known.objects.get(key) {
-            Some(answered) => answered.clone(),
-            None => cached(self.session.core, key),
+            Some(answered) => answered.as_ref().map(|read| read.document.clone()),
+            None => cached(self.session.core, key).map(|item| item.document()),
         }
+    }
+
+    fn stale(&self, key: &str) -> bool {
+        match self.session.known.objects.get(key) {
+            Some(answered) => answered.as_ref().is_some_and(|read| read.stale),
+            None => cached(self.session.core, key).is_some_and(|item| item.stale),
+        }
+    }
+
+    fn converted(&self, question: &Question) -> Option<&Converted> {
+        self.session.converted.iter().rev().find(|(asked, _)| asked == question).map(|(_, converted)| converted)
     }
 
     fn key(&self, key: &str) -> Known {
@@ -205,6 +237,6 @@ impl Snapshot for Look<'_> {
     }
 }
 
-fn cached(core: &Core, key: &str) -> Option<Document> {
-    core.cache.of_key(key)?.get(key.as_bytes()).map(|item| item.document())
+fn cached(core: &Core, key: &str) -> Option<Arc<Item>> {
+    core.cache.of_key(key)?.get(key.as_bytes())
 }

@@ -108,6 +108,7 @@ fn policy(definition: &Document, bindings: Vec<Binding>) -> Policy {
         conditions: Conditions::compile(definition.list_at("/spec/matchConditions"), options),
         validations: definition.list_at("/spec/validations").iter().map(validation).collect(),
         annotations: definition.list_at("/spec/auditAnnotations").iter().map(annotation).collect(),
+        again: definition.str_at("/spec/reinvocationPolicy") == "IfNeeded",
         mutations: definition.list_at("/spec/mutations").iter().map(mutation).collect(),
         variables,
         bindings,

@@ -41,6 +41,8 @@ pub(crate) struct Policy {
     pub validations: Vec<Validation>,
     /// What audit is to note, by key (validating).
     pub annotations: Vec<(String, Expression)>,
+    /// Whether it wants to be asked again after others changed the object (mutating).
+    pub again: bool,
     /// What is changed (mutating).
     pub mutations: Vec<Mutation>,
     /// Where it is in force.

@@ -1,28 +1,40 @@
 //! The parameters of a binding (`generic/policy_dispatcher.go`, `CollectParams`).
 
+use std::sync::Arc;
+
 use api::{Document, GroupVersion, LabelSelector, ObjectName};
 use serde_json::Value;
 
 use super::{Binding, Policy};
+use crate::row::{Resource, Version};
 use crate::rows::Rows;
 use crate::view::View;
 
-/// The objects that a binding's policy is evaluated with, one evaluation each; `None` stands for no parameter. The error
-/// is upstream's text.
-pub(crate) fn params(
+/// The objects that a binding's policy is evaluated with, one evaluation each.
+pub(crate) struct Params<'r> {
+    /// Their row.
+    pub row: &'r Resource,
+    /// The version that the policy wants them in.
+    pub version: &'r Version,
+    /// As they are stored.
+    pub stored: Vec<Arc<Document>>,
+}
+
+/// Finds them; `None` where the policy has no parameters. The error is upstream's text.
+pub(crate) fn params<'r>(
     policy: &Policy,
     binding: &Binding,
     namespace: &str,
-    rows: &Rows,
+    rows: &'r Rows,
     view: &dyn View,
-) -> Result<Vec<Option<Document>>, String> {
+) -> Result<Option<Params<'r>>, String> {
     let (Some((api_version, kind)), Some(reference)) = (&policy.param_kind, &binding.param_ref) else {
-        return Ok(vec![None]);
+        return Ok(None);
     };
     let text = |key: &str| reference.get(key).and_then(Value::as_str).unwrap_or_default();
     let group_version = GroupVersion::parse(api_version);
     let found = group_version.as_ref().and_then(|wanted| {
-        let named = |row: &&std::sync::Arc<crate::row::Resource>| row.group == wanted.group && row.kind == *kind;
+        let named = |row: &&Arc<Resource>| row.group == wanted.group && row.kind == *kind;
         rows.iter().filter(named).find_map(|row| Some((row, row.version(&wanted.version)?)))
     });
     let Some((row, version)) = found else {
@@ -39,7 +51,7 @@ pub(crate) fn params(
         (true, given) => given,
     };
     let resource = row.group_resource();
-    let stored = match text("name") {
+    let stored: Vec<Arc<Document>> = match text("name") {
         "" => {
             let selector = LabelSelector::from_object(reference.get("selector"))?;
             let listed = view.list(&resource, row.namespaced().then_some(namespace));
@@ -47,16 +59,11 @@ pub(crate) fn params(
         }
         name => {
             let object = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
-            view.get(&resource, &object).into_iter().collect::<Vec<_>>()
+            view.get(&resource, &object).into_iter().collect()
         }
     };
     if stored.is_empty() && text("parameterNotFoundAction") == "Deny" {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
     }
-    let shown = |stored: &Document| {
-        let mut document = stored.clone();
-        row.unstore(version, &mut document);
-        Some(document)
-    };
-    Ok(stored.iter().map(|stored| shown(stored)).collect())
+    Ok(Some(Params { row, version, stored }))
 }

@@ -74,7 +74,7 @@ pub(crate) struct Shown {
 
 fn table_row(row: &Resource, version: &Version, shown: &Shown, document: &Document) -> Value {
     let mut stored = document.clone();
-    row.to_storage(version, &mut stored);
+    row.to_hub(version, &mut stored);
     let cells = row.strategy.cells(&stored, shown.now).unwrap_or_else(|| plain_cells(version, document, shown.now));
     let object = match shown.include {
         Include::None => Value::Null,

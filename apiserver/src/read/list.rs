@@ -14,7 +14,7 @@ use store::{Error, Range, Revision};
 
 use super::options::{self, ListOptions, Match};
 use super::token::Token;
-use super::{document_in, form, fresh_enough, kind_of, table_shape, too_large};
+use super::{convert, document_in, form, fresh_enough, kind_of, table_shape, too_large};
 use crate::cache::{Item, encode};
 use crate::call::Call;
 use crate::core::Core;
@@ -39,7 +39,7 @@ pub(crate) struct Found {
 /// Answers a LIST.
 pub(crate) async fn list(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Forms)?;
-    let options = ListOptions::parse(&call.query, &call.row, false)?;
+    let options = ListOptions::parse(call, false)?;
     let found = find(core, call, &options).await?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     match accepted.form {
@@ -70,7 +70,7 @@ pub(crate) async fn find(core: &Core, call: &Call, options: &ListOptions) -> Sta
     }
     fresh_enough(core, text, wanted).await?;
     let limit = if text == "0" { 0 } else { options.limit };
-    current(core, call, options, limit, None)
+    current(core, call, options, limit, None).await
 }
 
 fn prefix(call: &Call) -> StatusResult<String> {
@@ -78,7 +78,13 @@ fn prefix(call: &Call) -> StatusResult<String> {
 }
 
 /// From the cache, as it is now. `start`: from that key on.
-fn current(core: &Core, call: &Call, options: &ListOptions, limit: usize, start: Option<&str>) -> StatusResult<Found> {
+async fn current(
+    core: &Core,
+    call: &Call,
+    options: &ListOptions,
+    limit: usize,
+    start: Option<&str>,
+) -> StatusResult<Found> {
     let prefix = prefix(call)?;
     let kind = kind_of(core, call)?;
     let seen = core.cache.seen();
@@ -87,12 +93,20 @@ fn current(core: &Core, call: &Call, options: &ListOptions, limit: usize, start:
     let (all, applied) = required.find_map(by_index).unwrap_or_else(|| kind.list(&prefix));
     let first = start.map_or(0, |start| all.partition_point(|item| item.key.as_ref() < start.as_bytes()));
     let candidates = all.get(first..).unwrap_or_default();
-    let selected = candidates.iter().filter(|item| options.selection.selects(item));
     let revision = seen.max(applied);
+    let most = if limit == 0 { usize::MAX } else { limit + 1 };
+    let selected = |items: &[Arc<Item>]| {
+        let selected = items.iter().filter(|item| options.selection.selects(item));
+        selected.take(most).cloned().collect::<Vec<_>>()
+    };
+    let mut items = match call.row.converter.is_some() && !options.selection.is_everything() {
+        // A selector sees what the webhook makes of an object.
+        true => selected(&convert::shown(core, call, candidates.to_vec()).await?),
+        false => convert::shown(core, call, selected(candidates)).await?,
+    };
     if limit == 0 {
-        return Ok(Found { items: selected.cloned().collect(), revision, ..Found::default() });
+        return Ok(Found { items, revision, ..Found::default() });
     }
-    let mut items: Vec<Arc<Item>> = selected.take(limit + 1).cloned().collect();
     let more = items.len() > limit;
     items.truncate(limit);
     let left = candidates.len().saturating_sub(limit);
@@ -123,11 +137,11 @@ async fn at(
 ) -> StatusResult<Found> {
     let Some(revision) = revision else {
         fresh_enough(core, "", 0).await?;
-        return current(core, call, options, options.limit, Some(&start));
+        return current(core, call, options, options.limit, Some(&start)).await;
     };
     let kind = kind_of(core, call)?;
     if kind.revision() <= revision && revision <= core.cache.seen() {
-        let found = current(core, call, options, options.limit, Some(&start))?;
+        let found = current(core, call, options, options.limit, Some(&start)).await?;
         // Nothing changed since that revision, unless it did while we looked.
         if kind.revision() <= revision {
             return Ok(restamp(found, &prefix(call)?, revision));
@@ -163,9 +177,9 @@ async fn history(
         let page = core.cache.store().range(range.clone()).await.map_err(|e| gone(&e, options, revision))?;
         let full = page.entries.len() == HISTORY_PAGE;
         let left = page.count;
-        for entry in &page.entries {
+        let read = page.entries.iter().filter_map(|entry| Item::of(entry, &call.row.strategy).map(Arc::new));
+        for item in convert::shown(core, call, read.collect()).await? {
             scanned += 1;
-            let Some(item) = Item::of(entry, &call.row.strategy) else { continue };
             if !options.selection.selects(&item) {
                 continue;
             }
@@ -173,7 +187,7 @@ async fn history(
                 more = true;
                 break;
             }
-            items.push(Arc::new(item));
+            items.push(item);
         }
         match page.entries.last() {
             Some(last) if full && !more => range.start = [last.key.as_ref(), &[0]].concat().into(),
@@ -265,7 +279,7 @@ fn pieces(call: &Call, found: &Found) -> Vec<Bytes> {
 
 /// Items of a built-in list carry neither kind nor apiVersion; those of a custom one do.
 fn put_item(call: &Call, item: &Item, piece: &mut BytesMut) {
-    if call.row.shows_stored(call.version()) {
+    if call.row.shows(call.version(), item.api_version()) {
         match call.row.custom {
             true => piece.put_slice(&item.bytes),
             false => {

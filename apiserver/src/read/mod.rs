@@ -1,5 +1,6 @@
 //! Get, list and watch, from the caches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Document, Status, StatusResult};
@@ -8,6 +9,7 @@ use http::Response;
 use serde_json::json;
 use store::Revision;
 
+pub(crate) mod convert;
 pub(crate) mod form;
 pub(crate) mod list;
 pub(crate) mod options;
@@ -17,6 +19,7 @@ pub(crate) mod watch;
 
 use crate::cache::{Item, Kind, encode};
 use crate::call::Call;
+use crate::conversion::relabelled;
 use crate::core::Core;
 use crate::negotiate::{Form, Offer};
 use crate::parts::Body;
@@ -38,11 +41,18 @@ pub(crate) async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>
     let text = call.query.get("resourceVersion").unwrap_or_default();
     let wanted = options::revision(text).map_err(options::untranslated)?;
     fresh_enough(core, text, wanted).await?;
-    let object = &call.target().object;
-    let found = call.row.key(object).and_then(|key| kind_of(core, call).ok()?.get(key.as_bytes()));
-    let item = found.ok_or_else(|| Status::not_found(&call.row.group_resource(), &object.name))?;
+    let item = named(core, call).await?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     shown(call, &item, accepted.form, style)
+}
+
+/// The object that the path names, in the call's version.
+async fn named(core: &Core, call: &Call) -> StatusResult<Arc<Item>> {
+    let object = &call.target().object;
+    let found = call.row.key(object).and_then(|key| kind_of(core, call).ok()?.get(key.as_bytes()));
+    let item = found.ok_or_else(|| Status::not_found(&call.resource(), &object.name))?;
+    let shown = convert::shown(core, call, vec![Arc::clone(&item)]).await?;
+    Ok(shown.into_iter().next().unwrap_or(item))
 }
 
 fn shown(call: &Call, item: &Item, form: Form, style: Style) -> StatusResult<Response<Body>> {
@@ -80,24 +90,22 @@ pub(crate) fn table_shape(call: &Call, version: &'static str) -> StatusResult<Sh
 }
 
 /// The cache of the call's resource.
-pub(crate) fn kind_of(core: &Core, call: &Call) -> StatusResult<std::sync::Arc<Kind>> {
+pub(crate) fn kind_of(core: &Core, call: &Call) -> StatusResult<Arc<Kind>> {
     let storage = call.row.storage.as_ref().ok_or_else(Status::page_not_found)?;
     core.cache.kind(&storage.prefix).ok_or_else(Status::page_not_found)
 }
 
 /// The bytes of an object in the call's version.
-pub(crate) fn bytes_in(call: &Call, item: &Item) -> Bytes {
-    match call.row.shows_stored(call.version()) {
+fn bytes_in(call: &Call, item: &Item) -> Bytes {
+    match call.row.shows(call.version(), item.api_version()) {
         true => item.bytes.clone(),
         false => encode(&document_in(call, item)),
     }
 }
 
-/// The tree of an object in the call's version.
+/// The tree of an object in the call's version. [`convert::shown`] has seen to what needs a webhook.
 pub(crate) fn document_in(call: &Call, item: &Item) -> Document {
-    let mut document = item.document();
-    call.row.unstore(call.version(), &mut document);
-    document
+    relabelled(&call.row, call.version(), item.document())
 }
 
 /// Waits until the cache is as new as a read with this resourceVersion may expect: empty is the store's own revision.

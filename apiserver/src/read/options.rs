@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use api::field::{Error, Errors, Path};
-use api::{Document, FieldSelector, GroupKind, LabelSelector, Status, StatusResult};
+use api::{FieldSelector, GroupKind, LabelSelector, Status, StatusResult};
 use store::Revision;
 
 use crate::cache::Item;
+use crate::call::Call;
 use crate::request::Query;
-use crate::row::Resource;
+use crate::row::{Resource, Version};
 
 /// `?resourceVersionMatch=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +59,12 @@ impl Selection {
     }
 
     /// Reads both selectors of a query.
-    pub(crate) fn parse(query: &Query, row: &Resource) -> StatusResult<Self> {
+    pub(crate) fn parse(call: &Call) -> StatusResult<Self> {
+        let (query, row) = (&call.query, &call.row);
         let text = |key: &str| query.get(key).unwrap_or_default();
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(text("fieldSelector")).map_err(Status::bad_request)?;
-        known_fields(&fields, row)?;
+        known_fields(&fields, row, call.version())?;
         let convert = row.versions.iter().find_map(|version| version.convert);
         let fields = fields.renamed(|field| convert.and_then(|convert| convert.stored_field(field)));
         Ok(Self { labels, fields, name: None })
@@ -70,11 +72,11 @@ impl Selection {
 }
 
 /// Refuses fields that the kind does not offer.
-fn known_fields(fields: &FieldSelector, row: &Resource) -> StatusResult<()> {
-    let offered = row.strategy.fields(&Document::default());
+fn known_fields(fields: &FieldSelector, row: &Resource, version: &Version) -> StatusResult<()> {
+    let offered = row.strategy.selectable_in(&version.name);
     for requirement in fields.requirements() {
         let field = requirement.field.as_str();
-        let known = matches!(field, "metadata.name" | "metadata.namespace") || offered.iter().any(|(f, _)| *f == field);
+        let known = matches!(field, "metadata.name" | "metadata.namespace") || offered.iter().any(|f| *f == field);
         if !known {
             return Err(Status::bad_request(unknown_field(row, field, !offered.is_empty())));
         }
@@ -99,9 +101,10 @@ fn unknown_to_all(field: &str) -> String {
 
 impl ListOptions {
     /// Reads a query for a list, or for a watch.
-    pub(crate) fn parse(query: &Query, row: &Resource, watch: bool) -> StatusResult<Self> {
+    pub(crate) fn parse(call: &Call, watch: bool) -> StatusResult<Self> {
+        let query = &call.query;
         let options = Self {
-            selection: Selection::parse(query, row)?,
+            selection: Selection::parse(call)?,
             limit: number(query, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or_default(),
             continue_token: query.get("continue").unwrap_or_default().into(),
             resource_version: query.get("resourceVersion").unwrap_or_default().into(),

@@ -14,9 +14,7 @@ use crate::write::scale;
 pub(crate) async fn get(core: &Core, call: &Call) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Objects)?;
     super::fresh_enough(core, "", 0).await?;
-    let object = &call.target.object;
-    let found = call.row.key(object).and_then(|key| super::kind_of(core, call).ok()?.get(key.as_bytes()));
-    let item = found.ok_or_else(|| Status::not_found(&call.resource(), &object.name))?;
+    let item = super::named(core, call).await?;
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     let scale = scale::of(call, &super::document_in(call, &item)).ok_or_else(Status::page_not_found)?;
     Ok(respond::object(200, &scale, style))

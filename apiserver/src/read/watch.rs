@@ -3,6 +3,7 @@
 //! A watcher holds no queue of its own: it has a position in its resource's log of changes. One that is too slow for
 //! the log has its stream ended and resumes from the last revision it saw; older revisions come from the store.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::options::{self, ListOptions};
-use super::{form, fresh_enough, kind_of, table_shape};
+use super::{convert, form, fresh_enough, kind_of, table_shape};
 use crate::cache::kind::change;
 use crate::cache::{Change, Item, Kind, encode};
 use crate::call::Call;
+use crate::conversion::relabelled;
 use crate::core::Core;
 use crate::negotiate::{Accepted, Encoding, Form, Offer};
 use crate::parts::Body;
@@ -41,7 +43,7 @@ const PIECE: usize = 64 * 1024;
 /// Answers a WATCH.
 pub(crate) async fn watch(core: &Core, call: Call) -> StatusResult<Response<Body>> {
     let accepted = call.negotiate(Offer::Stream)?;
-    let mut options = ListOptions::parse(&call.query, &call.row, true)?;
+    let mut options = ListOptions::parse(&call, true)?;
     options.selection.name = Some(call.target.object.name.clone()).filter(|name| !name.is_empty());
     let wanted = options::revision(&options.resource_version).map_err(options::untranslated)?;
     let kind = kind_of(core, &call)?;
@@ -131,18 +133,19 @@ impl Watcher {
         if initial || wanted == 0 {
             let text = self.options.resource_version.clone();
             fresh_enough(&self.core, &text, wanted).await?;
-            return self.begin_now(initial);
+            return self.begin_now(initial).await;
         }
         self.begin_at(wanted).await
     }
 
-    fn begin_now(&mut self, initial: bool) -> StatusResult<()> {
+    async fn begin_now(&mut self, initial: bool) -> StatusResult<()> {
         let seen = self.core.cache.seen();
         let (items, applied) = self.kind.list(&self.prefix);
         self.position = seen.max(applied);
         if !initial {
             return Ok(());
         }
+        let items = convert::shown(&self.core, &self.call, items).await?;
         let selection = self.options.selection.clone();
         for item in items.iter().filter(|item| selection.selects(item)) {
             let frame = self.frame("ADDED", item, None)?;
@@ -215,7 +218,7 @@ impl Watcher {
             return;
         };
         if !changes.is_empty() {
-            self.queue(&changes);
+            self.queue(&changes).await;
             self.position = upto;
             return;
         }
@@ -237,9 +240,7 @@ impl Watcher {
     /// Whether a definition has another row by now: its watchers must come again.
     fn is_replaced(&self) -> bool {
         let row = &self.call.row;
-        let current =
-            || self.core.registry.current().get(&row.group_resource()).is_some_and(|now| Arc::ptr_eq(now, row));
-        row.custom && !current()
+        row.custom && self.core.registry.current().get(&row.group_resource()).is_none_or(|now| !row.is_made_as(now))
     }
 
     async fn wait(&mut self) {
@@ -263,10 +264,10 @@ impl Watcher {
             Some(Err(error)) => return self.fail(&lost(&error, self.position)),
             None => return self.ended = true,
         };
-        let strategy = self.kind.strategy().clone();
+        let strategy = self.kind.strategy();
         let changes: Vec<Arc<Change>> =
-            batch.events.iter().filter_map(|event| change(event, &strategy)).map(|(_, c)| Arc::new(c)).collect();
-        self.queue(&changes);
+            batch.events.iter().filter_map(|event| change(event, &strategy, None)).map(|(_, c)| Arc::new(c)).collect();
+        self.queue(&changes).await;
         self.position = self.position.max(batch.revision);
         // Once the log covers the rest, it is cheaper.
         if !self.kind.remembers(self.position) || self.core.cache.seen() < self.position {
@@ -274,8 +275,12 @@ impl Watcher {
         }
     }
 
-    fn queue(&mut self, changes: &[Arc<Change>]) {
-        for change in changes {
+    async fn queue(&mut self, changes: &[Arc<Change>]) {
+        let changes = match shown(&self.core, &self.call, changes).await {
+            Ok(changes) => changes,
+            Err(status) => return self.fail(&status),
+        };
+        for change in changes.iter() {
             match self.seen_as(change) {
                 Ok(Some(frame)) => self.pending.push_back(frame),
                 Ok(None) => {}
@@ -291,7 +296,8 @@ impl Watcher {
             |item: &&Arc<Item>| item.key.starts_with(self.prefix.as_bytes()) && self.options.selection.selects(item);
         let new = change.new.as_ref().filter(mine).cloned();
         let old = change.old.as_ref().filter(mine).cloned();
-        let (shared, encoding) = (self.shares_frames(), self.encoding);
+        let encoding = self.encoding;
+        let shared = new.iter().chain(&old).all(|item| self.shares_frames(item));
         match (new, old) {
             (None, None) => Ok(None),
             (Some(new), Some(_)) if shared => {
@@ -309,18 +315,18 @@ impl Watcher {
         }
     }
 
-    /// Whether the frame is the one of everyone who wants the stored version.
-    fn shares_frames(&self) -> bool {
-        self.form == Form::Native && self.call.row.shows_stored(self.call.version())
+    /// Whether the frame is the one of everyone who wants that version.
+    fn shares_frames(&self, item: &Item) -> bool {
+        self.form == Form::Native && self.call.row.shows(self.call.version(), item.api_version())
     }
 
     fn frame(&mut self, event: &str, item: &Item, revision: Option<Revision>) -> StatusResult<Bytes> {
         let bytes = revision.map_or_else(|| item.bytes.clone(), |revision| item.at(revision));
-        if self.shares_frames() {
+        if self.shares_frames(item) {
             return Ok(frame(self.encoding, event, &bytes));
         }
-        let mut document = Document::parse(&bytes).unwrap_or_default();
-        self.call.row.unstore(self.call.version(), &mut document);
+        let document = Document::parse(&bytes).unwrap_or_default();
+        let document = relabelled(&self.call.row, self.call.version(), document);
         let object = self.formed(&document)?;
         Ok(frame(self.encoding, event, &object))
     }
@@ -354,6 +360,28 @@ impl Watcher {
         };
         Ok(frame(self.encoding, "BOOKMARK", &object))
     }
+}
+
+/// Changes in the call's version.
+async fn shown<'c>(core: &Core, call: &Call, changes: &'c [Arc<Change>]) -> StatusResult<Cow<'c, [Arc<Change>]>> {
+    if !call.row.custom {
+        return Ok(Cow::Borrowed(changes));
+    }
+    let items = changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().cloned();
+    let mut shown = convert::shown(core, call, items.collect()).await?.into_iter();
+    let mut next = |item: &Option<Arc<Item>>| item.as_ref().and_then(|_| shown.next());
+    let changes = changes.iter().map(|change| (change, next(&change.old), next(&change.new)));
+    let same = |a: &Option<Arc<Item>>, b: &Option<Arc<Item>>| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    let one = |(change, old, new): (&Arc<Change>, Option<Arc<Item>>, Option<Arc<Item>>)| match same(&change.old, &old)
+        && same(&change.new, &new)
+    {
+        true => Arc::clone(change),
+        false => Arc::new(change.with(old, new)),
+    };
+    Ok(Cow::Owned(changes.map(one).collect()))
 }
 
 /// Why the store's history cannot be followed from a revision on.

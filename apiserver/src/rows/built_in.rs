@@ -30,8 +30,8 @@ fn version(facts: &Facts) -> Option<Version> {
         storage: alias.is_none(),
         schema: Schema::of_kind(&facts.group, &facts.version, &facts.kind)?,
         columns: facts.columns.clone(),
+        subresources: facts.subresources.iter().map(|s| subresource(facts, s)).collect(),
         convert: alias.map(|alias| alias.convert),
-        completes: false,
         deprecation: deprecation(facts),
     })
 }
@@ -49,12 +49,13 @@ fn row(facts: &Facts, version: Version) -> Resource {
         categories: facts.categories.clone(),
         scope: facts.scope,
         verbs: facts.verbs.clone(),
-        subresources: facts.subresources.iter().map(|s| subresource(facts, s)).collect(),
         versions: vec![version],
+        converter: None,
         strategy: Strategy::BuiltIn(kinds::rules(&facts.group, &facts.kind)),
         storage: (!facts.key.is_empty()).then(|| Storage { prefix: facts.key.clone(), api_version }),
         behaviour: behaviour(&facts.group, &facts.plural),
         custom: false,
+        ending: false,
     }
 }
 

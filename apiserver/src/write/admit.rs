@@ -10,10 +10,12 @@ use super::Verb;
 use super::machine::{Machine, Stepped};
 use super::options::{DeleteOptions, Propagation};
 use super::policies;
-use super::webhooks::{self, Round};
+use super::round::Round;
+use super::webhooks;
 use crate::admission::Context;
 use crate::attributes::Attributes;
-use crate::hooks::Subject;
+use crate::canonical::omit_empty;
+use crate::hooks::{self, Invocation, Subject};
 
 /// What is admitted, besides the objects.
 pub(crate) struct Admission {
@@ -51,6 +53,66 @@ impl<'a> Machine<'a> {
     pub(crate) fn admission_of(&self, verb: &'static str, name: &str, kind: &GroupVersionKind) -> Admission {
         let schema = Schema::of_kind(&kind.group, &kind.version, &kind.kind);
         Admission { verb, subject: self.subject(verb, name, kind.clone(), false), options: self.options(verb), schema }
+    }
+
+    /// Whether webhooks and policies have a say: not in what the server does itself, nor in what would keep them from
+    /// being mended.
+    pub(super) fn may_be_refused(&self, admission: &Admission) -> bool {
+        !self.request.internal && !hooks::is_exempt(&admission.subject.resource())
+    }
+
+    /// Objects in the form that a webhook or a policy wants; the error inside is upstream's text.
+    pub(super) fn shown_to(
+        &self,
+        invocation: &Invocation,
+        objects: [Option<&Document>; 2],
+    ) -> Stepped<Result<[Option<Document>; 2], String>> {
+        let mut shown = [None, None];
+        for (shown, object) in shown.iter_mut().zip(objects) {
+            let Some(object) = object.cloned() else { continue };
+            *shown = match invocation.shown_in() {
+                None => Some(object),
+                Some((row, version)) => match self.converted(row, version, object)? {
+                    Ok(converted) => Some(converted),
+                    Err(why) => return Ok(Err(why)),
+                },
+            };
+        }
+        Ok(Ok(shown))
+    }
+
+    /// A changed object in such a form, pruned and defaulted, as the machine works on it. The error inside says why it
+    /// cannot be read.
+    pub(super) fn taken_from(
+        &self,
+        admission: &Admission,
+        invocation: &Invocation,
+        changed: Document,
+    ) -> Stepped<Result<Document, String>> {
+        let schema = match invocation.shown_in() {
+            Some((_, version)) => Some(&version.schema),
+            // Options of connects are not in the table.
+            None => admission.schema.as_ref(),
+        };
+        let mut read = match schema.map(|schema| (schema, schema.read(changed.value().clone()))) {
+            Some((_, Err(why))) => return Ok(Err(why)),
+            Some((schema, Ok(read))) => {
+                let mut read = read.document;
+                omit_empty(schema, &mut read);
+                schema.default(&mut read);
+                read
+            }
+            None => changed,
+        };
+        match invocation.shown_in() {
+            Some((row, _)) if row.custom => self.converted(row, self.version(), read),
+            Some((row, version)) => {
+                row.to_hub(version, &mut read);
+                row.strategy.default(&mut read);
+                Ok(Ok(read))
+            }
+            None => Ok(Ok(read)),
+        }
     }
 
     fn subject(&self, verb: &str, name: &str, kind: GroupVersionKind, own: bool) -> Subject {
@@ -110,23 +172,24 @@ impl<'a> Machine<'a> {
         attributes
     }
 
-    /// Lets plugins and webhooks change the object; defaults and prunes after each that did. Where a webhook changed
-    /// something, all have another look.
+    /// Lets plugins, policies and webhooks change the object; defaults and prunes after each that did. Where a policy or
+    /// a webhook changed something, all have another look.
     pub(crate) fn mutate(
         &mut self,
         admission: &Admission,
         object: &mut Document,
         old: Option<&Document>,
     ) -> Stepped<()> {
+        let (mut by_policies, mut by_webhooks) = (Round::default(), Round::default());
         self.mutate_by_plugins(admission, object, old)?;
-        policies::mutate(self, admission, object, old)?;
-        let mut round = Round::default();
-        webhooks::mutate(self, admission, object, old, &mut round)?;
-        if round.changed {
-            let before = object.clone();
+        policies::mutate(self, admission, object, old, &mut by_policies)?;
+        webhooks::mutate(self, admission, object, old, &mut by_webhooks)?;
+        if by_policies.changed || by_webhooks.changed {
             self.mutate_by_plugins(admission, object, old)?;
-            round.begin_second(*object != before);
-            webhooks::mutate(self, admission, object, old, &mut round)?;
+            by_policies.begin_second(object);
+            policies::mutate(self, admission, object, old, &mut by_policies)?;
+            by_webhooks.begin_second(object);
+            webhooks::mutate(self, admission, object, old, &mut by_webhooks)?;
         }
         Ok(())
     }

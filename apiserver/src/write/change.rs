@@ -7,13 +7,13 @@ use serde_json::Value;
 use store::Txn;
 
 use super::admit::Admission;
-use super::machine::{Machine, Stepped, put, remove, unchanged};
+use super::machine::{Machine, Stepped, remove, unchanged};
 use super::{Answer, Verb, allocate, body, create, meta, quota};
 
 /// Decides a PUT or PATCH.
 pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let key = machine.key(machine.object_name())?;
-    let stored = machine.snapshot.object(&key);
+    let stored = machine.object(&key)?;
     let live = stored.clone().map(|stored| machine.shown(stored));
     let mut wanted = wanted(machine, live.as_ref())?;
     machine.complete(&mut wanted);
@@ -105,7 +105,7 @@ fn strictly_read(machine: &mut Machine<'_>) -> Stepped<()> {
     Ok(())
 }
 
-/// From the stored object and the wanted one (in the request's version) to the transaction; `admission` is `None` where
+/// From the object as it is and the wanted one (in the request's version) to the transaction; `admission` is `None` where
 /// something else was admitted in its place.
 pub(super) fn replace(
     machine: &mut Machine<'_>,
@@ -115,7 +115,7 @@ pub(super) fn replace(
     admission: Option<Admission>,
 ) -> Stepped<(Txn, Answer)> {
     let row = std::sync::Arc::clone(&machine.request.call.row);
-    row.to_storage(machine.version(), &mut new);
+    row.to_hub(machine.version(), &mut new);
     row.strategy.default(&mut new);
     if let Some(admission) = &admission {
         machine.mutate(admission, &mut new, Some(old))?;
@@ -133,7 +133,7 @@ pub(super) fn replace(
     if let Some(admission) = &admission {
         machine.validate(admission, &new, Some(old))?;
     }
-    if same(&mut new, old) {
+    if same(&mut new, old) && !machine.snapshot.stale(key) {
         return Ok((Txn::default(), machine.answer(200, old.clone())));
     }
     let mut txn = Txn { compare: vec![unchanged(key, old)], ops: Vec::new() };
@@ -145,7 +145,7 @@ pub(super) fn replace(
     }
     match finished(&row.behaviour, &new, old) {
         true => txn.ops.push(remove(key)),
-        false => txn.ops.push(put(key, &new, machine.lease())),
+        false => txn.ops.push(machine.put(key, &new)?),
     }
     if finished(&row.behaviour, &new, old) && row.behaviour.allocates {
         allocate::release(machine, &new, &mut txn);
@@ -181,9 +181,7 @@ fn valid(machine: &mut Machine<'_>, new: &Document, old: &Document) -> Stepped<(
     let change = machine.rules_change(Operation::Update, Some(old));
     errors.extend(row.strategy.validate(new, &change));
     if !errors.is_empty() {
-        if let Some(schema) = row.stored_schema() {
-            schema.show_values(&mut errors);
-        }
+        row.checked_schema(machine.version()).show_values(&mut errors);
         return Err(Status::invalid(&row.group_kind(), new.name(), &errors).into());
     }
     let warnings = row.strategy.warnings(new, &change);

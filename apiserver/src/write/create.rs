@@ -6,7 +6,7 @@ use api::validation::object_meta;
 use api::{Document, Status};
 use store::Txn;
 
-use super::machine::{Machine, Stepped, free, put};
+use super::machine::{Machine, Stepped, free};
 use super::{Answer, Verb, allocate, body, meta, quota};
 
 /// A POST to the collection.
@@ -26,12 +26,16 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
     if !matches!(machine.request.verb, Verb::Apply) {
         api::apply::update(&machine.version().schema, None, &mut object, &writer(machine));
     }
-    row.to_storage(machine.version(), &mut object);
+    row.to_hub(machine.version(), &mut object);
     row.strategy.default(&mut object);
     let named = match machine.object_name().name.as_str() {
         "" => object.name().to_owned(),
         name => name.to_owned(),
     };
+    if row.ending {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&row.group_resource(), &named, why).into());
+    }
     let admission = machine.admission("create", &named);
     machine.mutate(&admission, &mut object, None)?;
     body::namespace(machine, &mut object)?;
@@ -61,7 +65,7 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
         allocate::claim(machine, &object, None, &mut txn);
     }
     quota::charge(machine, &admission, &object, None, &mut txn)?;
-    txn.ops.push(put(&key, &object, machine.lease()));
+    txn.ops.push(machine.put(&key, &object)?);
     Ok((txn, machine.answer(201, object)))
 }
 
@@ -99,9 +103,7 @@ fn valid(machine: &mut Machine<'_>, object: &Document) -> Stepped<()> {
     errors.extend(row.strategy.validate(object, &change));
     let warnings = if errors.is_empty() { row.strategy.warnings(object, &change) } else { Vec::new() };
     if !errors.is_empty() {
-        if let Some(schema) = row.stored_schema() {
-            schema.show_values(&mut errors);
-        }
+        row.checked_schema(machine.version()).show_values(&mut errors);
         return Err(Status::invalid(&row.group_kind(), object.name(), &errors).into());
     }
     machine.warnings.extend(warnings);
@@ -115,7 +117,7 @@ pub(super) fn writer<'b>(machine: &'b Machine<'_>) -> Writer<'b> {
         "" => agent(request.call.user_agent()),
         manager => manager,
     };
-    let has_status = request.call.row.subresource("status").is_some();
+    let has_status = request.call.version().subresource("status").is_some();
     let resets: &[&str] = match request.subresource() {
         "" if has_status => &["status"],
         "status" => &["spec"],

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use store::Txn;
 
 use super::admit::Admission;
-use super::machine::{Machine, Stepped, put, remove, success, unchanged};
+use super::machine::{Machine, Stepped, remove, success, unchanged};
 use super::options::{DeleteOptions, Propagation};
 use super::{Answer, allocate, meta};
+use crate::crd::FINALIZER;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -84,7 +85,7 @@ fn marked(
     if new == *old {
         return Ok((Txn::default(), machine.answer(code, new)));
     }
-    let txn = Txn { compare: vec![unchanged(key, old)], ops: vec![put(key, &new, machine.lease())] };
+    let txn = Txn { compare: vec![unchanged(key, old)], ops: vec![machine.put(key, &new)?] };
     Ok((txn, machine.answer(code, new)))
 }
 
@@ -97,7 +98,6 @@ fn terminating(namespace: &mut Document) {
 /// A deleted definition waits until its objects are gone
 /// (`k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition/etcd.go`).
 fn cleans_up(machine: &Machine<'_>, definition: &mut Document) {
-    const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
     if definition.deleting() {
         return;
     }

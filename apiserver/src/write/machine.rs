@@ -10,8 +10,10 @@ use super::{Answer, Ask, Request, Shown, Snapshot, Verb, binding, change, create
 use crate::admission::Plugin;
 use crate::cache::encode;
 use crate::canonical::omit_empty;
+use crate::conversion::{self, Conversion};
 use crate::entropy::Entropy;
-use crate::row::Version;
+use crate::read::options;
+use crate::row::{Resource, Version};
 
 /// Why a step stops.
 pub(crate) enum Stop {
@@ -89,12 +91,58 @@ impl<'a> Machine<'a> {
         self.request.call.row.key(name).ok_or_else(|| crate::service::not_allowed().into())
     }
 
-    /// The stored object that the path names; 404 where it is not.
+    /// The object that the path names, in the form that the machine works on; 404 where it is not.
     pub(crate) fn current(&self) -> Stepped<(String, Document)> {
         let key = self.key(self.object_name())?;
-        match self.snapshot.object(&key) {
+        match self.object(&key)? {
             Some(document) => Ok((key, document)),
             None => Err(self.not_found().into()),
+        }
+    }
+
+    /// The object at a key of the request's resource, in the form that the machine works on: a built-in one as it is
+    /// stored, a custom one in the request's version.
+    pub(crate) fn object(&self, key: &str) -> Stepped<Option<Document>> {
+        let call = &self.request.call;
+        match self.snapshot.object(key) {
+            Some(stored) if call.row.custom => self.translated(call.version(), stored).map(Some),
+            stored => Ok(stored),
+        }
+    }
+
+    fn translated(&self, version: &Version, document: Document) -> Stepped<Document> {
+        let converted = self.converted(&self.request.call.row, version, document)?;
+        converted.map_err(|why| options::untranslated(why).into())
+    }
+
+    /// An object of a row in one of its versions; the error inside is upstream's text.
+    pub(crate) fn converted(
+        &self,
+        row: &Resource,
+        version: &Version,
+        document: Document,
+    ) -> Stepped<Result<Document, String>> {
+        let question = match conversion::convert(row, version, document) {
+            Ok(Conversion::Done(document)) => return Ok(Ok(document)),
+            Ok(Conversion::Ask(question)) => question,
+            Err(why) => return Ok(Err(why)),
+        };
+        match self.snapshot.converted(&question) {
+            None => Err(Stop::Ask(Ask::Convert(question))),
+            Some(Ok(documents)) => {
+                let document = documents.first().cloned().unwrap_or_default();
+                Ok(Ok(conversion::received(version, document)))
+            }
+            Some(Err(why)) => Ok(Err(why.clone())),
+        }
+    }
+
+    /// Stores an object of the request's resource.
+    pub(crate) fn put(&self, key: &str, document: &Document) -> Stepped<Op> {
+        let row = &self.request.call.row;
+        match row.storage_version().filter(|_| row.custom && !self.request.dry_run()) {
+            Some(version) => Ok(put(key, &self.translated(version, document.clone())?, self.lease())),
+            None => Ok(put(key, document, self.lease())),
         }
     }
 
@@ -102,7 +150,7 @@ impl<'a> Machine<'a> {
         Status::not_found(&self.request.call.resource(), &self.object_name().name)
     }
 
-    /// The schema of what is stored.
+    /// The schema of what the machine works on.
     pub(crate) fn storage_schema(&self) -> Schema {
         let call = &self.request.call;
         let other = || {
@@ -122,7 +170,7 @@ impl<'a> Machine<'a> {
         self.version().schema.default(document);
     }
 
-    /// Both kinds of defaults on a stored form.
+    /// Both kinds of defaults on what the machine works on.
     pub(crate) fn default(&self, document: &mut Document) {
         let schema = self.storage_schema();
         omit_empty(&schema, document);
@@ -142,18 +190,18 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The stored form in the request's version.
+    /// What the machine works on in the request's version.
     pub(crate) fn shown(&self, mut document: Document) -> Document {
-        self.request.call.row.unstore(self.version(), &mut document);
+        self.request.call.row.out_of_hub(self.version(), &mut document);
         document
     }
 
-    /// An answer with an object, given in its stored form.
+    /// An answer with an object, given as the machine works on it.
     pub(crate) fn answer(&self, code: u16, stored: Document) -> Answer {
         Answer { code, shown: Shown::Object(self.shown(stored)) }
     }
 
-    pub(crate) fn lease(&self) -> i64 {
+    fn lease(&self) -> i64 {
         if self.request.call.row.behaviour.expires { self.request.settings.lease } else { 0 }
     }
 }

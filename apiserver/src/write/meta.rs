@@ -24,7 +24,7 @@ pub(super) fn new_object(machine: &mut Machine<'_>, object: &mut Document) -> St
         let name = generate(machine, object)?;
         object.set("/metadata/name", name);
     }
-    if row.subresource("status").is_some() && !row.strategy.keeps_status_on_create() {
+    if machine.version().subresource("status").is_some() && !row.strategy.keeps_status_on_create() {
         object.remove("/status");
     }
     if row.strategy.has_generation() {
@@ -73,7 +73,7 @@ pub(super) fn carry_over(machine: &Machine<'_>, new: &mut Document, old: &Docume
 fn parts(machine: &Machine<'_>, new: &mut Document, old: &Document) {
     let row = &machine.request.call.row;
     match machine.request.subresource() {
-        "" if row.subresource("status").is_some() => match old.at("/status") {
+        "" if machine.version().subresource("status").is_some() => match old.at("/status") {
             Some(status) => new.set("/status", status.clone()),
             None => drop(new.remove("/status")),
         },

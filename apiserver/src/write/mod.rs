@@ -1,7 +1,7 @@
 //! Writes: one pure machine for every verb and kind, re-run from the request when a commit meets a conflict.
 //!
-//! `step(request, snapshot, ..) -> Ask(Read | List | Webhooks) | Done(Txn, answer)`. It holds no async, clock, randomness or I/O:
-//! [`crate::perform`] does what it asks for and commits what it decides.
+//! `step(request, snapshot, ..) -> Ask(Read | List | Webhooks | Convert) | Done(Txn, answer)`. It holds no async, clock,
+//! randomness or I/O: [`crate::perform`] does what it asks for and commits what it decides.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ mod meta;
 pub(crate) mod options;
 mod policies;
 mod quota;
+mod round;
 pub(crate) mod scale;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::attributes::User;
 use crate::authz::Authorizer;
 use crate::cache::Item;
 use crate::call::Call;
+use crate::conversion::{Converted, Question};
 use crate::entropy::Entropy;
 use crate::hooks::{self, Hooks};
 use crate::rows::Rows;
@@ -94,12 +96,20 @@ pub(crate) trait Snapshot {
     fn view(&self) -> &dyn View;
     /// The object at a key in its stored form, with its resourceVersion.
     fn object(&self, key: &str) -> Option<Document>;
+    /// Whether what is stored there differs from that: by an older version, or without defaults.
+    fn stale(&self, _key: &str) -> bool {
+        false
+    }
     /// Whether a key of our own is taken, as far as that was asked.
     fn key(&self, key: &str) -> Known;
     /// The keys under a prefix of our own, if that was asked.
     fn keys(&self, prefix: &str) -> Option<&BTreeSet<String>>;
     /// The webhooks, and what those that were asked answered.
     fn webhooks(&self) -> Webhooks<'_>;
+    /// What a conversion webhook answered to this very question.
+    fn converted(&self, _question: &Question) -> Option<&Converted> {
+        None
+    }
     /// The admission policies, where there are any.
     fn policies(&self) -> Option<Policies<'_>> {
         None
@@ -140,6 +150,8 @@ pub(crate) enum Ask {
     List(String),
     /// What these webhooks say; they may be asked at the same time.
     Webhooks(Vec<hooks::Call>),
+    /// These objects in another version.
+    Convert(Question),
 }
 
 /// Where the machine stands.

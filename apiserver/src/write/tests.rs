@@ -118,6 +118,7 @@ fn check(request: &Request, world: &World, expect: Expect) -> Option<Document> {
             let names: Vec<&str> = calls.iter().map(|call| call.hook.name.as_str()).collect();
             out.push_str(&format!("ask webhooks {}\n", names.join(" ")));
         }
+        Step::Ask(Ask::Convert(question)) => out.push_str(&format!("ask for {}\n", question.wanted)),
         Step::Done(done) => {
             for compare in &done.txn.compare {
                 out.push_str(&format!("if {} at {}\n", String::from_utf8_lossy(&compare.key), compare.mod_revision));

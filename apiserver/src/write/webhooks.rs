@@ -1,7 +1,6 @@
 //! Webhooks as a part of the write machine: it asks, reads the answers, and applies patches
 //! (`k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go`).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::cel::admission::Input;
@@ -11,41 +10,9 @@ use serde_json::{Value, json};
 use super::Ask;
 use super::admit::Admission;
 use super::machine::{Machine, Stepped, Stop};
+use super::round::Round;
 use crate::authz::aggregate;
-use crate::canonical::omit_empty;
 use crate::hooks::{self, Authority, Call, Hook, Invocation, Objects, Response};
-
-/// What is known of the mutating webhooks of one request.
-#[derive(Default)]
-pub(super) struct Round {
-    /// Whether any of them changed the object.
-    pub changed: bool,
-    second: bool,
-    /// Those that were asked and want to be asked again should a later one change something.
-    asked: BTreeSet<usize>,
-    /// Those that are to be asked again.
-    again: BTreeSet<usize>,
-}
-
-impl Round {
-    /// The second and last round; `changed`: plugins changed the object after the last webhook.
-    pub(super) fn begin_second(&mut self, changed: bool) {
-        self.second = true;
-        if changed {
-            self.again.append(&mut self.asked);
-        }
-    }
-
-    fn note(&mut self, index: usize, hook: &Hook, changed: bool) {
-        if changed {
-            self.changed = true;
-            self.again.append(&mut self.asked);
-        }
-        if hook.again {
-            self.asked.insert(index);
-        }
-    }
-}
 
 /// Why a webhook's answer is none that allows.
 enum Failure {
@@ -67,26 +34,30 @@ pub(super) fn mutate(
     admission: &Admission,
     object: &mut Document,
     old: Option<&Document>,
-    round: &mut Round,
+    round: &mut Round<usize>,
 ) -> Stepped<()> {
     let Some(known) = known(machine, admission) else { return Ok(()) };
     for (index, hook) in known.hooks.mutating.iter().enumerate() {
         let Some(concerned) = concerned(machine, admission, hook, [admission.object(object), old])? else { continue };
-        if round.second && !round.again.contains(&index) {
+        if round.skips(&index) {
             continue;
         }
         let outcome = ask_one(machine, admission, &concerned, object, old)?;
-        let outcome = outcome.and_then(|response| patch(admission, &concerned, object, &response));
-        let number = format!("round_{}_index_{index}", u8::from(round.second));
+        let outcome = match outcome {
+            Ok(response) => patch(machine, admission, &concerned, object, &response)?,
+            Err(failure) => Err(failure),
+        };
+        let number = format!("round_{}_index_{index}", round.number());
         let changed = matches!(outcome, Ok(true));
         let note = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
         machine.annotate(format!("mutation.webhook.admission.k8s.io/{number}"), note.to_string());
-        round.note(index, hook, changed);
+        round.note(index, changed, hook.again);
         if let Err(failure) = outcome {
             let key = format!("failed-open.mutation.webhook.admission.k8s.io/{number}");
             decide(machine, hook, failure, key)?;
         }
     }
+    round.end(object);
     Ok(())
 }
 
@@ -102,8 +73,8 @@ pub(super) fn validate(
     for hook in &known.hooks.validating {
         all.extend(concerned(machine, admission, hook, [admission.object(object), old])?);
     }
-    let calls: Vec<Result<Call, Failure>> =
-        all.iter().map(|concerned| call(machine, admission, concerned, object, old)).collect();
+    let calls = all.iter().map(|concerned| call(machine, admission, concerned, object, old));
+    let calls: Vec<Result<Call, Failure>> = calls.collect::<Stepped<_>>()?;
     let unasked = |call: &&Call| machine.snapshot.webhooks().reply(call).is_none();
     let missing: Vec<Call> = calls.iter().filter_map(|call| call.as_ref().ok()).filter(unasked).cloned().collect();
     if !missing.is_empty() {
@@ -125,8 +96,7 @@ pub(super) fn validate(
 fn known<'a>(machine: &Machine<'a>, admission: &Admission) -> Option<super::Webhooks<'a>> {
     let known = machine.snapshot.webhooks();
     let none = known.hooks.mutating.is_empty() && known.hooks.validating.is_empty();
-    let free = none || machine.request.internal || hooks::is_exempt(&admission.subject.resource());
-    (!free).then_some(known)
+    (!none && machine.may_be_refused(admission)).then_some(known)
 }
 
 fn concerned<'h>(
@@ -152,7 +122,7 @@ fn conditions(
     objects: [Option<&Document>; 2],
 ) -> Stepped<bool> {
     let Concerned { hook, invocation } = concerned;
-    let [object, old] = objects.map(|object| object.map(|object| invocation.shown(object)));
+    let [object, old] = machine.shown_to(invocation, objects)?.map_err(Status::internal)?;
     let review = review(machine, admission, concerned, "v1", Objects { object: object.as_ref(), old: old.as_ref() });
     let request = review.get("request").unwrap_or(&Value::Null);
     let known = machine.snapshot.webhooks();
@@ -195,19 +165,20 @@ fn call(
     concerned: &Concerned<'_>,
     object: &Document,
     old: Option<&Document>,
-) -> Result<Call, Failure> {
+) -> Stepped<Result<Call, Failure>> {
     let hook = concerned.hook;
     if machine.request.dry_run() && !hook.dry_run {
         let why = format!("admission webhook {:?} does not support dry run", hook.name);
-        return Err(Failure::Refused(Status::bad_request(why)));
+        return Ok(Err(Failure::Refused(Status::bad_request(why))));
     }
     let why =
         "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
-    let version = hook.review.ok_or_else(|| Failure::Calling(why.into()))?;
-    let object = admission.object(object).map(|object| concerned.invocation.shown(object));
-    let old = old.map(|old| concerned.invocation.shown(old));
-    let review = review(machine, admission, concerned, version, Objects { object: object.as_ref(), old: old.as_ref() });
-    Ok(Call { hook: Arc::clone(hook), review })
+    let Some(version) = hook.review else { return Ok(Err(Failure::Calling(why.into()))) };
+    let shown = machine.shown_to(&concerned.invocation, [admission.object(object), old])?;
+    Ok(shown.map_err(|why| Failure::Refused(Status::internal(why))).map(|[object, old]| {
+        let objects = Objects { object: object.as_ref(), old: old.as_ref() };
+        Call { hook: Arc::clone(hook), review: review(machine, admission, concerned, version, objects) }
+    }))
 }
 
 fn ask_one(
@@ -217,7 +188,7 @@ fn ask_one(
     object: &Document,
     old: Option<&Document>,
 ) -> Stepped<Result<Response, Failure>> {
-    let call = match call(machine, admission, concerned, object, old) {
+    let call = match call(machine, admission, concerned, object, old)? {
         Ok(call) => call,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -276,52 +247,36 @@ fn decide(machine: &mut Machine<'_>, hook: &Hook, failure: Failure, key: String)
 
 /// Applies a webhook's patch in the form it was shown, then prunes and defaults; whether anything changed.
 fn patch(
+    machine: &Machine<'_>,
     admission: &Admission,
     concerned: &Concerned<'_>,
     object: &mut Document,
     response: &Response,
-) -> Result<bool, Failure> {
+) -> Stepped<Result<bool, Failure>> {
     if response.patch.is_empty() {
-        return Ok(false);
+        return Ok(Ok(false));
     }
     let Concerned { hook, invocation } = concerned;
     let internal = |why: String| Failure::Refused(Status::internal(why));
     if !admission.has_object() {
         let name = &hook.name;
         let why = "attempted to modify the object, which is not supported for this operation";
-        return Err(internal(format!("admission webhook {name:?} {why}")));
+        return Ok(Err(internal(format!("admission webhook {name:?} {why}"))));
     }
-    let mut patched = invocation.shown(object);
-    for operation in &response.patch {
-        patched = api::patch::json(&patched, &json!([operation])).map_err(|_| internal(inapplicable(operation)))?;
-    }
-    let read = stored(admission, invocation, patched).map_err(internal)?;
-    let changed = read != *object;
-    *object = read;
-    Ok(changed)
-}
-
-/// A changed object, pruned and defaulted, in its stored form. The error says why it cannot be read.
-pub(super) fn stored(admission: &Admission, invocation: &Invocation, patched: Document) -> Result<Document, String> {
-    let schema = match invocation.shown_in() {
-        Some((_, version)) => Some(&version.schema),
-        // Options of connects are not in the table.
-        None => admission.schema.as_ref(),
+    let patched = machine.shown_to(invocation, [Some(&*object), None])?.and_then(|[shown, _]| {
+        response.patch.iter().try_fold(shown.unwrap_or_default(), |patched, operation| {
+            api::patch::json(&patched, &json!([operation])).map_err(|_| inapplicable(operation))
+        })
+    });
+    let read = match patched {
+        Ok(patched) => machine.taken_from(admission, invocation, patched)?,
+        Err(why) => Err(why),
     };
-    let mut read = match schema {
-        Some(schema) => {
-            let mut read = schema.read(patched.into_value())?.document;
-            omit_empty(schema, &mut read);
-            schema.default(&mut read);
-            read
-        }
-        None => patched,
-    };
-    if let Some((row, version)) = invocation.shown_in() {
-        row.to_storage(version, &mut read);
-        row.strategy.default(&mut read);
-    }
-    Ok(read)
+    Ok(read.map_err(internal).map(|read| {
+        let changed = read != *object;
+        *object = read;
+        changed
+    }))
 }
 
 /// Why an operation does not apply, in the words of Go's library.

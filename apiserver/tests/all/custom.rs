@@ -17,9 +17,9 @@ fn definition() -> Value {
             "subresources": {"status": {}},
             "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}})
     };
-    let rules = json!([{"rule": "self.n <= 10", "messageExpression": "'%d is too much'.format([self.n])"}]);
-    let first = json!({"type": "object", "x-kubernetes-validations": rules,
-        "properties": {"n": {"type": "integer"}, "m": {"type": "integer", "default": 5}}});
+    let rules = json!([{"rule": "self <= 10", "messageExpression": "'%d is too much'.format([self])"}]);
+    let first = json!({"type": "object", "properties": {
+        "n": {"type": "integer", "x-kubernetes-validations": rules}, "m": {"type": "integer", "default": 5}}});
     let second = json!({"type": "object", "properties": {"n": {"type": "integer"}, "m": {"type": "integer"}}});
     json!({"metadata": {"name": "things.x.io"}, "spec": {
         "group": "x.io", "scope": "Namespaced",
@@ -41,16 +41,92 @@ async fn each_version_has_its_own_rules_defaults_and_columns() {
     let (_, group) = ask(&server, Method::GET, "/apis/x.io", None).await;
     assert_eq!(group["preferredVersion"]["version"], "v1", "stable comes before beta");
     let (code, refused) = ask(&server, Method::POST, V1, Some(thing("v1", 11))).await;
-    let want = "Thing.x.io \"t\" is invalid: spec: Invalid value: 11 is too much";
+    let want = "Thing.x.io \"t\" is invalid: spec.n: Invalid value: 11: 11 is too much";
     assert_eq!((code, refused["message"].as_str()), (422, Some(want)));
     let (code, made) = ask(&server, Method::POST, V2, Some(thing("v2beta1", 11))).await;
     assert_eq!((code, &made["spec"]["m"]), (201, &Value::Null), "{made}");
     let (_, shown) = ask(&server, Method::GET, &format!("{V1}/t"), None).await;
-    assert_eq!((&shown["apiVersion"], &shown["spec"]["m"]), (&json!("x.io/v1"), &json!(5)), "defaulted from the store");
+    assert_eq!(
+        (&shown["apiVersion"], &shown["spec"]["m"]),
+        (&json!("x.io/v1"), &Value::Null),
+        "the version it is stored in has no default"
+    );
+    let table = format!("{V1}?includeObject=None");
+    let columns = |path: String| {
+        let server = server.clone();
+        async move {
+            let table = table_of(&server, &path).await;
+            (table["columnDefinitions"][1]["name"].clone(), table["rows"][0]["cells"].clone())
+        }
+    };
+    assert_eq!(columns(table).await, (json!("n"), json!(["t", 11])), "each version shows its own columns");
+    assert_eq!(columns(V2.to_owned()).await, (json!("m"), json!(["t", null])));
     // What was wrong before may stay while something else changes.
     let patch = json!({"metadata": {"labels": {"a": "b"}}});
     let (code, kept) = ask(&server, Method::PATCH, &format!("{V1}/t"), Some(patch)).await;
     assert_eq!((code, &kept["spec"]), (200, &json!({"m": 5, "n": 11})), "{kept}");
+}
+
+async fn table_of(server: &apiserver::Server, path: &str) -> Value {
+    let user = apiserver::User { name: "test".into(), groups: vec!["system:masters".into()], ..Default::default() };
+    let io = hyper_util::rt::TokioIo::new(server.local(user));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");
+    tokio::spawn(connection);
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let request = http::Request::get(path).header("host", "x").header("accept", accept);
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer").into_body();
+    let bytes = http_body_util::BodyExt::collect(answer).await.expect("a body").to_bytes();
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// A definition that is deleted while one of its objects cannot go yet.
+#[tokio::test]
+async fn nothing_is_created_while_a_definition_goes() {
+    let server = server(Memory::new()).await;
+    ask(&server, Method::POST, DEFINITIONS, Some(definition())).await;
+    until(&server, Method::GET, V1, None, 200).await;
+    let mut held = thing("v1", 1);
+    held["metadata"]["finalizers"] = json!(["x.io/held"]);
+    let (code, made) = ask(&server, Method::POST, V1, Some(held)).await;
+    assert_eq!(code, 201, "{made}");
+    let path = format!("{DEFINITIONS}/things.x.io");
+    ask(&server, Method::DELETE, &path, None).await;
+    let mut other = thing("v1", 1);
+    other["metadata"]["name"] = "s".into();
+    let refused = until(&server, Method::POST, V1, Some(other), 403).await;
+    let want = "things.x.io \"s\" is forbidden: create not allowed while custom resource definition is terminating";
+    assert_eq!(refused["message"], want);
+    let (_, going) = ask(&server, Method::GET, &path, None).await;
+    let conditions = going["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let terminating = conditions.iter().find(|c| c["type"] == "Terminating").expect("a condition");
+    assert_eq!(terminating["reason"], "InstanceDeletionInProgress");
+    let patch = Some(json!({"metadata": {"finalizers": []}}));
+    let (code, _) = ask(&server, Method::PATCH, &format!("{V1}/t"), patch).await;
+    assert_eq!(code, 200, "what is there may still be written");
+    until(&server, Method::GET, &path, None, 404).await;
+}
+
+/// Its objects are reached by the version they are stored in, whether that is served or not.
+#[tokio::test]
+async fn a_definition_that_serves_nothing_takes_its_objects_along() {
+    let store = Memory::new();
+    let server = server(store.clone()).await;
+    ask(&server, Method::POST, DEFINITIONS, Some(definition())).await;
+    until(&server, Method::GET, V1, None, 200).await;
+    ask(&server, Method::POST, V1, Some(thing("v1", 1))).await;
+    let path = format!("{DEFINITIONS}/things.x.io");
+    let mut versions = definition()["spec"]["versions"].clone();
+    for version in versions.as_array_mut().expect("versions") {
+        version["served"] = json!(false);
+    }
+    let (code, answer) = ask(&server, Method::PATCH, &path, Some(json!({"spec": {"versions": versions}}))).await;
+    assert_eq!(code, 200, "{answer}");
+    until(&server, Method::GET, V1, None, 404).await;
+    ask(&server, Method::DELETE, &path, None).await;
+    until(&server, Method::GET, &path, None, 404).await;
+    let left = store::Store::range(&store, store::Range::prefix("/registry/x.io/".as_bytes().to_vec())).await;
+    assert!(left.expect("a page").entries.is_empty());
 }
 
 #[tokio::test]

@@ -84,3 +84,33 @@ async fn a_mutating_policy_applies_and_patches() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["metadata"]["labels"], json!({"seen": "CREATE", "x.io/a": "c"}));
 }
+
+#[tokio::test]
+async fn a_mutating_policy_looks_again_after_later_ones() {
+    let server = server(Memory::new()).await;
+    ask(&server, Method::POST, "/api/v1/namespaces", Some(json!({"metadata": {"name": "a"}}))).await;
+    let bindings = format!("{GROUP}/mutatingadmissionpolicybindings");
+    let counts = |key: &str| {
+        let value = "string(size(object.metadata.labels))";
+        format!("[JSONPatch{{op: 'add', path: '/metadata/labels/{key}', value: {value}}}]")
+    };
+    let late = "[JSONPatch{op: 'add', path: '/metadata/labels/late', value: ''}]".to_owned();
+    for (name, again, patch) in [("a", "IfNeeded", counts("a")), ("b", "Never", counts("b")), ("c", "Never", late)] {
+        let spec = json!({"matchConstraints": constraints(), "reinvocationPolicy": again,
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}]});
+        let policy = json!({"metadata": {"name": name}, "spec": spec});
+        let (code, made) =
+            ask(&server, Method::POST, &format!("{GROUP}/mutatingadmissionpolicies"), Some(policy)).await;
+        assert_eq!(code, 201, "{made}");
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+        assert_eq!(ask(&server, Method::POST, &bindings, Some(binding)).await.0, 201);
+    }
+    let map = json!({"metadata": {"name": "one", "labels": {"x": ""}}});
+    let (code, made) = ask(&server, Method::POST, MAPS, Some(map)).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(
+        made["metadata"]["labels"],
+        json!({"x": "", "a": "4", "b": "2", "late": ""}),
+        "a counted again, b did not"
+    );
+}

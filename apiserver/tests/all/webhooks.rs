@@ -28,13 +28,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{ask, parts, send, until};
 
-type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+pub(super) type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// A webhook server, the API server that knows the way to it, and what was asked.
-struct World {
-    server: Server,
-    ca: String,
-    asked: Asked,
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) ca: String,
+    pub(super) asked: Asked,
 }
 
 /// Everything leads to one port of this machine; port 1 to nowhere.
@@ -60,7 +60,7 @@ impl Connect for Connected {
     }
 }
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     world_with(rcgen::IsCa::NoCa).await
 }
 
@@ -106,6 +106,9 @@ async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Ful
     let bytes = request.into_body().collect().await?.to_bytes();
     let review: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     asked.lock().unwrap().push((path.clone(), review["request"].clone()));
+    if review["kind"] == "ConversionReview" {
+        return Ok(super::conversion::answer(&path, &review));
+    }
     let patch = |operations: Value| json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(operations.to_string())});
     let label = |name: &str| patch(json!([{"op": "add", "path": format!("/metadata/labels/{name}"), "value": "x"}]));
     let mut response = match path.trim_start_matches('/') {
@@ -134,13 +137,13 @@ async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Ful
     Ok(Response::new(Full::new(review.to_string().into())))
 }
 
-fn rule(operations: &[&str], group: &str, version: &str, resource: &str) -> Value {
+pub(super) fn rule(operations: &[&str], group: &str, version: &str, resource: &str) -> Value {
     json!([{"operations": operations, "apiGroups": [group], "apiVersions": [version], "resources": [resource]}])
 }
 
 impl World {
     /// A webhook at a path of the server, with other fields as given.
-    fn hook(&self, name: &str, path: &str, rules: Value, more: Value) -> Value {
+    pub(super) fn hook(&self, name: &str, path: &str, rules: Value, more: Value) -> Value {
         let ca = STANDARD.encode(&self.ca);
         let mut hook = json!({"name": name, "rules": rules, "sideEffects": "None", "admissionReviewVersions": ["v1"],
             "clientConfig": {"url": format!("https://hook.test/{path}"), "caBundle": ca}});
@@ -151,7 +154,7 @@ impl World {
     }
 
     /// Stores a configuration and waits until the server's cache has it.
-    async fn configure(&self, kind: &str, name: &str, hooks: Vec<Value>) {
+    pub(super) async fn configure(&self, kind: &str, name: &str, hooks: Vec<Value>) {
         let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations");
         let (code, made) =
             ask(&self.server, Method::POST, &path, Some(json!({"metadata": {"name": name}, "webhooks": hooks}))).await;
@@ -164,7 +167,7 @@ impl World {
     }
 
     /// The paths asked since the last time, each with a part of its review.
-    fn asked(&self, pointer: &str) -> Vec<String> {
+    pub(super) fn asked(&self, pointer: &str) -> Vec<String> {
         let show = |(path, review): (String, Value)| match review.pointer(pointer) {
             Some(Value::String(text)) => format!("{path} {text}"),
             other => format!("{path} {}", other.cloned().unwrap_or_default()),
@@ -184,7 +187,7 @@ fn pod(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
 
-fn said((code, answer): (u16, Value), expect: Expect) {
+pub(super) fn said((code, answer): (u16, Value), expect: Expect) {
     expect.assert_eq(&format!("{code} {}", answer["message"].as_str().unwrap_or_default()));
 }
 

@@ -1,7 +1,8 @@
 //! Admission policies as a part of the write machine
-//! (`k8s.io/apiserver/pkg/admission/plugin/policy/{validating,mutating}/dispatcher.go`).
+//! (`k8s.io/apiserver/pkg/admission/plugin/policy/{generic,validating}`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::cel::admission::Input;
 use api::cel::policy::{Evaluation, OUT_OF_BUDGET};
@@ -9,10 +10,13 @@ use api::status::Cause;
 use api::{Document, GroupResource, ObjectName, Status};
 use serde_json::{Value, json};
 
+mod mutate;
+
 use super::admit::Admission;
 use super::machine::{Machine, Stepped};
 use crate::hooks::{self, Authority, Invocation, Objects};
-use crate::policies::{Binding, Mutation, Policy, Validation, params};
+use crate::policies::{Binding, Policy, Validation, params};
+pub(super) use mutate::mutate;
 
 /// The longest message that an expression may make, and the longest annotation, in bytes.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -41,7 +45,7 @@ struct Subject<'m> {
     request: Value,
     object: Option<Document>,
     old: Option<Document>,
-    namespace: Option<std::sync::Arc<Document>>,
+    namespace: Option<Arc<Document>>,
     authority: Authority<'m>,
 }
 
@@ -62,8 +66,7 @@ impl Subject<'_> {
 fn known<'a>(machine: &Machine<'a>, admission: &Admission) -> Option<super::Policies<'a>> {
     let known = machine.snapshot.policies()?;
     let none = known.policies.mutating.is_empty() && known.policies.validating.is_empty();
-    let free = none || machine.request.internal || hooks::is_exempt(&admission.subject.resource());
-    (!free).then_some(known)
+    (!none && machine.may_be_refused(admission)).then_some(known)
 }
 
 fn subject<'a>(
@@ -72,19 +75,22 @@ fn subject<'a>(
     known: super::Policies<'a>,
     invocation: Invocation,
     objects: [Option<&Document>; 2],
-) -> Subject<'a> {
+) -> Stepped<Result<Subject<'a>, String>> {
     let Admission { subject, options, .. } = admission;
+    let [object, old] = match machine.shown_to(&invocation, objects)? {
+        Ok(shown) => shown,
+        Err(why) => return Ok(Err(format!("failed to convert object version: {why}"))),
+    };
     let (user, view) = (machine.request.user(), machine.snapshot.view());
     let dry = machine.request.dry_run();
     let review = hooks::review("v1", subject, &invocation, Objects::default(), user, options, dry);
-    let [object, old] = objects.map(|object| object.map(|object| invocation.shown(object)));
     let is_namespace = subject.row.group.is_empty() && subject.row.plural == "namespaces";
     let in_one = !subject.namespace.is_empty() && !is_namespace;
     let name = ObjectName { namespace: String::new(), name: subject.namespace.clone() };
     let namespace = in_one.then(|| view.get(&GroupResource::new("", "namespaces"), &name)).flatten();
     let authority = Authority { user, authorizers: known.authorizers, view };
     let request = review.get("request").cloned().unwrap_or_default();
-    Subject { invocation, request, object, old, namespace, authority }
+    Ok(Ok(Subject { invocation, request, object, old, namespace, authority }))
 }
 
 /// Whether a policy or a binding concerns the request. The error is a fault of its configuration.
@@ -118,17 +124,24 @@ pub(super) fn validate(
                 continue;
             }
         };
-        let subject = subject(machine, admission, known, invocation, objects);
+        let mut subject: Option<Subject<'_>> = None;
         let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for binding in &policy.bindings {
-            let found = match bound(machine, admission, policy, binding, objects) {
+            let mut found = bound(machine, admission, policy, binding, objects)?;
+            if let (None, Ok([_, ..])) = (&subject, found.as_deref()) {
+                match self::subject(machine, admission, known, invocation.clone(), objects)? {
+                    Ok(made) => subject = Some(made),
+                    Err(why) => found = Err(why),
+                }
+            }
+            let found = match found {
                 Ok(found) => found,
                 Err(why) => {
                     note(&mut denied, policy, (!policy.ignore).then(|| Denial::broken(Some(binding), &why)));
                     continue;
                 }
             };
-            for params in &found {
+            for (params, subject) in found.iter().zip(subject.iter().cycle()) {
                 let decided = decide(policy, &subject.input(params.as_ref()));
                 for (at, (reason, message)) in decided.denied {
                     for action in &binding.actions {
@@ -192,20 +205,38 @@ fn bound(
     policy: &Policy,
     binding: &Binding,
     objects: [Option<&Document>; 2],
-) -> Result<Vec<Option<Document>>, String> {
-    if let Some(matching) = &binding.matching {
-        // A binding without rules narrows by its selectors alone.
-        let meant = match matching.rules.is_empty() {
-            true => hooks::selected(matching, &admission.subject, objects, machine.snapshot.view())
-                .map_err(|status| status.message.clone())?,
-            false => concerned(machine, admission, matching, objects)?.is_some(),
-        };
-        if !meant {
-            return Ok(Vec::new());
-        }
-    }
+) -> Stepped<Result<Vec<Option<Document>>, String>> {
     let (rows, view) = (machine.snapshot.webhooks().rows, machine.snapshot.view());
-    params(policy, binding, &admission.subject.namespace, rows, view)
+    let found = match is_bound(machine, admission, binding, objects) {
+        Ok(true) => params(policy, binding, &admission.subject.namespace, rows, view),
+        Ok(false) => return Ok(Ok(Vec::new())),
+        Err(why) => Err(why),
+    };
+    let params = match found {
+        Ok(Some(params)) => params,
+        Ok(None) => return Ok(Ok(vec![None])),
+        Err(why) => return Ok(Err(why)),
+    };
+    let shown = |stored: &Arc<Document>| machine.converted(params.row, params.version, Document::clone(stored));
+    let shown: Vec<Result<Document, String>> = params.stored.iter().map(shown).collect::<Stepped<_>>()?;
+    Ok(shown.into_iter().map(|document| document.map(Some)).collect())
+}
+
+/// Whether a binding concerns the request. One without rules narrows by its selectors alone.
+fn is_bound(
+    machine: &Machine<'_>,
+    admission: &Admission,
+    binding: &Binding,
+    objects: [Option<&Document>; 2],
+) -> Result<bool, String> {
+    match &binding.matching {
+        None => Ok(true),
+        Some(matching) if matching.rules.is_empty() => {
+            let selected = hooks::selected(matching, &admission.subject, objects, machine.snapshot.view());
+            selected.map_err(|status| status.message.clone())
+        }
+        Some(matching) => Ok(concerned(machine, admission, matching, objects)?.is_some()),
+    }
 }
 
 /// What came of one evaluation of a validating policy.
@@ -295,96 +326,4 @@ fn refusal(kind: &str, policy: &str, denial: Denial, admission: &Admission, obje
     };
     status.details.get_or_insert_default().causes.push(Cause { message, ..Cause::default() });
     status
-}
-
-/// Lets mutating policies change the object, one after the other.
-pub(super) fn mutate(
-    machine: &mut Machine<'_>,
-    admission: &Admission,
-    object: &mut Document,
-    old: Option<&Document>,
-) -> Stepped<()> {
-    let Some(known) = known(machine, admission).filter(|_| matches!(admission.verb, "create" | "update")) else {
-        return Ok(());
-    };
-    for policy in &known.policies.mutating {
-        let denied = mutate_by(machine, admission, known, policy, object, old)?;
-        if let Some(denial) = denied.filter(|_| !policy.ignore) {
-            return Err(refusal("MutatingAdmissionPolicy", &policy.name, denial, admission, object).into());
-        }
-    }
-    Ok(())
-}
-
-fn mutate_by(
-    machine: &Machine<'_>,
-    admission: &Admission,
-    known: super::Policies<'_>,
-    policy: &Policy,
-    object: &mut Document,
-    old: Option<&Document>,
-) -> Stepped<Option<Denial>> {
-    let objects = [Some(&*object), old];
-    let invocation = match concerned(machine, admission, &policy.matching, objects) {
-        Ok(Some(invocation)) => invocation,
-        Ok(None) => return Ok(None),
-        Err(why) => return Ok(Some(Denial::broken(None, &why))),
-    };
-    for binding in &policy.bindings {
-        let found = match bound(machine, admission, policy, binding, [Some(&*object), old]) {
-            Ok(found) => found,
-            Err(why) => return Ok(Some(Denial::broken(Some(binding), &why))),
-        };
-        let denial = |message: String| Denial { binding: Some(binding.name.clone()), reason: String::new(), message };
-        for params in &found {
-            let objects = [Some(&*object), old];
-            let subject = subject(machine, admission, known, invocation.clone(), objects);
-            match policy.conditions.matches(&subject.input(params.as_ref())) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(errors) => return Ok(Some(denial(crate::authz::aggregate(&errors)))),
-            }
-            let mut changed = subject;
-            for mutation in &policy.mutations {
-                if let Err(why) = one(admission, policy, mutation, &mut changed, params.as_ref()) {
-                    return Ok(Some(denial(why)));
-                }
-            }
-            if let Some(shown) = changed.object {
-                *object = super::webhooks::stored(admission, &changed.invocation, shown).map_err(Status::internal)?;
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// One mutation of the object in the form that the policy sees.
-fn one(
-    admission: &Admission,
-    policy: &Policy,
-    mutation: &Mutation,
-    subject: &mut Subject<'_>,
-    params: Option<&Document>,
-) -> Result<(), String> {
-    let value = {
-        let evaluation = Evaluation::new(subject.input(params), &policy.variables);
-        evaluation.evaluate(&mutation.expression)?.to_json()?
-    };
-    let Some(object) = subject.object.as_ref() else { return Ok(()) };
-    let patched = if mutation.json_patch {
-        let Value::Array(operations) = value else {
-            return Err("type mismatch: JSONPatchType.expression should evaluate to array".into());
-        };
-        api::patch::json(object, &Value::Array(operations))
-            .map_err(|status| format!("JSON Patch: {}", status.message))?
-    } else {
-        let own = subject.invocation.shown_in().map(|(_, version)| &version.schema);
-        let Some(schema) = own.or(admission.schema.as_ref()) else { return Err("no schema for the object".into()) };
-        let mut config = Document::new(value).ok_or("type mismatch: ApplyConfiguration must be an object")?;
-        config.set("/apiVersion", object.api_version());
-        config.set("/kind", object.kind());
-        api::apply::merge_object(schema, object, &config).map_err(|why| format!("error applying patch: {why}"))?
-    };
-    subject.object = Some(patched);
-    Ok(())
 }

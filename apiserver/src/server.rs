@@ -109,6 +109,7 @@ impl Server {
         });
         crd::start(&core).await?;
         ranges::mend(&core).await?;
+        crate::policies::status::start(&core);
         Ok(Self { core })
     }
 

@@ -12,6 +12,7 @@ mod declare;
 mod escape;
 mod estimate;
 mod eval;
+mod kind;
 mod kube;
 mod lex;
 mod lists;
@@ -26,6 +27,7 @@ mod static_type;
 mod tests;
 mod text;
 mod time;
+pub mod type_check;
 pub(crate) mod url;
 mod value;
 
@@ -33,6 +35,7 @@ use std::fmt;
 
 pub use authorize::{Authorize, Check, Decision, Subject};
 pub use escape::escape;
+pub use kind::type_of_kind;
 pub use schema::type_of;
 pub use static_type::{ListType, MapType, Merge, ObjectType, Type};
 pub use value::{Key, Val};

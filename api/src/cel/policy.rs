@@ -56,7 +56,11 @@ impl Expression {
 impl Variables {
     /// Compiles `spec.variables`; each may name those before it. `makes` are the objects that expressions may make.
     pub fn compile(list: &[Value], options: Options, makes: &[&'static str]) -> Self {
-        let base = environment(options).making(makes);
+        Self::within(list, environment(options).making(makes))
+    }
+
+    /// The same in an environment of the caller's own.
+    pub fn within(list: &[Value], base: Environment) -> Self {
         let mut variables = Self { list: Vec::new(), fields: BTreeMap::new(), base };
         let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         for item in list {

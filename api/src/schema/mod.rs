@@ -106,6 +106,11 @@ impl Schema {
         self.resolve(self.root)
     }
 
+    /// What refers to the root type.
+    pub(crate) fn root_reference(&self) -> TypeRef {
+        self.root
+    }
+
     /// The type that a reference in this table means.
     pub fn resolve(&self, reference: TypeRef) -> &Type {
         match reference {

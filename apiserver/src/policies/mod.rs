@@ -1,9 +1,10 @@
 //! Admission policies and their bindings, compiled once for each change (`k8s.io/apiserver/pkg/admission/plugin/policy`).
 //!
-//! All of it is pure; `write/policies.rs` evaluates them as a part of the write machine.
+//! `write/policies.rs` evaluates them as a part of the write machine; `status.rs` says what is wrong with them.
 
 mod compile;
 mod params;
+pub(crate) mod status;
 
 use api::cel::admission::Conditions;
 use api::cel::policy::{Expression, Variables};

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use store::memory::Memory;
 
-use super::{MAPS, ask, send, server};
+use super::{MAPS, ask, line, send, server};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
@@ -113,4 +113,25 @@ async fn a_mutating_policy_looks_again_after_later_ones() {
         json!({"x": "", "a": "4", "b": "2", "late": ""}),
         "a counted again, b did not"
     );
+}
+
+#[tokio::test]
+async fn a_policy_is_told_what_is_wrong_with_its_expressions() {
+    let server = server(Memory::new()).await;
+    let validations = json!([{"expression": "object.datum.size() > 1"}, {"expression": "object.data.size() > 1"}]);
+    let spec = json!({"matchConstraints": constraints(), "validations": validations});
+    let path = format!("{GROUP}/validatingadmissionpolicies");
+    let (code, made) = ask(&server, Method::POST, &path, Some(json!({"metadata": {"name": "p"}, "spec": spec}))).await;
+    assert_eq!(code, 201, "{made}");
+    let version = made["metadata"]["resourceVersion"].as_str().expect("a version");
+    let watch = format!("{path}?watch=1&resourceVersion={version}");
+    let mut watch = send(&server, "system:masters", Method::GET, &watch, None).await.into_body();
+    let seen = line(&mut watch).await;
+    let want =
+        "v1, Kind=ConfigMap: ERROR: <input>:1:7: undefined field 'datum'\n | object.datum.size() > 1\n | ......^\n";
+    let warning = json!({"fieldRef": "spec.validations[0].expression", "warning": format!("/{want}")});
+    let checked = json!({"observedGeneration": 1, "typeChecking": {"expressionWarnings": [warning]}});
+    assert_eq!(seen["object"]["status"], checked);
+    let managers = seen["object"]["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    assert!(managers.iter().any(|m| m["manager"] == "validatingadmissionpolicy-status" && m["operation"] == "Apply"));
 }

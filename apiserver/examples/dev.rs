@@ -28,7 +28,8 @@ async fn main() {
     let client = client::in_process(move || local.local(user.clone()));
     // Endpoints may not be on loopback; this one is reached by nobody.
     let elsewhere = SocketAddr::from(([192, 0, 2, 1], address.port()));
-    bootstrap::reconcile(&client, [10, 96, 0, 1].into(), &[elsewhere]).await.expect("bootstrap objects");
+    let made = bootstrap::reconcile(&client, [10, 96, 0, 1].into(), &[elsewhere], &identity.trust()).await;
+    made.expect("bootstrap objects");
     println!("serving on {address}, {folder}/admin.kubeconfig");
     server.serve(listener, identity.tls()).await.expect("serves until shut down");
 }

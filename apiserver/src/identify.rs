@@ -1,4 +1,4 @@
-//! Who asks: certificate, token or nobody; then impersonation.
+//! Who asks: certificate, front proxy, token or nobody; then impersonation.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,18 @@ use http::{HeaderMap, header};
 use crate::attributes::{Attributes, ResourceAttributes, User};
 use crate::authz::{self, Decision};
 use crate::core::Core;
+use crate::identity::front_proxy;
 use crate::request::unescape;
 use crate::respond::text;
 use crate::serve::Peer;
 
-/// The user of a request: of its certificate, else of its token, else the anonymous one.
+/// The user of a request: of its certificate, else whom its front proxy names, else of its token, else the anonymous one.
 pub(crate) fn authenticate(core: &Core, peer: &Peer, headers: &HeaderMap) -> StatusResult<User> {
     if let Some(user) = &peer.user {
         return Ok(authenticated(user.clone()));
+    }
+    if let Some(user) = peer.front_proxy.then(|| front_proxy::user(headers)).flatten() {
+        return Ok(authenticated(user));
     }
     let Some(token) = bearer(headers) else { return Ok(anonymous()) };
     let user = core.parts.authenticator.token(token, core, core.now());
@@ -47,7 +51,7 @@ pub(crate) fn impersonate(core: &Core, user: &User, headers: &HeaderMap) -> Stat
     let groups: Vec<String> =
         headers.get_all("impersonate-group").iter().filter_map(|v| Some(v.to_str().ok()?.into())).collect();
     let uid = text_of(headers, "impersonate-uid");
-    let extra = extra(headers);
+    let extra = extra(headers, "impersonate-extra-");
     if name.is_empty() {
         return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
             true => Ok(None),
@@ -116,14 +120,16 @@ fn implied_groups(name: &str) -> Vec<String> {
     }
 }
 
-fn text_of(headers: &HeaderMap, name: &str) -> String {
+/// The text of a header, empty where there is none.
+pub(crate) fn text_of(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+/// What headers with a prefix say besides.
+pub(crate) fn extra(headers: &HeaderMap, prefix: &str) -> BTreeMap<String, Vec<String>> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        let Some(key) = name.as_str().strip_prefix("impersonate-extra-") else { continue };
+        let Some(key) = name.as_str().strip_prefix(prefix) else { continue };
         let key = unescape(key, false).unwrap_or_else(|| key.to_owned()).to_lowercase();
         extra.entry(key).or_default().extend(value.to_str().map(str::to_owned));
     }

@@ -31,6 +31,11 @@ pub trait Authenticator: Send + Sync {
     /// (the TLS layer asks for a certificate but takes none as well); `None` where it is not ours.
     fn certificate(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Option<User>;
 
+    /// Whether a chain is that of a front proxy, which says in headers whose requests it passes on.
+    fn is_front_proxy(&self, _chain: &[CertificateDer<'_>], _now: Timestamp) -> bool {
+        false
+    }
+
     /// The user of a bearer token; `None` where it is not valid: the request then ends with 401.
     fn token(&self, token: &str, view: &dyn View, now: Timestamp) -> Option<User>;
 }

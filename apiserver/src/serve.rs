@@ -31,6 +31,8 @@ const MAX_STREAMS: u32 = 1000;
 pub(crate) struct Peer {
     /// Whose certificate it showed, or on whose behalf it was made in this process.
     pub user: Option<User>,
+    /// Whether it may say whose requests it passes on.
+    pub front_proxy: bool,
     /// Its address; none in process.
     pub address: Option<SocketAddr>,
 }
@@ -67,11 +69,10 @@ async fn secured(core: Core, stream: TcpStream, address: SocketAddr, config: Arc
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            let user = match chain {
-                [] => None,
-                chain => core.parts.authenticator.certificate(chain, core.now()),
-            };
-            connection(core, stream, Peer { user, address: Some(address) }).await;
+            let (authenticator, now) = (&core.parts.authenticator, core.now());
+            let user = if chain.is_empty() { None } else { authenticator.certificate(chain, now) };
+            let front_proxy = !chain.is_empty() && user.is_none() && authenticator.is_front_proxy(chain, now);
+            connection(core, stream, Peer { user, front_proxy, address: Some(address) }).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake failed"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),

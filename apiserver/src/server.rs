@@ -126,7 +126,7 @@ impl Server {
     /// A new connection from inside the process, as that user: speak HTTP/1.1 (with upgrades) or HTTP/2 over it.
     pub fn local(&self, user: User) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(LOCAL_BUFFER);
-        let peer = Peer { user: Some(user), address: None };
+        let peer = Peer { user: Some(user), ..Peer::default() };
         self.core.tasks.spawn(serve::connection(self.core.clone(), theirs, peer));
         ours
     }

@@ -24,6 +24,8 @@ use store::memory::Memory;
 mod conversion;
 #[path = "all/custom.rs"]
 mod custom;
+#[path = "all/front_proxy.rs"]
+mod front_proxy;
 #[path = "all/policies.rs"]
 mod policies;
 #[path = "all/quota.rs"]

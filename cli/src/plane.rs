@@ -121,7 +121,8 @@ impl Plane {
         let port = options.listen.port();
         let addresses: Vec<SocketAddr> = options.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
         let admin = plane.admin();
-        apiserver::bootstrap::reconcile(&admin, options.api_ip()?, &addresses).await?;
+        let trust = plane.identity.trust();
+        apiserver::bootstrap::reconcile(&admin, options.api_ip()?, &addresses, &trust).await?;
         let values = [("${DNS_IP}", options.dns_ip()?.to_string()), ("${CLUSTER_DOMAIN}", options.domain.clone())];
         manifests::apply(&admin, manifests::CLUSTER, &values, "trimtab").await?;
         Ok(plane)

@@ -1,9 +1,10 @@
 //! What a default object lacks (`k8s.io/component-helpers/auth/rbac/reconciliation`).
 
-use api::Document;
+use api::{Document, Timestamp};
 use serde_json::Value;
 
 use crate::authz::rule::{rules, uncovered};
+use crate::identity::front_proxy;
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
@@ -49,13 +50,14 @@ fn gathered(role: &Document, from: &[Document]) -> Vec<Value> {
 }
 
 /// The live object with what it lacks; `None` where it lacks nothing.
-pub(super) fn mend(live: &Document, wanted: &Document) -> Option<Document> {
+pub(super) fn mend(live: &Document, wanted: &Document, now: Timestamp) -> Option<Document> {
     let mut mended = live.clone();
     match wanted.kind() {
         "ClusterRole" | "Role" if live.annotation(AUTOUPDATE) != Some("false") => role(&mut mended, wanted),
         "ClusterRoleBinding" | "RoleBinding" if live.annotation(AUTOUPDATE) != Some("false") => {
             subjects(&mut mended, wanted);
         }
+        "ConfigMap" => mended.set("/data", front_proxy::combined(live, wanted, now.as_second())),
         "Endpoints" => mended.set("/subsets", wanted.at("/subsets").cloned().unwrap_or_default()),
         "EndpointSlice" => {
             mended.set("/endpoints", wanted.at("/endpoints").cloned().unwrap_or_default());
@@ -100,9 +102,12 @@ fn subjects(mended: &mut Document, wanted: &Document) {
 
 #[cfg(test)]
 mod tests {
-    use super::mend;
-    use api::Document;
+    use api::{Document, Timestamp};
     use serde_json::{Value, json};
+
+    fn mend(live: &Document, wanted: &Document) -> Option<Document> {
+        super::mend(live, wanted, Timestamp::UNIX_EPOCH)
+    }
 
     fn role(rules: Value, autoupdate: &str) -> Document {
         let annotations = json!({"rbac.authorization.kubernetes.io/autoupdate": autoupdate});

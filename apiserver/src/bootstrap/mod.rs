@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use api::Document;
 use api::decode::{Format, plain};
+use api::{Document, Timestamp};
 use client::Client;
 use client::kube::Error as KubeError;
 use futures::{StreamExt, TryStreamExt};
@@ -20,6 +20,7 @@ use http::Request;
 use serde_json::Value;
 
 use crate::authz::rule::{Rule, rules};
+use crate::identity::{Trust, front_proxy};
 
 /// Why the objects are not there.
 pub type Error = client::Error;
@@ -50,15 +51,25 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("Service", "/api/v1", "services"),
     ("Endpoints", "/api/v1", "endpoints"),
     ("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices"),
+    ("ConfigMap", "/api/v1", "configmaps"),
 ];
 
+/// What of a kind is looked at, where there may be many that are nobody's business here.
+const LOOKED_AT: &[(&str, &str)] = &[("ConfigMap", front_proxy::CONFIG_MAP)];
+
 /// Makes and mends all of them. `service_address` is the first address of the service range, which the `kubernetes`
-/// service has; `addresses` are those at which pods reach this server.
-pub async fn reconcile(client: &Client, service_address: IpAddr, addresses: &[SocketAddr]) -> Result<(), Error> {
+/// service has; `addresses` are those at which pods reach this server; `trust` is told to servers behind it.
+pub async fn reconcile(
+    client: &Client,
+    service_address: IpAddr,
+    addresses: &[SocketAddr],
+    trust: &Trust,
+) -> Result<(), Error> {
     all(client, items(FIRST)).await?;
     let mut wanted: Vec<Document> = FILES.iter().copied().flat_map(items).collect();
     merge::aggregate(&mut wanted);
     wanted.extend(kubernetes::objects(service_address, addresses));
+    wanted.push(trust.config_map());
     all(client, wanted).await
 }
 
@@ -84,7 +95,9 @@ fn key(object: &Document) -> Key {
 async fn live(client: &Client, kind: &str) -> Result<Vec<Document>, Error> {
     let found = PATHS.iter().find(|(name, _, _)| *name == kind);
     let (_, prefix, plural) = found.copied().unwrap_or_default();
-    let request = Request::get(format!("{prefix}/{plural}")).body(Vec::new()).map_err(KubeError::HttpError)?;
+    let name = LOOKED_AT.iter().find(|(of, _)| *of == kind);
+    let query = name.map(|(_, name)| format!("?fieldSelector=metadata.name%3D{name}")).unwrap_or_default();
+    let request = Request::get(format!("{prefix}/{plural}{query}")).body(Vec::new()).map_err(KubeError::HttpError)?;
     let list: Value = client.request(request).await?;
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     let named = |mut item: Document| {
@@ -105,7 +118,7 @@ async fn one(client: &Client, wanted: Document, live: &BTreeMap<Key, Document>) 
             made => Ok(made.map(drop)?),
         };
     };
-    let Some(mended) = merge::mend(live, &wanted) else { return Ok(()) };
+    let Some(mended) = merge::mend(live, &wanted, Timestamp::now()) else { return Ok(()) };
     let own = format!("{path}/{}", wanted.name());
     Ok(send(client, http::Method::PUT, &own, &mended).await.map(drop)?)
 }

@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::claims::Claims;
 use super::jwt::Signer;
-use super::{Error, bootstrap_token, tls};
+use super::{Error, bootstrap_token, front_proxy, tls};
 use crate::attributes::User;
 use crate::parts::Authenticator;
 use crate::view::View;
@@ -26,6 +26,7 @@ const REMEMBERED: usize = 4096;
 pub struct Tokens {
     signer: Signer,
     verifier: Arc<dyn ClientCertVerifier>,
+    front_proxies: Arc<dyn ClientCertVerifier>,
     verified: Mutex<BTreeMap<[u8; 32], Arc<Claims>>>,
 }
 
@@ -36,12 +37,10 @@ pub(super) struct Bearer {
 }
 
 impl Tokens {
-    /// For tokens of a signer and certificates of a CA (PEM).
-    pub fn new(signer: Signer, ca: &str) -> Result<Self, Error> {
-        let roots = Arc::new(tls::roots(ca)?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider()).build();
-        let verifier = verifier.map_err(|e| Error::Pem(e.to_string()))?;
-        Ok(Self { signer, verifier, verified: Mutex::default() })
+    /// For tokens of a signer, and certificates of the cluster's CA and of that of front proxies (PEM).
+    pub fn new(signer: Signer, ca: &str, front_proxy_ca: &str) -> Result<Self, Error> {
+        let (verifier, front_proxies) = (verifier(ca)?, verifier(front_proxy_ca)?);
+        Ok(Self { signer, verifier, front_proxies, verified: Mutex::default() })
     }
 
     pub(super) fn signer(&self) -> &Signer {
@@ -83,16 +82,35 @@ impl Tokens {
 
 impl Authenticator for Tokens {
     fn certificate(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Option<User> {
-        let (first, rest) = chain.split_first()?;
-        let since = Duration::from_secs(u64::try_from(now.as_second()).ok()?);
-        let time = UnixTime::since_unix_epoch(since);
-        self.verifier.verify_client_cert(first, rest, time).ok()?;
-        user(first)
+        user(verified(self.verifier.as_ref(), chain, now)?)
+    }
+
+    fn is_front_proxy(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
+        let named = verified(self.front_proxies.as_ref(), chain, now).and_then(|certificate| user(certificate));
+        named.is_some_and(|user| front_proxy::NAMES.contains(&user.name.as_str()))
     }
 
     fn token(&self, token: &str, view: &dyn View, now: Timestamp) -> Option<User> {
         Some(self.bearer(token, &self.audiences(), view, now)?.user)
     }
+}
+
+fn verifier(ca: &str) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let roots = Arc::new(tls::roots(ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider()).build();
+    verifier.map_err(|e| Error::Pem(e.to_string()))
+}
+
+/// The first certificate of a chain that leads to whom the verifier trusts.
+fn verified<'c>(
+    verifier: &dyn ClientCertVerifier,
+    chain: &'c [CertificateDer<'_>],
+    now: Timestamp,
+) -> Option<&'c CertificateDer<'c>> {
+    let (first, rest) = chain.split_first()?;
+    let since = Duration::from_secs(u64::try_from(now.as_second()).ok()?);
+    verifier.verify_client_cert(first, rest, UnixTime::since_unix_epoch(since)).ok()?;
+    Some(first)
 }
 
 /// The common name is the user, the organizations are the groups.

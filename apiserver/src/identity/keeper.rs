@@ -8,7 +8,7 @@ use api::Timestamp;
 use client::{Kubeconfig, User};
 
 use super::pki::{Pair, Pki, Usage, Wanted};
-use super::{Error, Identity, Options, tls};
+use super::{Error, Identity, Options, front_proxy, tls};
 
 /// How often to look whether something is due; a leaf is renewed months before it ends.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -27,7 +27,8 @@ const USERS: &[(&str, &str, Option<&str>)] = &[
 ];
 
 /// Makes what is missing or due; gives the serving certificate.
-pub(super) fn renew(pki: &Pki, options: &Options, now: Timestamp) -> Result<Pair, Error> {
+pub(super) fn renew(pki: &Pki, front_proxy: &Pki, options: &Options, now: Timestamp) -> Result<Pair, Error> {
+    front_proxy.certificate(&Wanted::client(front_proxy::CLIENT, front_proxy::CLIENT, None), now)?;
     pki.certificate(&Wanted::client(KUBELET_CLIENT, "kube-apiserver-kubelet-client", MASTERS), now)?;
     for (file, user, group) in USERS {
         let pair = pki.certificate(&Wanted::client(file, user, *group), now)?;
@@ -64,8 +65,9 @@ fn serving(options: &Options) -> Wanted {
 pub(super) async fn keep(identity: &Identity) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let renewed = renew(&identity.pki, &identity.options, Timestamp::now());
-        match renewed.and_then(|serving| tls::config(&serving, identity.pki.ca_pem())) {
+        let Identity { pki, front_proxy, options, .. } = identity;
+        let renewed = renew(pki, front_proxy, options, Timestamp::now());
+        match renewed.and_then(|serving| tls::config(&serving, &[pki, front_proxy])) {
             Ok(config) => {
                 identity.tls.send_replace(Arc::new(config));
             }

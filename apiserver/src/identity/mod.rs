@@ -6,6 +6,7 @@
 mod authenticator;
 mod bootstrap_token;
 mod claims;
+pub(crate) mod front_proxy;
 mod jwt;
 mod keeper;
 mod pages;
@@ -26,6 +27,7 @@ use crate::parts::{Answer, Pages, Parts};
 use crate::{admission, audit, authz, reviews as access};
 
 pub use authenticator::Tokens;
+pub use front_proxy::Trust;
 pub use jwt::Signer;
 pub use pki::{Pair, Pki, Usage, Wanted};
 pub(crate) use reviews::info as user_info;
@@ -92,6 +94,7 @@ impl Options {
 pub struct Identity {
     options: Options,
     pki: Pki,
+    front_proxy: Pki,
     tokens: Arc<Tokens>,
     tls: watch::Sender<Arc<ServerConfig>>,
 }
@@ -99,12 +102,18 @@ pub struct Identity {
 impl Identity {
     /// Reads what is below the folder, makes what is missing or due, and writes the kubeconfig files.
     pub fn open(options: Options, now: Timestamp) -> Result<Self, Error> {
-        let pki = Pki::open(&options.folder, now)?;
+        let pki = Pki::open(&options.folder, pki::CLUSTER, now)?;
+        let front_proxy = Pki::open(&options.folder, pki::FRONT_PROXY, now)?;
         let signer = Signer::open(&options.folder.join("sa.key"), &options.issuer)?;
-        let tokens = Arc::new(Tokens::new(signer, pki.ca_pem())?);
-        let serving = keeper::renew(&pki, &options, now)?;
-        let tls = watch::Sender::new(Arc::new(tls::config(&serving, pki.ca_pem())?));
-        Ok(Self { options, pki, tokens, tls })
+        let tokens = Arc::new(Tokens::new(signer, pki.ca_pem(), front_proxy.ca_pem())?);
+        let serving = keeper::renew(&pki, &front_proxy, &options, now)?;
+        let tls = watch::Sender::new(Arc::new(tls::config(&serving, &[&pki, &front_proxy])?));
+        Ok(Self { options, pki, front_proxy, tokens, tls })
+    }
+
+    /// Whom servers behind this one may trust as it does.
+    pub fn trust(&self) -> Trust {
+        Trust { client_ca: self.pki.ca_pem().to_owned(), front_proxy_ca: self.front_proxy.ca_pem().to_owned() }
     }
 
     /// The certificates and the CA.

@@ -1,4 +1,4 @@
-//! Keys and certificates on disk: the cluster's CA, and certificates that it signs.
+//! Keys and certificates on disk: the cluster's CA and that of front proxies, and certificates that they sign.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,19 @@ impl Wanted {
     }
 }
 
-/// The cluster's CA and the folder of what it signed.
+/// A certificate authority: its files without ending, and the name it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority {
+    file: &'static str,
+    name: &'static str,
+}
+
+/// The cluster's own.
+pub(crate) const CLUSTER: Authority = Authority { file: "ca", name: "kubernetes" };
+/// Of those who speak for others in `X-Remote-` headers.
+pub(crate) const FRONT_PROXY: Authority = Authority { file: "front-proxy-ca", name: "front-proxy-ca" };
+
+/// A CA and the folder of what it signed.
 pub struct Pki {
     folder: PathBuf,
     ca: Pair,
@@ -75,13 +87,13 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Reads `ca.crt` and `ca.key`, or makes them when neither is there.
-    pub fn open(folder: &Path, now: Timestamp) -> Result<Self, Error> {
-        let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+    /// Reads the certificate and the key of an authority, or makes them when neither is there.
+    pub(crate) fn open(folder: &Path, of: Authority, now: Timestamp) -> Result<Self, Error> {
+        let [certificate, key] = ["crt", "key"].map(|ending| folder.join(format!("{}.{ending}", of.file)));
         let ca = match (read(&certificate), read(&key)) {
             (Some(certificate), Some(key)) => Pair { certificate, key },
             (None, None) => {
-                let ca = authority(now)?;
+                let ca = authority(of.name, now)?;
                 client::write_secret(&key, ca.key.as_bytes())?;
                 client::write_secret(&certificate, ca.certificate.as_bytes())?;
                 ca
@@ -198,9 +210,9 @@ fn lasting(params: &mut CertificateParams, now: Timestamp, days: u64) {
     params.not_after = epoch + Duration::from_secs(now + days * DAY);
 }
 
-fn authority(now: Timestamp) -> Result<Pair, Error> {
+fn authority(name: &str, now: Timestamp) -> Result<Pair, Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = distinguished("kubernetes", &[]);
+    params.distinguished_name = distinguished(name, &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     lasting(&mut params, now, CA_DAYS);

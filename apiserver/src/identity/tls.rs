@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::Error;
-use super::pki::Pair;
+use super::pki::{Pair, Pki};
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -29,13 +29,14 @@ pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Er
     all.map_err(|e| Error::Pem(e.to_string()))
 }
 
-/// Offers HTTP/2 before HTTP/1.1, and asks for a client certificate without insisting on one.
-pub(super) fn config(serving: &Pair, ca: &str) -> Result<ServerConfig, Error> {
+/// Offers HTTP/2 before HTTP/1.1, and asks for a client certificate of one of the authorities without insisting on one.
+pub(super) fn config(serving: &Pair, authorities: &[&Pki]) -> Result<ServerConfig, Error> {
+    let all: String = authorities.iter().map(|authority| authority.ca_pem()).collect();
     let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).map_err(|e| Error::Pem(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(Asks {
-            subjects: roots(ca)?.subjects(),
+            subjects: roots(&all)?.subjects(),
             signatures: Signatures::of(provider()),
         }))
         .with_single_cert(certificates(&serving.certificate)?, key)?;

@@ -20,6 +20,7 @@ mod percent;
 mod placement;
 pub mod podgc;
 mod podset;
+pub mod protection;
 pub mod replicaset;
 pub mod resourcequota;
 pub mod tokens;
@@ -77,6 +78,9 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(tokens::TokenCleaner),
         Box::new(disruption::Disruptions),
         Box::new(podgc::PodGc { terminated: options.terminated_pods }),
+        Box::new(protection::Claims),
+        Box::new(protection::Volumes),
+        Box::new(protection::AttributesClasses),
     ];
     let (v4, v6) = options.node_cidr_mask_sizes;
     let part = |cidr: &String| if cidr.contains(':') { v6 } else { v4 };

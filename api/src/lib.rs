@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod cel;
+pub mod cron;
 pub mod decode;
 pub mod document;
 pub mod duration;

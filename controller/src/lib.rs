@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod clusterrole;
+pub mod cronjob;
 pub mod csr;
 pub mod daemonset;
 pub mod deployment;
@@ -70,6 +71,7 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(accounts::ServiceAccounts),
         Box::new(daemonset::DaemonSets),
         Box::new(job::Jobs),
+        Box::new(cronjob::CronJobs),
         Box::new(node_lifecycle::NodeLifecycle { grace: options.node_grace }),
         Box::new(csr::Approver),
         Box::new(csr::Signer),

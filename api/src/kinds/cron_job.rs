@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::cell::{self, NONE, containers, or, row};
 use super::workload::counts;
 use super::{Change, Operation, Rules, job, workload};
+use crate::cron::Schedule;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{fill, get, object, text};
 use crate::validation::one_of;
@@ -73,7 +74,10 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
             let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
             vec![Error::invalid(path.child("schedule"), schedule, detail)]
         }
-        _ => field_count(schedule, &path.child("schedule")),
+        _ => {
+            let fault = Schedule::parse(schedule).err();
+            fault.map(|why| Error::invalid(path.child("schedule"), schedule, why)).into_iter().collect()
+        }
     };
     errors.extend(counts(spec, &["startingDeadlineSeconds"], path));
     let policy = text(spec, "concurrencyPolicy");
@@ -82,20 +86,4 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
     errors.extend(job::template_spec(template, &path.child("jobTemplate").child("spec")));
     errors.extend(counts(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], path));
     errors
-}
-
-/// A schedule has five fields or is a word such as `@daily`.
-fn field_count(schedule: &str, path: &Path) -> Errors {
-    let words = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-    let fields = schedule.split_whitespace().count();
-    if fields == 5 || words.contains(&schedule) || schedule.starts_with("@every ") {
-        return Errors::new();
-    }
-    let detail = if schedule.starts_with('@') {
-        format!("unrecognized descriptor: {schedule}")
-    } else {
-        let shown: Vec<&str> = schedule.split_whitespace().collect();
-        format!("expected exactly 5 fields, found {fields}: [{}]", shown.join(" "))
-    };
-    vec![Error::invalid(path.clone(), schedule, detail)]
 }

@@ -38,6 +38,7 @@ mod rows;
 mod serve;
 pub mod server;
 mod service;
+mod stored;
 pub mod view;
 mod write;
 mod yaml;

@@ -126,10 +126,10 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// What is stored as readers get it, where that differs: objects are completed by the schema of today.
+    /// What is stored as readers get it, where that differs: custom objects are completed by the schema of today.
     pub(crate) fn read(&self, stored: &[u8]) -> Option<Document> {
         match self {
-            Self::BuiltIn(_) => None,
+            Self::BuiltIn(rules) => crate::stored::read(stored, *rules),
             Self::Made(custom) => custom.read(stored),
         }
     }

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 /// What kube-apiserver serves and we do not: the aggregator's, and one that no store holds.
 const THEIRS_ALONE: [&str; 2] = ["apiservices.apiregistration.k8s.io", "componentstatuses"];
-/// What two servers that write the same may give different values.
-const GIVEN: [&str; 4] = ["uid", "resourceVersion", "creationTimestamp", "time"];
+/// What two servers that write the same give different values, besides times.
+const GIVEN: [&str; 2] = ["uid", "resourceVersion"];
 /// The controllers that a workload needs, and those without which no namespace can have pods.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,endpointslice-controller,\
      garbage-collector-controller,namespace-controller,serviceaccount-controller";
@@ -59,12 +59,13 @@ fn workloads(cluster: &mut Cluster, peers: &std::path::Path) -> Result<()> {
     println!("kube-scheduler bound our pods");
 
     cluster.end(ours)?;
-    cluster.start_part("scheduler", scheduler)?;
+    let ours = cluster.start_part("scheduler", scheduler)?;
     let words = format!("{controllers} --secure-port 0 --use-service-account-credentials=false");
     let manager = theirs("kube-controller-manager");
     let manager = cluster.start_program(&manager, &format!("{words} --controllers={CONTROLLERS}"))?;
     told(cluster, "upstream-controllers")?;
     cluster.end(manager)?;
+    cluster.end(ours)?;
     println!("kube-controller-manager rolled out and cleaned up");
     Ok(())
 }
@@ -79,12 +80,17 @@ fn stored(cluster: &mut Cluster, peers: &std::path::Path) -> Result<()> {
     let count = |all: &BTreeMap<String, Vec<Value>>| all.values().map(Vec::len).sum::<usize>();
     let names = |all: &BTreeMap<String, Vec<Value>>| all.keys().cloned().collect::<BTreeSet<_>>();
     ensure!(names(&ours) == names(&theirs), "resources: {:?}", names(&ours).symmetric_difference(&names(&theirs)));
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<String> = Vec::new();
     for (resource, items) in &ours {
         let seen_by_them = theirs.get(resource).map(Vec::as_slice).unwrap_or_default();
-        wrong.extend(different(resource, items, seen_by_them));
-        let (by_us, by_them) = (written(items, "ours"), written(items, "theirs"));
-        wrong.extend(different(resource, &by_us, &by_them));
+        let (items, seen_by_them) = unchanged(items, seen_by_them);
+        wrong.extend(different(resource, &items, &seen_by_them));
+    }
+    let (by_us, by_them) = (written(&ours, "ours"), written(&ours, "theirs"));
+    ensure!(by_us.values().map(Vec::len).sum::<usize>() > 50, "we wrote only {by_us:?}");
+    for resource in by_us.keys().chain(by_them.keys()).collect::<BTreeSet<_>>() {
+        let of = |all: &BTreeMap<String, Vec<Value>>| all.get(resource).cloned().unwrap_or_default();
+        wrong.extend(different(resource, &of(&by_us), &of(&by_them)));
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("{} objects of {} resources are the same through both API servers", count(&ours), ours.len());
@@ -107,21 +113,39 @@ fn listed(cluster: &Cluster, kubeconfig: &str) -> Result<BTreeMap<String, Vec<Va
     names.map(|name| Ok((name.to_owned(), items(name)?))).collect()
 }
 
-/// The objects that one of the two wrote for the comparison, without what it was called and what a server gives.
-fn written(items: &[Value], who: &str) -> Vec<Value> {
+/// Two lists of a resource, without the heartbeats that came between them.
+fn unchanged(ours: &[Value], theirs: &[Value]) -> (Vec<Value>, Vec<Value>) {
+    let heartbeat = |item: &Value| item.get("kind").is_some_and(|kind| kind == "Lease" || kind == "Node");
+    let version = |item: &Value| item.pointer("/metadata/resourceVersion").cloned();
+    let versions = |items: &[Value]| items.iter().filter_map(version).collect::<Vec<_>>();
+    let (of_ours, of_theirs) = (versions(ours), versions(theirs));
+    let both = |item: &&Value| {
+        !heartbeat(item)
+            || version(item).is_some_and(|version| of_ours.contains(&version) && of_theirs.contains(&version))
+    };
+    (ours.iter().filter(both).cloned().collect(), theirs.iter().filter(both).cloned().collect())
+}
+
+/// The objects that one of the two wrote for the comparison, by resource, without what it was called and what a server
+/// gives. What a server says in an event of its own is not among them.
+fn written(all: &BTreeMap<String, Vec<Value>>, who: &str) -> BTreeMap<String, Vec<Value>> {
     let net = if who == "ours" { ".7." } else { ".8." };
     let same = |text: &str| text.replace(who, "WHO").replace(net, ".NET.");
     let of = |item: &&Value| {
-        let name = |place: &str| item.pointer(place).and_then(Value::as_str).unwrap_or_default().contains(who);
-        name("/metadata/namespace") || name("/metadata/name")
+        let name = |place: &str| item.pointer(place).and_then(Value::as_str).unwrap_or_default();
+        let event = item.get("kind").is_some_and(|kind| kind == "Event") && name("/metadata/name") != "event";
+        !event && (name("/metadata/namespace").contains(who) || name("/metadata/name").contains(who))
     };
-    items.iter().filter(of).map(|item| told_apart_no_more(item, &same)).collect()
+    let items = |items: &[Value]| items.iter().filter(of).map(|item| told_apart_no_more(item, &same)).collect();
+    let of_resource = all.iter().map(|(resource, all)| (same(resource), items(all)));
+    of_resource.filter(|(_, items): &(String, Vec<Value>)| !items.is_empty()).collect()
 }
 
 fn told_apart_no_more(value: &Value, same: &dyn Fn(&str) -> String) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(key, _)| !GIVEN.contains(&key.as_str()));
+            let time = |key: &str| key == "time" || key.ends_with("Time") || key.ends_with("Timestamp");
+            let kept = fields.iter().filter(|(key, _)| !GIVEN.contains(&key.as_str()) && !time(key));
             Value::Object(kept.map(|(key, value)| (same(key), told_apart_no_more(value, same))).collect())
         }
         Value::Array(items) => items.iter().map(|item| told_apart_no_more(item, same)).collect(),

@@ -5,9 +5,9 @@ $ kubectl --kubeconfig $PEER/kubeconfig get deployment web -o jsonpath='{.status
 3
 # Each writes one of every kind.
 $ sed 's/WHO/ours/g; s/NET/7/g' manifests/every-kind.yaml > $WORK/ours.yaml; sed 's/WHO/theirs/g; s/NET/8/g' manifests/every-kind.yaml > $WORK/theirs.yaml
-$ kubectl create --field-manager=proof -f $WORK/ours.yaml 2>/dev/null | grep -c ' created$'
+$ kubectl create --as=proof --as-group=system:masters --field-manager=proof -f $WORK/ours.yaml 2>/dev/null | grep -c ' created$'
 55
-$ kubectl --kubeconfig $PEER/kubeconfig create --field-manager=proof -f $WORK/theirs.yaml 2>/dev/null | grep -c ' created$'
+$ kubectl --kubeconfig $PEER/kubeconfig create --as=proof --as-group=system:masters --field-manager=proof -f $WORK/theirs.yaml 2>/dev/null | grep -c ' created$'
 55
 # Custom resources too.
 ~ for who in ours theirs; do kubectl get crd things.$who.example.com -o jsonpath='{.status.conditions[?(@.type=="Established")].status}'; done

@@ -16,7 +16,8 @@ mod encode;
 use crate::canonical::{is_pointer, is_zero};
 pub(crate) use encode::{of, watch_event};
 
-const PREFIX: &[u8] = b"k8s\0";
+/// What every body begins with.
+pub(crate) const PREFIX: &[u8] = b"k8s\0";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 /// Messages stand in one another no deeper than that.
 const MAX_DEPTH: usize = 64;
@@ -25,29 +26,53 @@ const ZERO_TIME: i64 = -62_135_596_800;
 
 /// The JSON form of a body; `wanted` is the kind for error texts.
 pub(crate) fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
-    let bad = |why: String| {
+    let bad = |why: &str| {
         Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {wanted}): {why} ({})",
             shortened(body)
         ))
     };
-    let Some(unknown) = body.strip_prefix(PREFIX) else {
-        let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
-        return Err(bad(why.into()));
-    };
-    let (api_version, kind, raw) = envelope(unknown).map_err(|e| bad(e.to_string()))?;
+    match object(body) {
+        Ok(object) => Ok(object.to_string().into_bytes()),
+        Err(Unreadable::Form(why)) => Err(bad(why)),
+        Err(Unreadable::Kind { api_version, kind }) => {
+            Err(Status::bad_request(format!("no kind {kind:?} is registered for version {api_version:?}")))
+        }
+    }
+}
+
+/// Why a body is no object.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// It is not what it should be.
+    Form(&'static str),
+    /// Nobody knows its kind.
+    Kind { api_version: String, kind: String },
+}
+
+impl From<&'static str> for Unreadable {
+    fn from(why: &'static str) -> Self {
+        Self::Form(why)
+    }
+}
+
+/// The object of a body.
+pub(crate) fn object(body: &[u8]) -> Result<Value, Unreadable> {
+    let unknown = body
+        .strip_prefix(PREFIX)
+        .ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
+    let (api_version, kind, raw) = envelope(unknown)?;
     let version = GroupVersion::parse(&api_version)
         .unwrap_or(GroupVersion { group: String::new(), version: api_version.clone() });
     let schema = match kind.as_str() {
         "DeleteOptions" => Schema::of_type(DELETE_OPTIONS),
         kind => Schema::of_kind(&version.group, &version.version, kind),
     };
-    let none = || Status::bad_request(format!("no kind {kind:?} is registered for version {api_version:?}"));
-    let schema = schema.ok_or_else(none)?;
-    let mut object = message(&schema, schema.root(), raw, &[], 0).map_err(|e| bad(e.to_string()))?;
+    let Some(schema) = schema else { return Err(Unreadable::Kind { api_version, kind }) };
+    let mut object = message(&schema, schema.root(), raw, &[], 0)?;
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
-    Ok(Value::Object(object).to_string().into_bytes())
+    Ok(Value::Object(object))
 }
 
 /// As upstream quotes a body in errors.

@@ -1,20 +1,23 @@
-//! One node's network: a bridge, a veth a pod, routes to other nodes, service rules.
+//! One node's network: a bridge, a veth a pod, routes and tunnels to other nodes, service rules.
 
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use rtnetlink::Handle;
 use tokio::task::spawn_blocking;
 
+use crate::conntrack::{self, Served};
 use crate::lease::Leases;
 use crate::links::{self, Via};
+use crate::nfnetlink::Channel;
 use crate::nft::Tables;
-use crate::{Attachment, Config, Error, Frontend, Peer, Result, namespace};
+use crate::{Attachment, Config, Error, Frontend, FrontendKey, Peer, Result, namespace, peers};
 
 /// A node's network, open for changes. Cheap to share behind an `Arc`.
 #[derive(Debug)]
@@ -24,10 +27,12 @@ pub struct Network {
     bridge: u32,
     leases: Mutex<Leases>,
     /// Taken for the length of a transaction, on a blocking thread.
-    tables: std::sync::Arc<Mutex<Tables>>,
+    tables: Arc<Mutex<Tables>>,
+    /// To tracked connections.
+    flows: Arc<Mutex<Channel>>,
 }
 
-fn system<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T> {
+pub(crate) fn system<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::System(what.into(), error))
 }
 
@@ -51,12 +56,13 @@ impl Network {
         let name = bridge_name(&config.instance);
         let bridge = system(format!("make bridge {name}"), links::bridge(&handle, &name, config.mtu, &gateways).await)?;
         for cidr in &config.service_cidrs {
-            system(format!("route {cidr}"), links::route(&handle, cidr, Via::Link(bridge)).await)?;
+            let metric = links::metric(&config.instance);
+            system(format!("route {cidr}"), links::route(&handle, metric, cidr, Via::Link(bridge)).await)?;
         }
         system("turn forwarding on", forwarding(&name, &config))?;
-        let tables = Tables::new(&config.instance, &config.cluster_cidrs, &config.pod_cidrs);
-        let tables = std::sync::Arc::new(Mutex::new(tables));
-        Ok(Self { config, handle, bridge, leases: Mutex::new(leases), tables })
+        let tables = Tables::new(&config.instance, &config.cluster_cidrs, &config.pod_cidrs, &config.service_cidrs);
+        let (tables, flows) = (Arc::new(Mutex::new(tables)), Arc::default());
+        Ok(Self { config, handle, bridge, leases: Mutex::new(leases), tables, flows })
     }
 
     /// A namespace with loopback up, `eth0` with the pod's addresses, and a default route. Idempotent by id. `namespace`
@@ -95,26 +101,38 @@ impl Network {
         self.leases.lock().all().iter().map(attachment).collect()
     }
 
-    /// Routes to other nodes' pods: exactly these.
+    /// Ways to other nodes' pods: exactly these. Goes on after a failure and returns the first.
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<()> {
-        let mut targets = Vec::new();
-        let pairs: Vec<_> = peers.iter().flat_map(|peer| peer.pod_cidrs.iter().map(move |net| (peer, net))).collect();
-        for (peer, net) in pairs {
-            let via = Via::Gateway(peer.node_ip);
-            system(format!("route {net} via {}", peer.node_ip), links::route(&self.handle, net, via).await)?;
-            targets.push(*net);
+        peers::set(&self.handle, &self.config, peers).await
+    }
+
+    /// Service rules: exactly these. Only differences are sent, and no packet is lost by it.
+    pub async fn set_frontends(&self, frontends: Vec<Frontend>) -> Result<()> {
+        self.rules(move |tables| tables.set(frontends)).await
+    }
+
+    /// Service rules: these, and no longer those that are `gone`; all others stay as they are. After an error the next
+    /// call mends everything.
+    pub async fn change_frontends(&self, frontends: Vec<Frontend>, gone: Vec<FrontendKey>) -> Result<()> {
+        self.rules(move |tables| tables.change(frontends, gone)).await
+    }
+
+    async fn rules(&self, work: impl FnOnce(&mut Tables) -> io::Result<Served> + Send + 'static) -> Result<()> {
+        let tables = self.tables.clone();
+        let served = blocking("write service rules", move || work(&mut tables.lock())).await?;
+        if served.is_empty() {
+            return Ok(());
         }
-        let pruned = links::prune_routes(&self.handle, &targets, &self.config.cluster_cidrs).await;
-        system("delete stale routes", pruned)
+        let local = system("list addresses", links::addresses(&self.handle).await)?;
+        let local: Vec<IpAddr> = local.into_iter().map(|(ip, _)| ip).collect();
+        let flows = self.flows.clone();
+        let forget = move || conntrack::forget(&mut flows.lock(), &served, &local);
+        let forgotten = blocking("end connections to endpoints that are gone", forget).await?;
+        tracing::debug!(forgotten, "connections to endpoints that are gone");
+        Ok(())
     }
 
-    /// Service rules: exactly these. Only differences are sent, in one transaction, and no packet is lost by it.
-    pub async fn set_frontends(&self, frontends: &[Frontend]) -> Result<()> {
-        let (tables, frontends) = (self.tables.clone(), frontends.to_vec());
-        blocking("write service rules", move || tables.lock().apply(&frontends)).await
-    }
-
-    /// Removes everything that an instance made: links, namespaces, rules, leases. Needs no open network.
+    /// Removes everything that an instance made: links, tunnels, routes, namespaces, rules. Needs no open network.
     pub async fn purge(instance: &str, run_dir: &Path) -> Result<()> {
         let handle = system("open a netlink socket", links::connect())?;
         let id = instance.to_owned();
@@ -123,6 +141,7 @@ impl Network {
         for name in system("list links", links::names(&handle, &prefix).await)? {
             system(format!("delete link {name}"), links::delete(&handle, &name).await)?;
         }
+        system("delete routes", links::prune_routes(&handle, links::metric(instance), &[]).await)?;
         let run_dir = run_dir.to_path_buf();
         blocking("remove network namespaces", move || remove_namespaces(&run_dir)).await
     }
@@ -170,7 +189,7 @@ fn check(config: &Config) -> Result<()> {
 }
 
 /// The first host of a range is the bridge's.
-fn gateway(net: &IpNet) -> Option<IpAddr> {
+pub(crate) fn gateway(net: &IpNet) -> Option<IpAddr> {
     net.hosts().next().filter(|_| net.hosts().nth(1).is_some())
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Everything made here carries the instance's id (`tt<instance>...`), so that several instances share a machine.
 
+mod conntrack;
+mod host;
 mod lease;
 mod links;
 mod namespace;
-pub mod nft;
-
-mod host;
+mod nfnetlink;
+mod nft;
+mod peers;
 
 pub mod dns;
 
@@ -52,9 +54,9 @@ pub struct Config {
     pub cluster_cidrs: Vec<IpNet>,
     /// Ranges of virtual service addresses: routed to the bridge, so that a host without a default route reaches them.
     pub service_cidrs: Vec<IpNet>,
-    /// This node's own addresses.
+    /// This node's own addresses, as other nodes know them.
     pub node_ips: Vec<IpAddr>,
-    /// Bytes; pods get the same.
+    /// Bytes; pods get the same. A tunnel's is less by what VXLAN adds (50, or 70 over IPv6).
     pub mtu: u32,
 }
 
@@ -69,7 +71,7 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
 }
 
-/// How to reach the pods of another node.
+/// Another node and its pods: routed to it where it is on one of our links, else through a VXLAN tunnel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Peer {
@@ -86,8 +88,8 @@ pub enum Protocol {
     Sctp,
 }
 
-/// One virtual address and port, and where it leads. `endpoints` is already filtered (ready, or terminating ones where
-/// none is ready; local ones under a local policy) and sorted.
+/// One virtual address and port, and where it leads. Endpoints are already filtered (ready, or terminating ones where
+/// none is ready; local ones under a local policy).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frontend {
     /// What is matched.
@@ -96,10 +98,45 @@ pub struct Frontend {
     pub protocol: Protocol,
     /// Where connections go, each with equal probability; none means they are rejected.
     pub endpoints: Vec<SocketAddr>,
+    /// There are endpoints, but none that this node may use: where `endpoints` is empty, connections are dropped, not
+    /// rejected.
+    pub elsewhere: bool,
+    /// Where connections go whose client is neither in the cluster's ranges nor this node, when not to `endpoints`; they
+    /// keep their client's address. An empty list: they are dropped, or rejected where `endpoints` are.
+    pub outside: Option<Vec<SocketAddr>>,
     /// Seconds for which a client address stays with its endpoint; 0 is no affinity.
     pub affinity_seconds: u32,
-    /// Keep the client's address (local external traffic policy): no masquerade.
+    /// Keep the client's address on the way to `endpoints`. Else it is kept for pods of this node alone.
     pub keep_source: bool,
+    /// Clients that may connect; others' packets are dropped. Empty, or empty in the address's family: everybody may.
+    pub sources: Vec<IpNet>,
+    /// UDP: endpoints that get no new connections but keep those they have.
+    pub serving: Vec<SocketAddr>,
+}
+
+/// What tells frontends apart.
+pub type FrontendKey = (FrontendAddress, Protocol);
+
+impl Frontend {
+    /// One without endpoints, for everybody.
+    pub fn new(at: FrontendAddress, protocol: Protocol) -> Self {
+        Self {
+            at,
+            protocol,
+            endpoints: Vec::new(),
+            elsewhere: false,
+            outside: None,
+            affinity_seconds: 0,
+            keep_source: false,
+            sources: Vec::new(),
+            serving: Vec::new(),
+        }
+    }
+
+    /// What it matches.
+    pub fn key(&self) -> FrontendKey {
+        (self.at, self.protocol)
+    }
 }
 
 /// What a frontend matches.

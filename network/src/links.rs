@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -22,14 +23,14 @@ pub(crate) fn connect() -> io::Result<Handle> {
     Ok(handle)
 }
 
-fn kernel(error: rtnetlink::Error) -> io::Error {
+pub(crate) fn kernel(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),
     }
 }
 
-fn unless(kind: i32, result: Result<(), rtnetlink::Error>) -> io::Result<()> {
+pub(crate) fn unless(kind: i32, result: Result<(), rtnetlink::Error>) -> io::Result<()> {
     match result.map_err(kernel) {
         Err(error) if error.raw_os_error() == Some(kind) => Ok(()),
         other => other,
@@ -45,7 +46,7 @@ pub(crate) async fn index(handle: &Handle, name: &str) -> io::Result<Option<u32>
     }
 }
 
-async fn required(handle: &Handle, name: &str) -> io::Result<u32> {
+pub(crate) async fn required(handle: &Handle, name: &str) -> io::Result<u32> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("link {name} is gone"));
     index(handle, name).await?.ok_or_else(missing)
 }
@@ -64,7 +65,7 @@ pub(crate) async fn bridge(handle: &Handle, name: &str, mtu: u32, addresses: &[I
 }
 
 /// A locally administered unicast address from a name (its hash).
-fn link_layer_address(name: &str) -> Vec<u8> {
+pub(crate) fn link_layer_address(name: &str) -> Vec<u8> {
     let [a, b, c, d, e, ..] = name_hash(name.as_bytes()).to_be_bytes();
     vec![0x02, a, b, c, d, e]
 }
@@ -135,39 +136,78 @@ pub(crate) async fn names(handle: &Handle, prefix: &str) -> io::Result<Vec<Strin
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
+    /// To a neighbour.
     Gateway(IpAddr),
+    /// To whoever has the address on a link.
     Link(u32),
+    /// Into a tunnel, to what is `gateway` there.
+    Tunnel { index: u32, gateway: IpAddr },
+}
+
+/// A number for an instance's routes (their metric): several instances have routes on one machine.
+pub(crate) fn metric(instance: &str) -> u32 {
+    0x7400_0000 | (name_hash(instance.as_bytes()) & 0x00ff_ffff) as u32
 }
 
 /// Adds or replaces a route of ours.
-pub(crate) async fn route(handle: &Handle, to: &IpNet, via: Via) -> io::Result<()> {
-    let builder = RouteMessageBuilder::<IpAddr>::new().protocol(ROUTES_OF_OURS);
+pub(crate) async fn route(handle: &Handle, metric: u32, to: &IpNet, via: Via) -> io::Result<()> {
+    let builder = RouteMessageBuilder::<IpAddr>::new().protocol(ROUTES_OF_OURS).priority(metric);
     let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(io::Error::other)?;
     let message = match via {
         Via::Gateway(ip) => builder.gateway(ip).map_err(io::Error::other)?.build(),
         Via::Link(index) => builder.output_interface(index).build(),
+        Via::Tunnel { index, gateway } => {
+            builder.gateway(gateway).map_err(io::Error::other)?.output_interface(index).onlink().build()
+        }
     };
     handle.route().add(message).replace().execute().await.map_err(kernel)
 }
 
 /// Our routes through gateways, whose targets `keep` does not name, are deleted.
-pub(crate) async fn prune_routes(handle: &Handle, keep: &[IpNet], within: &[IpNet]) -> io::Result<()> {
+pub(crate) async fn prune_routes(handle: &Handle, metric: u32, keep: &[IpNet]) -> io::Result<()> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut filter = RouteMessage::default();
         filter.header.address_family = family;
         let routes: Vec<RouteMessage> = handle.route().get(filter).execute().try_collect().await.map_err(kernel)?;
-        for route in routes.into_iter().filter(|r| is_stale(r, keep, within)) {
+        for route in routes.into_iter().filter(|route| is_stale(route, metric, keep)) {
             unless(libc::ESRCH, handle.route().del(route).execute().await)?;
         }
     }
     Ok(())
 }
 
-fn is_stale(route: &RouteMessage, keep: &[IpNet], within: &[IpNet]) -> bool {
-    let has_gateway = route.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_)));
-    let ours = route.header.protocol == ROUTES_OF_OURS && has_gateway;
-    let target = destination(route);
-    ours && target.is_some_and(|net| !keep.contains(&net) && within.iter().any(|w| w.contains(&net)))
+fn is_stale(route: &RouteMessage, metric: u32, keep: &[IpNet]) -> bool {
+    let ours = route.header.protocol == ROUTES_OF_OURS && route.attributes.contains(&RouteAttribute::Priority(metric));
+    ours && has_gateway(route) && destination(route).is_some_and(|net| !keep.contains(&net))
+}
+
+fn has_gateway(route: &RouteMessage) -> bool {
+    let far = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+    route.attributes.iter().any(far)
+}
+
+/// Whether packets to an address need no gateway.
+pub(crate) async fn is_on_link(handle: &Handle, ip: IpAddr) -> io::Result<bool> {
+    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let question = RouteMessageBuilder::<IpAddr>::new().destination_prefix(ip, length).map_err(io::Error::other)?;
+    let answer = handle.route().get(question.build()).execute().try_next().await.map_err(kernel)?;
+    Ok(answer.is_some_and(|route| !has_gateway(&route)))
+}
+
+/// The addresses of all links, each with its link.
+pub(crate) async fn addresses(handle: &Handle) -> io::Result<Vec<(IpAddr, u32)>> {
+    let all: Vec<AddressMessage> = handle.address().get().execute().try_collect().await.map_err(kernel)?;
+    let local = |message: &AddressMessage| {
+        let of = |wanted_local| {
+            message.attributes.iter().find_map(move |attribute| match attribute {
+                AddressAttribute::Local(ip) if wanted_local => Some(*ip),
+                AddressAttribute::Address(ip) if !wanted_local => Some(*ip),
+                _ => None,
+            })
+        };
+        of(true).or_else(|| of(false))
+    };
+    Ok(all.iter().filter_map(|message| Some((local(message)?, message.header.index))).collect())
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {

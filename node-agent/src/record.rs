@@ -58,6 +58,18 @@ impl Recorder {
         self.send(object, warning, reason, message);
     }
 
+    /// Records a warning about a service.
+    pub(crate) fn service(&self, namespace: &str, name: &str, reason: &str, message: &str) {
+        let object = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Service".into()),
+            name: Some(name.into()),
+            namespace: Some(namespace.into()),
+            ..Default::default()
+        };
+        self.send(object, true, reason, message);
+    }
+
     fn send(&self, object: ObjectReference, warning: bool, reason: &str, message: &str) {
         let now = Timestamp::now();
         let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());

@@ -1,4 +1,4 @@
-//! The node's network: opened once its pod range is known, then kept true to nodes and services.
+//! The node's network: opened once its pod range is known, then kept true to nodes.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,23 +7,22 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use network::{Frontend, FrontendAddress, Network, Peer, Protocol};
-use node_plan::services::{self, Address};
+use network::{Network, Peer};
 use tokio::sync::watch;
 
 use crate::Config;
 use crate::agent::Agent;
-use crate::chain;
+use crate::{chain, services};
 
 /// Wait before something that the kernel refused is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Where pods' network namespaces are bind-mounted.
 pub(crate) fn namespaces(config: &Config) -> PathBuf {
     config.run_dir.join("netns")
 }
 
-/// Opens the network, hands it out, and keeps routes and service rules.
+/// Opens the network, hands it out, and keeps ways to other nodes and service rules.
 pub(crate) async fn run(agent: Arc<Agent>, opened: watch::Sender<Option<Arc<Network>>>) {
     let network = loop {
         let pod_cidrs = pod_cidrs(&agent).await;
@@ -35,7 +34,7 @@ pub(crate) async fn run(agent: Arc<Agent>, opened: watch::Sender<Option<Arc<Netw
     };
     opened.send_replace(Some(network.clone()));
     // `opened` lives on in this task: the agent's receivers must not see it closed.
-    tokio::join!(peers(&agent, &network), frontends(&agent, &network));
+    tokio::join!(peers(&agent, &network), services::keep(&agent, &network));
     drop(opened);
 }
 
@@ -77,7 +76,7 @@ fn ranges(node: &Node) -> Vec<IpNet> {
     list.iter().filter_map(|cidr| cidr.parse().ok()).collect()
 }
 
-/// Routes to the other nodes' pods.
+/// Ways to the other nodes' pods.
 async fn peers(agent: &Agent, network: &Network) {
     let mut changes = agent.nodes.changes();
     let mut set = None;
@@ -87,7 +86,7 @@ async fn peers(agent: &Agent, network: &Network) {
             match network.set_peers(&next).await {
                 Ok(()) => set = Some(next),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "routes to other nodes are not set");
+                    tracing::warn!(error = chain(&error), "ways to other nodes are not set");
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -108,66 +107,4 @@ fn peer(config: &Config, node: &Node) -> Option<Peer> {
     let node_ip: IpAddr = internal.address.parse().ok()?;
     let pod_cidrs = ranges(node);
     (!pod_cidrs.is_empty()).then_some(Peer { pod_cidrs, node_ip })
-}
-
-/// Service rules: computed afresh after changes, written when they differ. Changes that come while they are written are
-/// taken together.
-async fn frontends(agent: &Agent, network: &Network) {
-    agent.services.synced().await;
-    agent.slices.synced().await;
-    let (mut services, mut slices) = (agent.services.changes(), agent.slices.changes());
-    let mut pods = agent.pods.subscribe();
-    let mut set: Option<Vec<services::Frontend>> = None;
-    loop {
-        pods.mark_unchanged();
-        services.mark_unchanged();
-        slices.mark_unchanged();
-        let next = wanted(agent);
-        if set.as_ref() != Some(&next) {
-            let list: Vec<Frontend> = next.iter().map(frontend).collect();
-            match network.set_frontends(&list).await {
-                Ok(()) => set = Some(next),
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "service rules are not set");
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            }
-        }
-        let changed = tokio::select! {
-            changed = services.changed() => changed,
-            changed = slices.changed() => changed,
-            changed = pods.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
-}
-
-fn wanted(agent: &Agent) -> Vec<services::Frontend> {
-    let plain =
-        |list: Vec<Arc<_>>| list.iter().map(|o| k8s_openapi::api::core::v1::Service::clone(o)).collect::<Vec<_>>();
-    let services = plain(agent.services.all());
-    let slices: Vec<_> = agent.slices.all().iter().map(|s| (**s).clone()).collect();
-    let pods: Vec<_> = agent.pods.borrow().values().map(|p| (**p).clone()).collect();
-    services::frontends(&services, &slices, &pods, &agent.config.node_name)
-}
-
-fn frontend(plain: &services::Frontend) -> Frontend {
-    Frontend {
-        at: match plain.at {
-            Address::Ip(at) => FrontendAddress::Ip(at),
-            Address::NodePort(port) => FrontendAddress::NodePort(port),
-            Address::HostPort(ip, port) => FrontendAddress::HostPort(ip, port),
-        },
-        protocol: match plain.protocol {
-            services::Protocol::Tcp => Protocol::Tcp,
-            services::Protocol::Udp => Protocol::Udp,
-            services::Protocol::Sctp => Protocol::Sctp,
-        },
-        endpoints: plain.endpoints.clone(),
-        affinity_seconds: plain.affinity_seconds,
-        keep_source: plain.keep_source,
-    }
 }

@@ -1,6 +1,6 @@
 //! Lists and watches of the API server as events and as a shared cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ where
 /// All objects of a watch, shared. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Cache<K> {
-    objects: Arc<RwLock<BTreeMap<ObjectName, Arc<K>>>>,
+    objects: Arc<RwLock<Objects<K>>>,
     /// Counts changes; 0 until the first list is in.
     version: watch::Receiver<u64>,
 }
@@ -104,13 +104,20 @@ impl<K> Clone for Cache<K> {
     }
 }
 
+#[derive(Debug)]
+struct Objects<K> {
+    all: BTreeMap<ObjectName, Arc<K>>,
+    /// The names of those that have changed since somebody took them; `None` while nobody ever did.
+    changed: Option<BTreeSet<ObjectName>>,
+}
+
 impl<K> Cache<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Starts to watch on a task that ends with the last clone of the version's receiver.
     pub(crate) fn start(api: Api<K>, tasks: &mut tokio::task::JoinSet<()>) -> Self {
-        let objects = Arc::new(RwLock::new(BTreeMap::new()));
+        let objects = Arc::new(RwLock::new(Objects { all: BTreeMap::new(), changed: None }));
         let (changed, version) = watch::channel(0);
         let (out, mut events) = mpsc::channel(64);
         tasks.spawn(watch(api, None, out));
@@ -127,13 +134,21 @@ where
 
     /// Every object, in the order of their names.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.objects.read().values().cloned().collect()
+        self.objects.read().all.values().cloned().collect()
     }
 
-    /// One object.
-    #[allow(dead_code)]
-    pub(crate) fn get(&self, name: &ObjectName) -> Option<Arc<K>> {
-        self.objects.read().get(name).cloned()
+    /// What has changed since the last call, as it is now (`None`: gone); at first, every object. One taker a cache.
+    pub(crate) fn take_changed(&self) -> Vec<(ObjectName, Option<Arc<K>>)> {
+        let mut objects = self.objects.write();
+        let names = match objects.changed.replace(BTreeSet::new()) {
+            Some(names) => names,
+            None => objects.all.keys().cloned().collect(),
+        };
+        names
+            .into_iter()
+            .map(|name| (objects.all.get(&name).cloned(), name))
+            .map(|(object, name)| (name, object))
+            .collect()
     }
 
     /// Waits until the first list is in.
@@ -147,16 +162,26 @@ where
     }
 }
 
-fn apply<K: Resource>(objects: &mut BTreeMap<ObjectName, Arc<K>>, event: Event<K>) {
+fn apply<K: Resource>(objects: &mut Objects<K>, event: Event<K>) {
+    let Objects { all, changed } = objects;
+    let mut touch = |name: &ObjectName| {
+        changed.iter_mut().for_each(|names| {
+            names.insert(name.clone());
+        });
+    };
     match event {
         Event::Listed(list) => {
-            *objects = list.into_iter().map(|object| (name_of(&object), Arc::new(slim(object)))).collect();
+            all.keys().for_each(&mut touch);
+            *all = list.into_iter().map(|object| (name_of(&object), Arc::new(slim(object)))).collect();
+            all.keys().for_each(touch);
         }
         Event::Applied(object) => {
-            objects.insert(name_of(&object), Arc::new(slim(object)));
+            touch(&name_of(&object));
+            all.insert(name_of(&object), Arc::new(slim(object)));
         }
         Event::Deleted(object) => {
-            objects.remove(&name_of(&object));
+            touch(&name_of(&object));
+            all.remove(&name_of(&object));
         }
     }
 }
@@ -171,4 +196,38 @@ fn slim<K: Resource>(mut object: K) -> K {
 pub(crate) fn name_of<K: Resource>(object: &K) -> ObjectName {
     let meta = object.meta();
     ObjectName { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    #[test]
+    fn a_taker_hears_of_each_change_once() {
+        let objects = Arc::new(RwLock::new(Objects { all: BTreeMap::new(), changed: None }));
+        let cache = Cache { objects, version: watch::channel(0).1 };
+        let map = |name: &str| {
+            let mut map = ConfigMap::default();
+            map.metadata.name = Some(name.into());
+            map
+        };
+        let tell = |event| apply(&mut cache.objects.write(), event);
+        let taken = || {
+            let changed = cache.take_changed().into_iter();
+            changed
+                .map(|(name, map)| format!("{}{}", if map.is_some() { "+" } else { "-" }, name.name))
+                .collect::<Vec<_>>()
+        };
+        tell(Event::Listed(vec![map("a"), map("b")]));
+        assert_eq!(taken(), ["+a", "+b"]);
+        assert!(taken().is_empty());
+        tell(Event::Applied(map("a")));
+        tell(Event::Applied(map("a")));
+        tell(Event::Deleted(map("b")));
+        assert_eq!(taken(), ["+a", "-b"]);
+        tell(Event::Listed(vec![map("c")]));
+        assert_eq!(taken(), ["-a", "+c"], "what a gap has swallowed is gone");
+    }
 }

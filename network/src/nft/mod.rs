@@ -5,9 +5,10 @@
 //! work to load n services is linear, and a change of one endpoint is a few elements.
 //! Semantics: nf_tables(8), `include/uapi/linux/netfilter/nf_tables.h`.
 
+mod elements;
 mod expression;
+mod family;
 mod rules;
 mod table;
-mod wire;
 
-pub use table::Tables;
+pub(crate) use table::Tables;

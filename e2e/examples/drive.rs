@@ -10,9 +10,17 @@
 //! list COUNT                  lists ConfigMaps with a selector that matches none           list TIME
 //! pods COUNT IMAGE            creates a Pod, waits until it runs, deletes it               running TIME
 //! first-pod                   waits for the kubeconfig and the first Pod that runs         ready, pod UNIX_TIME
+//! node NAME IP CIDR           makes a Node with an address and a range of pods             (nothing)
+//! services TOTAL ENDPOINTS    makes TOTAL services with ENDPOINTS each, and one, `probe`   (nothing)
+//! reach                       waits until a connection through `probe` gets through        reached UNIX_TIME
+//! moves COUNT                 moves the endpoint of `probe`, waits until it is reached     move TIME
 //! ```
+//!
+//! All endpoints of `services` are in 10.128.0.0/9; `reach` and `moves` are asked in the network namespace of a node that
+//! has this range as its own addresses.
 
 use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,10 +28,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use client::Client;
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Requests before the first that counts: connection, TLS and caches.
 const WARM: usize = 20;
@@ -57,6 +68,13 @@ async fn run(kubeconfig: &Path, task: &[&str]) -> Result<()> {
         ["list", count] => list(client()?, count.parse()?).await,
         ["pods", count, image] => pods(client()?, count.parse()?, image).await,
         ["first-pod"] => first_pod(ready(kubeconfig).await?).await,
+        ["node", name, ip, cidr] => node(client()?, name, ip, cidr).await,
+        ["services", total, endpoints] => {
+            let clients = (0..FILLERS).map(|_| client()).collect::<Result<_, _>>()?;
+            services(clients, total.parse()?, endpoints.parse()?).await
+        }
+        ["reach"] => reach(client()?).await,
+        ["moves", count] => moves(client()?, count.parse()?).await,
         other => bail!("unknown task {other:?}"),
     }
 }
@@ -227,4 +245,97 @@ async fn first_pod(client: Client) -> Result<()> {
     let runs = |event: &WatchEvent<Pod>| matches!(event, WatchEvent::Added(p) | WatchEvent::Modified(p) if running(p));
     until(&mut events, runs).await?;
     now("pod")
+}
+
+async fn node(client: Client, name: &str, ip: &str, cidr: &str) -> Result<()> {
+    let api: Api<Node> = Api::all(client);
+    let node = json!({"metadata": {"name": name}, "spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
+    there(api.create(&PostParams::default(), &object(node)?).await)?;
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": ip}]}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await?;
+    Ok(())
+}
+
+/// Where an endpoint is.
+fn endpoint(number: usize) -> Value {
+    json!({"addresses": [Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 1).to_bits() + number as u32)]})
+}
+
+async fn service(client: &Client, name: &str, endpoints: Vec<Value>) -> Result<()> {
+    let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80, "targetPort": 8080}]}});
+    let api: Api<Service> = Api::default_namespaced(client.clone());
+    there(api.create(&PostParams::default(), &object(service)?).await)?;
+    let slice = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints,
+    });
+    let api: Api<EndpointSlice> = Api::default_namespaced(client.clone());
+    Ok(there(api.create(&PostParams::default(), &object(slice)?).await)?)
+}
+
+async fn services(clients: Vec<Client>, total: usize, endpoints: usize) -> Result<()> {
+    service(clients.first().context("no clients")?, "probe", vec![endpoint(0)]).await?;
+    let numbers = stream::iter((0..total).zip(clients.iter().cycle()));
+    let made = numbers.map(|(at, client)| async move {
+        let own = (1..=endpoints).map(|number| endpoint(at * endpoints + number)).collect();
+        service(client, &format!("service-{at:06}"), own).await
+    });
+    made.buffer_unordered(clients.len()).try_for_each(|()| async { Ok(()) }).await
+}
+
+/// Every endpoint is here, and says at which address it was reached.
+async fn endpoints() -> Result<()> {
+    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let at = stream.local_addr().map(|at| at.ip().to_string()).unwrap_or_default();
+                let _ = stream.write_all(at.as_bytes()).await;
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn virtual_address(client: &Client) -> Result<SocketAddr> {
+    let api: Api<Service> = Api::default_namespaced(client.clone());
+    let ip = api.get("probe").await?.spec.and_then(|spec| spec.cluster_ip).context("no address")?;
+    Ok(SocketAddr::new(ip.parse()?, 80))
+}
+
+/// Who answers, if anybody does at once.
+async fn answer(at: SocketAddr) -> Option<IpAddr> {
+    let asked = async {
+        let mut text = String::new();
+        TcpStream::connect(at).await.ok()?.read_to_string(&mut text).await.ok()?;
+        text.parse().ok()
+    };
+    tokio::time::timeout(10 * LOOK, asked).await.ok()?
+}
+
+async fn reach(client: Client) -> Result<()> {
+    endpoints().await?;
+    let at = virtual_address(&client).await?;
+    while answer(at).await.is_none() {
+        tokio::time::sleep(LOOK).await;
+    }
+    now("reached")
+}
+
+/// Pauses a little longer than kube-proxy does between two looks at its objects.
+async fn moves(client: Client, count: usize) -> Result<()> {
+    endpoints().await?;
+    let at = virtual_address(&client).await?;
+    let api: Api<EndpointSlice> = Api::default_namespaced(client);
+    let before = answer(at).await.context("the service is not reached")?;
+    let first = usize::from(before == IpAddr::from([10, 128, 0, 1]));
+    for number in first..first + count {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let change = json!({"endpoints": [endpoint(number % 2)]});
+        api.patch("probe", &PatchParams::default(), &Patch::Merge(change)).await?;
+        let start = Instant::now();
+        while answer(at).await != Some(IpAddr::from([10, 128, 0, 1 + (number % 2) as u8])) {}
+        said("move", start);
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use super::row::Samples;
 use crate::run::{cargo, show};
 
 /// Packages whose examples take the times.
-const DRIVERS: &[&str] = &["e2e", "store", "scheduler", "runtime-core"];
+const DRIVERS: &[&str] = &["e2e", "store", "scheduler", "runtime-core", "network"];
 /// The address of the only node.
 pub(crate) const ADDRESS: &str = "10.88.0.1";
 
@@ -25,7 +25,7 @@ pub(crate) struct Host {
     /// A fresh directory.
     pub(crate) dir: PathBuf,
     /// A fresh network namespace with a loopback and [`ADDRESS`].
-    namespace: String,
+    pub(crate) namespace: String,
     /// When the idle figures are taken.
     pub(crate) idle: Duration,
 }
@@ -64,7 +64,7 @@ impl Host {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         println!("Linux {}, {cores} cores, load {}", kernel.trim(), load.split(' ').next().unwrap_or_default());
-        for name in ["etcd", "kube-apiserver", "runc", "crun"] {
+        for name in ["etcd", "kube-apiserver", "kube-proxy", "runc", "crun"] {
             match self.peer(name) {
                 Some(path) => println!("{name}: {}, {}", path.display(), version(&path)),
                 None => println!("{name}: not found"),
@@ -100,17 +100,22 @@ impl Host {
         Ok(dir)
     }
 
-    /// A command in the network namespace. (`ip netns exec` would hide the cgroups below /sys.)
+    /// A command in the network namespace.
     pub(crate) fn within(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program).stdin(Stdio::null());
-        command
+        within(&self.namespace, program)
     }
 
     /// What an example says.
     pub(crate) fn drive(&self, name: &str, words: &[&str]) -> Result<Samples> {
         samples(self.within(&self.driver(name)).args(words))
     }
+}
+
+/// A command in a network namespace. (`ip netns exec` would hide the cgroups below /sys.)
+pub(crate) fn within(namespace: &str, program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg(program).stdin(Stdio::null());
+    command
 }
 
 /// Runs a program that prints lines `WHAT VALUE`.

@@ -17,6 +17,7 @@ mod repeat;
 mod row;
 mod schedule;
 mod server;
+mod services;
 mod start;
 
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ const ROWS: &[&Row] = &[
     &schedule::CONSTRAINED,
     &pod::ROW,
     &container::ROW,
+    &services::LOAD,
+    &services::CHANGE,
     &idle::ROW,
     &start::ROW,
 ];

@@ -42,7 +42,7 @@ impl Drop for Server<'_> {
 }
 
 /// Tells a process to end, and makes it end.
-fn end(mut child: Child) {
+pub(crate) fn end(mut child: Child) {
     let pid = child.id().to_string();
     let signal = |name: &str| quiet(Command::new("kill").args([name, &pid]));
     let _ = signal("-TERM");
@@ -147,7 +147,7 @@ impl<'a> Server<'a> {
     }
 }
 
-fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = output(Command::new("tail").args(["-n", "5"]).arg(log)).unwrap_or_default();
     format!("{}: {}", log.display(), text.trim())
 }

@@ -23,6 +23,7 @@ pub mod podgc;
 mod podset;
 pub mod protection;
 pub mod replicaset;
+pub mod replicationcontroller;
 pub mod resourcequota;
 pub mod tokens;
 
@@ -62,6 +63,7 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
     let mut all: Vec<Box<dyn Controller>> = vec![
         Box::new(deployment::Deployments),
         Box::new(replicaset::ReplicaSets),
+        Box::new(replicationcontroller::ReplicationControllers),
         Box::new(endpointslice::EndpointSlices),
         Box::new(endpoints::EndpointsOfServices),
         Box::new(endpointslicemirroring::EndpointSliceMirroring),

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use reconcile::effect::reference;
 use reconcile::resource::name_of;
-use reconcile::{Change, Effect, Key, Kind, Notice, Resource, Timestamp, Told, World, owners, pods, selector};
+use reconcile::selector::Labels;
+use reconcile::{Change, Effect, Key, Kind, Notice, Resource, Timestamp, Told, World, owners, pods};
 use serde_json::{Value, json};
 
 /// The annotation that says which pods go first when a ReplicaSet shrinks.
@@ -55,22 +55,18 @@ fn notice(about: &k8s_openapi::api::core::v1::ObjectReference, warning: bool, re
 }
 
 /// The owners of kind `O` that a change of a pod concerns: its controller before and after, or, for an orphan, all
-/// whose selector matches.
+/// that select its labels.
 pub(crate) fn touched<O: Kind>(
     change: &Change,
     world: &World,
-    selector_of: impl Fn(&O) -> Option<&LabelSelector>,
+    selects: impl Fn(&O, Option<&Labels>) -> bool,
 ) -> Vec<Key> {
     let own = change.key_of::<O>();
     let by_pod = change.both::<Pod>().filter_map(|pod| owners::controller_key::<O>(&pod.metadata));
     let mut keys: Vec<Key> = own.into_iter().chain(by_pod).collect();
     if let Some(orphan) = change.now::<Pod>().filter(|pod| owners::controller(&pod.metadata).is_none()) {
         let namespace = orphan.metadata.namespace.as_deref().unwrap_or_default();
-        let matches = |o: &&O| {
-            selector_of(o)
-                .is_some_and(|s| !selector::is_empty(s) && selector::matches(s, orphan.metadata.labels.as_ref()))
-        };
-        let found = world.in_namespace::<O>(namespace).filter(matches);
+        let found = world.in_namespace::<O>(namespace).filter(|o| selects(o, orphan.metadata.labels.as_ref()));
         keys.extend(found.map(|o| Key::of::<O>(name_of(o.metadata()))));
     }
     keys

@@ -31,6 +31,11 @@ pub fn is_empty(selector: &LabelSelector) -> bool {
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }
 
+/// Whether labels match a selector that says something at all.
+pub fn selects(selector: &LabelSelector, labels: Option<&Labels>) -> bool {
+    !is_empty(selector) && matches(selector, labels)
+}
+
 /// Whether labels contain all pairs of a simple map selector (a Service's). An empty map matches nothing here.
 pub fn contains(wanted: &Labels, labels: Option<&Labels>) -> bool {
     !wanted.is_empty() && wanted.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))

@@ -32,7 +32,8 @@ impl Controller for DaemonSets {
     }
 
     fn touches(&self, change: &Change, world: &World) -> Vec<Key> {
-        let mut keys = podset::touched::<DaemonSet>(change, world, |ds| Some(&ds.spec.selector));
+        let mut keys =
+            podset::touched(change, world, |ds: &DaemonSet, labels| selector::selects(&ds.spec.selector, labels));
         keys.extend(
             change.both::<ControllerRevision>().filter_map(|r| owners::controller_key::<DaemonSet>(&r.metadata)),
         );

@@ -45,10 +45,7 @@ impl Controller for Deployments {
 fn would_adopt<'a>(rs: &'a ReplicaSet, world: &'a World) -> impl Iterator<Item = Key> + 'a {
     let namespace = rs.metadata.namespace.as_deref().unwrap_or_default();
     let orphan = owners::controller(&rs.metadata).is_none();
-    let matches = move |d: &&Deployment| {
-        let selector = &d.spec.selector;
-        orphan && !selector::is_empty(selector) && selector::matches(selector, rs.metadata.labels.as_ref())
-    };
+    let matches = move |d: &&Deployment| orphan && selector::selects(&d.spec.selector, rs.metadata.labels.as_ref());
     world.in_namespace::<Deployment>(namespace).filter(matches).map(|d| Key::of::<Deployment>(name_of(&d.metadata)))
 }
 

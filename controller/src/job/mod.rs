@@ -14,7 +14,7 @@ use reconcile::effect::reference;
 use reconcile::resource::name_of;
 use reconcile::{
     Change, Controller, Decider, Effect, Key, Outcome, Preconditions, Propagation, Target, Timestamp, Told, Watch,
-    World, conditions, merge, owners, pods,
+    World, conditions, merge, owners, pods, selector,
 };
 
 use crate::podset::{self, nonzero};
@@ -39,7 +39,10 @@ impl Controller for Jobs {
     }
 
     fn touches(&self, change: &Change, world: &World) -> Vec<Key> {
-        let mut keys = podset::touched::<Job>(change, world, |job| job.spec.as_ref()?.selector.as_ref());
+        let mut keys = podset::touched(change, world, |job: &Job, labels| {
+            let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            selector.is_some_and(|selector| selector::selects(selector, labels))
+        });
         if let Some(pod) = change.now::<Pod>().filter(|p| pod::is_tracked(p) && job_of(world, p).is_none()) {
             keys.push(Key::of::<Pod>(name_of(&pod.metadata)));
         }

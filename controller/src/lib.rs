@@ -11,6 +11,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod gc;
+mod history;
 pub mod job;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
@@ -25,6 +26,7 @@ pub mod protection;
 pub mod replicaset;
 pub mod replicationcontroller;
 pub mod resourcequota;
+pub mod statefulset;
 pub mod tokens;
 
 use std::time::Duration;
@@ -72,6 +74,7 @@ pub fn all(options: &Options) -> Vec<Box<dyn Controller>> {
         Box::new(gc::GarbageCollector),
         Box::new(accounts::ServiceAccounts),
         Box::new(daemonset::DaemonSets),
+        Box::new(statefulset::StatefulSets),
         Box::new(job::Jobs),
         Box::new(cronjob::CronJobs),
         Box::new(node_lifecycle::NodeLifecycle { grace: options.node_grace }),

@@ -61,12 +61,24 @@ pub fn claim<'a, O: Kind, T: Kind>(
     owner: &O,
     selector: &LabelSelector,
 ) -> Result<Claim<'a, T>, Outcome<Effect>> {
+    claim_those(world, (decider, key), owner, |object: &T| {
+        selector::matches(selector, object.metadata().labels.as_ref())
+    })
+}
+
+/// The same, by whatever rule.
+pub fn claim_those<'a, O: Kind, T: Kind>(
+    world: &'a World,
+    (decider, key): (&'static str, &Key),
+    owner: &O,
+    is_its: impl Fn(&T) -> bool,
+) -> Result<Claim<'a, T>, Outcome<Effect>> {
     let meta = owner.metadata();
     let deleting = meta.deletion_timestamp.is_some();
     let mut claim = Claim { objects: Vec::new(), effects: Vec::new() };
     for object in world.in_namespace::<T>(meta.namespace.as_deref().unwrap_or_default()) {
         let theirs = object.metadata();
-        let matches = selector::matches(selector, theirs.labels.as_ref());
+        let matches = is_its(object);
         match controller(theirs) {
             Some(o) if Some(&o.uid) == meta.uid.as_ref() => match matches || deleting {
                 true => claim.objects.push(object),

@@ -1,23 +1,23 @@
 //! DaemonSet: one pod on every node that fits (`pkg/controller/daemon`).
 
-mod history;
 mod nodes;
 mod update;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use reconcile::effect::reference;
 use reconcile::resource::name_of;
 use reconcile::{
     Change, Controller, Decider, Effect, Key, Outcome, Timestamp, Watch, World, merge, owners, pods, selector,
 };
 
+use crate::history::{self, REVISION, Template};
 use crate::podset::{self, count, nonzero};
 use nodes::Places;
 
 /// The most pods created or deleted in one go.
 const BURST: usize = 250;
-pub(super) const HASH_LABEL: &str = "controller-revision-hash";
 
 /// The DaemonSet controller.
 pub struct DaemonSets;
@@ -76,23 +76,31 @@ impl Decider for DaemonSets {
             Err(wait) => return wait,
         };
         let mut outcome = Outcome { effects: claim.effects, ..Outcome::default() };
-        let history = history::of(world, ds);
-        if let Some(effect) = history.effect {
-            // Pods carry the revision's hash, so the revision comes first.
-            outcome.because("Revision", "the template is new");
-            outcome.effect(effect);
-            return outcome;
-        }
+        let collisions = ds.status.as_ref().and_then(|s| s.collision_count);
+        let kept = Template { owner: ds, template: &ds.spec.template, collisions, label: REVISION };
+        let history = match history::of(world, &kept) {
+            Ok(history) => history,
+            Err(effect) => {
+                // Pods carry the revision's hash, so the revision comes first.
+                outcome.because("Revision", "the template is new");
+                outcome.effect(*effect);
+                return outcome;
+            }
+        };
+        let hash_of = |meta: &ObjectMeta| meta.labels.as_ref().and_then(|l| l.get(REVISION)).cloned();
+        let hash = hash_of(&history.current.metadata).unwrap_or_default();
+        let live: Vec<String> = claim.objects.iter().filter_map(|pod| hash_of(&pod.metadata)).collect();
         let places = Places::new(world, ds, claim.objects);
-        let mut steps = nodes::manage(ds, &places, &history.hash, now, &mut outcome);
+        let mut steps = nodes::manage(ds, &places, &hash, now, &mut outcome);
         if steps.is_empty() {
-            steps = update::roll(ds, &places, &history.hash, now);
+            steps = update::roll(ds, &places, &hash, now);
         }
         if steps.is_empty() {
-            outcome.effects.extend(history.surplus);
+            let in_use = |r: &ControllerRevision| hash_of(&r.metadata).is_some_and(|hash| live.contains(&hash));
+            outcome.effects.extend(history.surplus(ds.spec.revision_history_limit, in_use));
         }
         outcome.effects.extend(steps.into_iter().take(BURST));
-        let status = status(ds, &places, &history.hash, now, &mut outcome);
+        let status = status(ds, &places, &hash, now, &mut outcome);
         let old = ds.status.clone().unwrap_or_default();
         let patch = merge::status(ds.metadata.resource_version.as_deref(), &old, &status);
         outcome.effects.extend(patch.map(|body| Effect::patch_status(ds, body)));

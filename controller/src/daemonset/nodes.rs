@@ -12,7 +12,8 @@ use reconcile::resource::name_of;
 use reconcile::{Effect, Outcome, Timestamp, World, pods};
 use serde_json::{Value, json};
 
-use super::{HASH_LABEL, update};
+use super::update;
+use crate::history::REVISION;
 use crate::{placement, podset};
 
 /// How long a failed pod stays before another takes its place.
@@ -124,7 +125,7 @@ pub(super) fn pod(ds: &DaemonSet, node: &str, hash: &str) -> Value {
     let node_affinity = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
     node_affinity.required_during_scheduling_ignored_during_execution = Some(required);
     let mut pod = podset::from_template(ds, ds.metadata.name.as_deref().unwrap_or_default(), &template);
-    pod["metadata"]["labels"][HASH_LABEL] = json!(hash);
+    pod["metadata"]["labels"][REVISION] = json!(hash);
     let generation = ds.metadata.annotations.as_ref().and_then(|a| a.get("deprecated.daemonset.template.generation"));
     if let Some(generation) = generation {
         pod["metadata"]["labels"]["pod-template-generation"] = json!(generation);

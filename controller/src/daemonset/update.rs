@@ -5,13 +5,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use reconcile::{Effect, Timestamp, pods};
 
-use super::HASH_LABEL;
 use super::nodes::{self, Place, Places};
+use crate::history::REVISION;
 use crate::{percent, podset};
 
 /// Whether a pod is of the current template.
 pub(super) fn is_updated(pod: &Pod, hash: &str) -> bool {
-    pod.metadata.labels.as_ref().and_then(|l| l.get(HASH_LABEL)).is_some_and(|h| h == hash)
+    pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION)).is_some_and(|h| h == hash)
 }
 
 fn is_rolling(ds: &DaemonSet) -> bool {

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
         if let Err(wrong) = run.result {
-            println!("{wrong}\n\nseed {seed} failed; again: cargo xtask sim --seeds 1 --from {seed}");
+            println!("{wrong}\n\nseed {seed} failed; again: cargo xtask sim controllers --seeds 1 --from {seed}");
             return ExitCode::FAILURE;
         }
         if (seed - from + 1) % EVERY == 0 {

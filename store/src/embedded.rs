@@ -27,11 +27,11 @@ mod frame;
 mod log;
 pub mod lossy;
 mod member;
-mod snapshot;
+pub(crate) mod snapshot;
 mod tail;
 
 pub use log::LogConfig;
-pub use member::{Identity, Member, Settings, Ticket, Turn};
+pub use member::{Change, Identity, Member, Settings, Ticket, Turn};
 
 pub use crate::state::{Applied, Command};
 
@@ -78,7 +78,11 @@ impl Embedded {
             io::ErrorKind::WouldBlock => Error::Unavailable(format!("{} is in use by another process", path.display())),
             _ => Error::Unavailable(format!("opening {}: {error}", path.display())),
         })?;
-        Self::open_on(disk, settings, &Identity { cluster: rand::random(), member: 1, voters: vec![1] })
+        let identity = Identity { cluster: rand::random(), member: 1, voters: vec![1] };
+        Self::open_on(disk, settings, &identity).map_err(|error| match error {
+            Error::Corrupt(what) => Error::Corrupt(format!("{}: {what}", path.display())),
+            other => other,
+        })
     }
 
     /// Opens the store on any disk.

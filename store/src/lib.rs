@@ -9,6 +9,8 @@ use futures::stream::BoxStream;
 pub mod embedded;
 pub mod etcd;
 pub mod memory;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 mod served;
 mod state;
 pub mod transform;

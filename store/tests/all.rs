@@ -4,7 +4,6 @@
 
 mod conformance;
 mod crash;
-mod group;
 mod server;
 
 /// Runs every case of the suite on a home; `$start` makes a fresh store and something that keeps it alive.

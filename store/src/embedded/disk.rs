@@ -18,8 +18,6 @@ pub trait Disk: Clone + Send + 'static {
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
     /// Makes a file, or lengthens it, to `len` bytes for which space is reserved; new bytes are zero.
     fn allocate(&self, name: &str, len: u64) -> io::Result<()>;
-    /// Shortens a file.
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`; the file is made if it is not there.
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's bytes durable.
@@ -103,10 +101,6 @@ impl Disk for Directory {
             Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
             other => Ok(other?),
         }
-    }
-
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        self.file(name)?.set_len(len)
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -42,6 +42,8 @@ pub(crate) enum Record {
 pub(crate) struct SegmentHead {
     pub(crate) cluster: u64,
     pub(crate) first_frame: u64,
+    /// The file was never shorter than this, in bytes; 0 where a program wrote it that did not say.
+    pub(crate) reserved: u32,
 }
 
 impl SegmentHead {
@@ -51,7 +53,7 @@ impl SegmentHead {
         out.put_u32_le(FORMAT);
         out.put_u64_le(self.cluster);
         out.put_u64_le(self.first_frame);
-        out.put_u32_le(0);
+        out.put_u32_le(self.reserved);
         let crc = crc32fast::hash(&out);
         out.put_u32_le(crc);
         out
@@ -66,8 +68,7 @@ impl SegmentHead {
         }
         head.advance(SEGMENT_MAGIC.len());
         let format = head.get_u32_le();
-        let segment = Self { cluster: head.get_u64_le(), first_frame: head.get_u64_le() };
-        head.advance(4);
+        let segment = Self { cluster: head.get_u64_le(), first_frame: head.get_u64_le(), reserved: head.get_u32_le() };
         if head.get_u32_le() != crc {
             return Err("the checksum of the segment's head does not match".to_owned());
         }

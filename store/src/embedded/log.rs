@@ -93,7 +93,8 @@ impl<D: Disk> Log<D> {
             hard_state: HardState::default(),
             last_index: base.0,
             full: VecDeque::new(),
-            spare: names.iter().any(|n| n == SPARE),
+            // One that is there may lack its space: a power cut can have kept its name alone.
+            spare: false,
             buffer: Vec::new(),
         };
         let mut replay = Replay { base, ..Replay::default() };
@@ -128,6 +129,10 @@ impl<D: Disk> Log<D> {
             if head.cluster != self.cluster {
                 return Err(corrupt(name, 0, "the segment belongs to another store"));
             }
+            if bytes.len() < head.reserved as usize {
+                let what = format!("the file ends here, but it was made with {} bytes", head.reserved);
+                return Err(corrupt(name, bytes.len(), &what));
+            }
             (self.name, self.offset, self.len) = (name.clone(), SEGMENT_HEAD, bytes.len());
             self.replay_segment(&bytes, i + 1 == segments.len(), replay)?;
             if i + 1 < segments.len() {
@@ -155,34 +160,33 @@ impl<D: Disk> Log<D> {
                 }
                 Found::Damaged(what) => return Err(corrupt(&self.name, self.offset, what)),
                 Found::Torn if !last => return Err(corrupt(&self.name, self.offset, "a frame stops short")),
-                Found::Torn => return self.cut(),
-                Found::End if last && bytes.slice(self.offset.min(bytes.len())..).iter().any(|b| *b != 0) => {
-                    return self.cut();
-                }
+                Found::Torn => return self.cut(bytes),
+                Found::End if last => return self.cut(bytes),
                 Found::End => return Ok(()),
             }
         }
     }
 
-    /// Makes everything from the present offset on zero again.
-    fn cut(&mut self) -> Result<(), Error> {
-        tracing::warn!(segment = self.name, offset = self.offset, "cutting off a write that was not finished");
-        let (name, len) = (self.name.as_str(), self.len.max(self.offset) as u64);
-        let cut = || {
-            self.disk.truncate(name, self.offset as u64)?;
-            self.disk.allocate(name, len)?;
-            self.disk.sync(name)
-        };
-        cut().map_err(|e| failed("cutting", name, &e))
+    /// Makes everything from the present offset on zero again, should it not be. The file keeps its length, so that one
+    /// that was cut short by others can be told from it.
+    fn cut(&self, bytes: &Bytes) -> Result<(), Error> {
+        let rest = bytes.get(self.offset..).unwrap_or_default();
+        let Some(last) = rest.iter().rposition(|b| *b != 0) else { return Ok(()) };
+        let name = self.name.as_str();
+        tracing::warn!(segment = name, offset = self.offset, "cutting off a write that was not finished");
+        let zeros = vec![0; last + 1];
+        let cut = self.disk.write(name, self.offset as u64, &zeros).and_then(|()| self.disk.sync(name));
+        cut.map_err(|e| failed("cutting", name, &e))
     }
 
     /// Makes records durable: one write, one sync.
     pub(crate) fn append(&mut self, hard_state: Option<&HardState>, entries: &[Entry]) -> Result<(), Error> {
+        let records = hard_state.map(Encode::HardState).into_iter().chain(entries.iter().map(Encode::Entry));
+        self.write(records)?;
+        // Not before: a segment that begins meanwhile must not say that entries are committed that only follow.
         if let Some(hard_state) = hard_state {
             self.hard_state = hard_state.clone();
         }
-        let records = hard_state.map(Encode::HardState).into_iter().chain(entries.iter().map(Encode::Entry));
-        self.write(records)?;
         self.last_index = entries.last().map_or(self.last_index, |e| e.index);
         Ok(())
     }
@@ -230,7 +234,8 @@ impl<D: Disk> Log<D> {
     /// Begins the next segment. Its name stands only when its head is durable, so a segment never lacks its head.
     fn begin_segment(&mut self) -> Result<(), Error> {
         self.make_spare()?;
-        let head = SegmentHead { cluster: self.cluster, first_frame: self.next_frame };
+        let reserved = u32::try_from(self.config.segment_bytes).unwrap_or(u32::MAX);
+        let head = SegmentHead { cluster: self.cluster, first_frame: self.next_frame, reserved };
         let name = segment_name(self.next_frame);
         let begin = || {
             self.disk.write(SPARE, 0, &head.encode())?;
@@ -325,5 +330,49 @@ impl Replay {
         self.entries.truncate((entry.index - self.base.0 - 1) as usize);
         self.entries.push(entry);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::{Entry, HardState};
+
+    use super::{Log, LogConfig};
+    use crate::embedded::lossy::{Lossy, Unsynced};
+
+    const CONFIG: LogConfig = LogConfig { segment_bytes: 512 };
+
+    /// Appends entries that are committed as soon as they are there, as followers do, until the power fails.
+    fn follow(disk: &Lossy) -> u64 {
+        let Ok((mut log, _)) = Log::open(disk.clone(), CONFIG, 1, (1, 1), false) else { return 1 };
+        for index in 2..40 {
+            let hard_state = HardState { term: 1, commit: index, ..HardState::default() };
+            let entry = Entry { index, term: 1, data: vec![7; 100].into(), ..Entry::default() };
+            if log.append(Some(&hard_state), &[entry]).is_err() {
+                return index - 1;
+            }
+        }
+        39
+    }
+
+    #[test]
+    fn what_a_log_calls_committed_it_has_wherever_it_was_cut() {
+        let whole = Lossy::default();
+        follow(&whole);
+        for cut in 0..whole.written() {
+            let disk = Lossy::default();
+            disk.fuse(cut);
+            let last = follow(&disk);
+            for unsynced in [Unsynced::Kept, Unsynced::Lost] {
+                let after = disk.after_power_cut(unsynced);
+                let (_, found) = Log::open(after, CONFIG, 1, (1, 1), false).unwrap_or_else(|e| panic!("{cut}: {e}"));
+                let has = found.entries.last().map_or(1, |entry| entry.index);
+                assert!(
+                    has >= last && has >= found.hard_state.commit,
+                    "{cut}: {has} of {last}, {:?}",
+                    found.hard_state
+                );
+            }
+        }
     }
 }

@@ -17,12 +17,14 @@ pub struct Lossy {
     inner: Arc<Mutex<Inner>>,
 }
 
+type Names = BTreeMap<String, u64>;
+
 #[derive(Default)]
 struct Inner {
     /// By name, as the running system sees it.
-    names: BTreeMap<String, u64>,
-    /// By name, as a power cut would leave it.
-    durable_names: BTreeMap<String, u64>,
+    names: Names,
+    /// As they were at the last sync of names, and after each change since: a power cut leaves one of these.
+    names_since_sync: Vec<Names>,
     files: BTreeMap<u64, Contents>,
     next_file: u64,
     /// All bytes ever written.
@@ -41,14 +43,15 @@ struct Contents {
     pending: Vec<(usize, usize)>,
 }
 
-/// What becomes of bytes that were written and not synced when the power fails.
+/// What becomes of bytes that were written, and names that were changed, and not synced when the power fails.
 #[derive(Clone, Copy, Debug)]
 pub enum Unsynced {
     /// All of them reached the disk in time.
     Kept,
     /// None did.
     Lost,
-    /// Each sector is kept or lost by the next bit of this number, round and round.
+    /// Each sector is kept or lost by the next bit of this number, round and round; of the names' changes it keeps some
+    /// of the first.
     Torn(u64),
 }
 
@@ -77,18 +80,32 @@ impl Lossy {
         self.inner.lock().used()
     }
 
+    /// Whether the power has failed.
+    pub fn is_off(&self) -> bool {
+        self.inner.lock().off
+    }
+
     /// Another disk that holds what a power cut at this moment leaves.
     pub fn after_power_cut(&self, unsynced: Unsynced) -> Self {
         let inner = self.inner.lock();
-        let names = inner.durable_names.clone();
+        let names = inner.surviving_names(unsynced);
         let survive = |file: &Contents| {
             let bytes = file.survivors(unsynced);
             Contents { durable: bytes.clone(), bytes, pending: Vec::new() }
         };
         let files = inner.files.iter().map(|(id, file)| (*id, survive(file))).collect();
         let next_file = inner.next_file;
-        let after = Inner { durable_names: names.clone(), names, files, next_file, ..Inner::default() };
+        let names_since_sync = vec![names.clone()];
+        let after = Inner { names, names_since_sync, files, next_file, ..Inner::default() };
         Self { inner: Arc::new(Mutex::new(after)) }
+    }
+
+    /// Cuts a file short behind everyone's back.
+    pub fn shorten(&self, name: &str, len: usize) {
+        if let Ok(file) = self.inner.lock().file(name) {
+            file.bytes.truncate(len);
+            file.durable.clone_from(&file.bytes);
+        }
     }
 
     /// Changes a byte behind everyone's back.
@@ -131,6 +148,23 @@ impl Inner {
         self.names.values().filter_map(|id| self.files.get(id)).map(|f| f.bytes.len() as u64).sum()
     }
 
+    fn surviving_names(&self, unsynced: Unsynced) -> Names {
+        let states = &self.names_since_sync;
+        let at = match unsynced {
+            Unsynced::Kept => states.len().saturating_sub(1),
+            Unsynced::Lost => 0,
+            Unsynced::Torn(bits) => bits.checked_rem(states.len() as u64).unwrap_or(0) as usize,
+        };
+        states.get(at).cloned().unwrap_or_default()
+    }
+
+    fn names_changed(&mut self) {
+        if self.names_since_sync.is_empty() {
+            self.names_since_sync.push(Names::new());
+        }
+        self.names_since_sync.push(self.names.clone());
+    }
+
     fn powered(&mut self) -> io::Result<&mut Self> {
         if self.off { Err(power_off()) } else { Ok(self) }
     }
@@ -145,6 +179,7 @@ impl Inner {
             self.names.insert(name.to_owned(), self.next_file);
             self.files.insert(self.next_file, Contents::default());
             self.next_file += 1;
+            self.names_changed();
         }
         self.file(name)
     }
@@ -176,14 +211,6 @@ impl Disk for Lossy {
         self.inner.lock().powered()?.grow(name, len as usize)
     }
 
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        let mut inner = self.inner.lock();
-        let file = inner.powered()?.file(name)?;
-        file.bytes.truncate(len as usize);
-        file.pending.retain(|(at, size)| at + size <= len as usize);
-        Ok(())
-    }
-
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.powered()?;
@@ -213,18 +240,21 @@ impl Disk for Lossy {
         let mut inner = self.inner.lock();
         let id = inner.powered()?.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         inner.names.insert(to.to_owned(), id);
+        inner.names_changed();
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        inner.powered()?.names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        inner.powered()?.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        inner.names_changed();
+        Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.powered()?;
-        inner.durable_names = inner.names.clone();
+        inner.names_since_sync = vec![inner.names.clone()];
         Ok(())
     }
 }

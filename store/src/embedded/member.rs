@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
-use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
-use raft::{Config as RaftConfig, RawNode, SnapshotStatus, StateRole};
+use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
+use raft::{Config as RaftConfig, RawNode, StateRole};
 
 use super::disk::Disk;
 use super::log::{Log, LogConfig, corrupt};
-use super::snapshot::{self, Meta, Writer};
+use super::snapshot::{self, Meta};
 use super::tail::Tail;
-use super::{FIRST_INDEX, FIRST_TERM};
 use crate::served::Served;
 use crate::state::{Applied, Command, Lessor, State};
 use crate::{Error, Page, Range, Revision};
+
+mod membership;
+mod snapshots;
+mod time;
+
+pub use membership::Change;
 
 /// How a member keeps its data.
 #[derive(Clone, Copy, Debug)]
@@ -54,15 +58,8 @@ pub struct Identity {
     pub voters: Vec<u64>,
 }
 
-/// A member waits so many ticks for a leader before it stands for election itself.
-const ELECTION_TICKS: usize = 10;
-/// How often raft's clock ticks where there are several members.
-const TICK: Duration = Duration::from_millis(100);
 /// Space is asked for again this long after the disk was found full.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// The history's age is known at so many points.
-const AGE_POINTS: u32 = 96;
-
 /// Names a proposal, so that its answer finds its way back.
 pub type Ticket = u64;
 
@@ -85,7 +82,8 @@ pub struct Member<D: Disk> {
     settings: Settings,
     /// Tells this process's proposals from those that one before it left in the log.
     life: u64,
-    waiting: BTreeMap<Ticket, ()>,
+    /// What has no answer yet; a barrier is given up at some time.
+    waiting: BTreeMap<Ticket, Option<Duration>>,
     barriers: VecDeque<(u64, Ticket)>,
     turn: Turn,
     now: Duration,
@@ -104,7 +102,7 @@ impl<D: Disk> Member<D> {
     pub fn open(disk: D, settings: Settings, identity: &Identity, life: u64) -> Result<Self, Error> {
         let (meta, state, snapshot_size) = match snapshot::open(&disk)? {
             Some(found) => found,
-            None => (begin(&disk, identity)?, State::default(), 0),
+            None => (snapshots::begin(&disk, identity)?, State::default(), 0),
         };
         if meta.member != identity.member {
             return Err(Error::Corrupt(format!("the data belongs to member {}, not {}", meta.member, identity.member)));
@@ -177,6 +175,17 @@ impl<D: Disk> Member<D> {
         self.raft.raft.state == StateRole::Leader
     }
 
+    /// The newest term that this member knows, and whom it gave its voice in it (0: nobody).
+    pub fn vote(&self) -> (u64, u64) {
+        (self.raft.raft.term, self.raft.raft.vote)
+    }
+
+    /// The index and term of the last entry of its log.
+    pub fn log_end(&self) -> (u64, u64) {
+        let log = &self.raft.raft.raft_log;
+        (log.last_index(), log.last_term())
+    }
+
     /// Proposes commands; all of them share one durable write. The answers come with a later turn.
     pub fn propose(&mut self, commands: impl IntoIterator<Item = (Ticket, Command)>) {
         let encoded = commands.into_iter().map(|(ticket, c)| (ticket, c.encode().into(), c.grows()));
@@ -195,7 +204,7 @@ impl<D: Disk> Member<D> {
             } else {
                 let context = self.context(ticket);
                 entries.push(Entry { data, context, ..Entry::default() });
-                self.waiting.insert(ticket, ());
+                self.waiting.insert(ticket, None);
             }
         }
         let tickets: Vec<Ticket> = entries.iter().filter_map(|e| self.ticket(&e.context)).collect();
@@ -251,9 +260,10 @@ impl<D: Disk> Member<D> {
         self.space_asked.is_none()
     }
 
-    /// Asks for an answer as soon as everything committed before now can be read here.
+    /// Asks for an answer as soon as everything committed before now can be read here; `Unavailable` if nobody leads, or
+    /// whoever does cannot be asked.
     pub fn barrier(&mut self, ticket: Ticket) {
-        self.waiting.insert(ticket, ());
+        self.waiting.insert(ticket, Some(self.now + time::BARRIER));
         self.raft.read_index(self.context(ticket).to_vec());
     }
 
@@ -274,51 +284,6 @@ impl<D: Disk> Member<D> {
         }
     }
 
-    /// Lets time pass to `now` (on any monotonic clock) and does what is due.
-    pub fn advance(&mut self, now: Duration) {
-        self.now = now;
-        while !self.alone() && self.ticked + TICK <= now {
-            self.ticked += TICK;
-            self.raft.tick();
-        }
-        if self.leads() {
-            let mut due: Vec<Command> =
-                self.lessor.expired(now).into_iter().map(|lease| Command::LeaseRevoke { lease }).collect();
-            due.extend(self.outdated().map(|revision| Command::Compact { revision }));
-            let first = self.maintenance - due.len() as Ticket;
-            self.propose((first..self.maintenance).zip(due));
-            self.maintenance = first;
-        }
-    }
-
-    /// When time must pass again even if nothing happens.
-    pub fn next_wake(&self) -> Option<Duration> {
-        let tick = (!self.alone()).then(|| self.ticked + TICK);
-        let lease = self.lessor.next();
-        let age = self.ages.front().filter(|_| !self.snapshotting).map(|(at, _)| *at + self.settings.history);
-        [tick, lease, age].into_iter().flatten().min()
-    }
-
-    /// The revision to compact to, if history has grown too old or too large.
-    fn outdated(&mut self) -> Option<Revision> {
-        let (revision, compacted, bytes) = self.served.read(|s| (s.revision(), s.compacted(), s.history_bytes()));
-        if self.snapshotting {
-            return None;
-        }
-        let step = self.settings.history / AGE_POINTS;
-        if self.ages.back().is_none_or(|(at, seen)| *seen != revision && *at + step <= self.now) {
-            self.ages.push_back((self.now, revision));
-        }
-        let mut target = None;
-        while let Some((_, old)) = self.ages.pop_front_if(|(at, _)| *at + self.settings.history <= self.now) {
-            target = Some(old);
-        }
-        if bytes > self.settings.history_bytes {
-            target = target.max(self.served.read(|s| s.revision_to_free(bytes - self.settings.history_bytes / 4 * 3)));
-        }
-        target.filter(|t| *t > compacted)
-    }
-
     /// Writes, sends and applies until raft has nothing more to do, and hands out what came of it.
     pub fn settle(&mut self) -> Result<Turn, Error> {
         while self.raft.has_ready() {
@@ -326,15 +291,6 @@ impl<D: Disk> Member<D> {
             self.vouch_for_snapshots();
         }
         Ok(std::mem::take(&mut self.turn))
-    }
-
-    /// Raft sends nothing more to a member until its snapshot is said to have arrived. Saying so at once is safe: raft
-    /// then probes, and sends it again if it did not.
-    fn vouch_for_snapshots(&mut self) {
-        let sent = self.turn.messages.iter().filter(|m| m.get_msg_type() == MessageType::MsgSnapshot);
-        for to in sent.map(|m| m.to).collect::<Vec<_>>() {
-            self.raft.report_snapshot(to, SnapshotStatus::Finish);
-        }
     }
 
     fn ready(&mut self) -> Result<(), Error> {
@@ -433,21 +389,6 @@ impl<D: Disk> Member<D> {
         }
     }
 
-    fn reconfigure(&mut self, entry: &Entry) -> Result<(), Error> {
-        let malformed = |e: protobuf::ProtobufError| corrupt("log", 0, &e.to_string());
-        let conf: Result<ConfState, _> = if entry.get_entry_type() == EntryType::EntryConfChange {
-            let mut change = ConfChange::default();
-            change.merge_from_bytes(&entry.data).map_err(malformed)?;
-            self.raft.apply_conf_change(&change)
-        } else {
-            let mut change = ConfChangeV2::default();
-            change.merge_from_bytes(&entry.data).map_err(malformed)?;
-            self.raft.apply_conf_change(&change)
-        };
-        self.raft.mut_store().conf = conf.map_err(|e| raft_failed(&e))?;
-        Ok(())
-    }
-
     fn open_barriers(&mut self) {
         let applied = self.raft.store().applied.0;
         let mut open = Vec::new();
@@ -460,62 +401,6 @@ impl<D: Disk> Member<D> {
         });
         open.into_iter().for_each(|ticket| self.answer(ticket, Applied::Done));
     }
-
-    /// Replaces everything by the leader's snapshot: first the file, then the log, then what is served.
-    fn install(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
-        let (mut meta, state) = snapshot::load(snapshot.data.clone()).map_err(|(_, what)| Error::Corrupt(what))?;
-        meta.member = self.raft.store().member;
-        meta.conf = snapshot.get_metadata().get_conf_state().clone();
-        meta.installed = true;
-        let copy = snapshot::load(snapshot.data.clone()).map_err(|(_, what)| Error::Corrupt(what))?.1;
-        snapshot::install(&self.disk, &meta, copy)?;
-        self.log.clear(meta.index, meta.term)?;
-        self.raft.mut_store().reset(&meta);
-        self.served.replace(state);
-        Ok(())
-    }
-
-    /// Makes a snapshot if one is due, at once. Who has a thread to spare lets that do it instead.
-    pub fn snapshot_now(&mut self) -> Result<(), Error> {
-        match self.snapshot_due() {
-            Some((writer, disk)) => self.snapshot_taken(writer.save(&disk)),
-            None => Ok(()),
-        }
-    }
-
-    /// Begins a snapshot if one is due; its maker hands the result to [`Self::snapshot_taken`].
-    pub(crate) fn snapshot_due(&mut self) -> Option<(Writer, D)> {
-        let since = self.log.bytes().saturating_sub(self.log_at_snapshot);
-        if self.snapshotting || since < self.settings.snapshot_bytes.max(self.snapshot_size) {
-            return None;
-        }
-        self.snapshotting = true;
-        let meta = self.raft.store().meta();
-        Some((Writer::new(self.served.clone(), meta), self.disk.clone()))
-    }
-
-    /// A snapshot was made, or not; `size` is what it has in bytes.
-    pub(crate) fn snapshot_taken(&mut self, taken: Result<(Meta, usize), Error>) -> Result<(), Error> {
-        self.snapshotting = false;
-        match taken {
-            Ok((meta, size)) => {
-                self.snapshot_size = size;
-                self.log.release(meta.index)?;
-                self.raft.mut_store().release(meta.index, meta.term);
-            }
-            Err(error) => tracing::warn!(%error, "no snapshot was made; the log goes on"),
-        }
-        self.log_at_snapshot = self.log.bytes();
-        Ok(())
-    }
-}
-
-fn begin<D: Disk>(disk: &D, identity: &Identity) -> Result<Meta, Error> {
-    let conf = ConfState { voters: identity.voters.clone(), ..ConfState::default() };
-    let (cluster, member) = (identity.cluster, identity.member);
-    let meta = Meta { cluster, member, index: FIRST_INDEX, term: FIRST_TERM, conf, installed: false };
-    snapshot::install(disk, &meta, State::default())?;
-    Ok(meta)
 }
 
 fn ended_lease(command: &Command) -> Option<i64> {
@@ -528,7 +413,7 @@ fn ended_lease(command: &Command) -> Option<i64> {
 fn raft_config(meta: &Meta) -> RaftConfig {
     RaftConfig {
         id: meta.member,
-        election_tick: ELECTION_TICKS,
+        election_tick: time::ELECTION_TICKS,
         heartbeat_tick: 1,
         applied: meta.index,
         max_size_per_msg: 1 << 20,

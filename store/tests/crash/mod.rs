@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use store::embedded::disk::Disk;
 use store::embedded::lossy::{Lossy, Unsynced};
 use store::embedded::{Embedded, Identity, LogConfig, Settings};
 use store::{Commit, Error, Event, Op, Range, Revision, Store, Txn};
@@ -109,24 +110,36 @@ async fn a_cut_while_segments_and_snapshots_change_loses_nothing() {
     cut_everywhere(settings(512, 1024), 3).await;
 }
 
-/// Every bit of every file: the store either refuses and names the file, or has everything.
-#[tokio::test]
-async fn damage_is_refused_or_harmless() {
-    let settings = settings(4 << 10, 1 << 20);
+/// What is said of damage: the file, the offset, and what to do.
+fn assert_says(what: &str, name: &str) {
+    for word in [name, "damaged at offset ", "Nothing was changed", "restore the data directory from a backup"] {
+        assert!(what.contains(word), "{word:?} is not in {what:?}");
+    }
+}
+
+async fn played(settings: Settings) -> Lossy {
     let disk = Lossy::default();
     let store = open(&disk, settings).unwrap();
     assert_eq!(play(&store).await, history().len());
     drop(store);
+    disk
+}
+
+/// Every bit of every file: the store either refuses and names the file, or has everything.
+#[tokio::test]
+async fn damage_is_refused_or_harmless() {
+    let settings = settings(4 << 10, 1 << 20);
+    let disk = played(settings).await;
     let mut refused = 0;
-    let names = store::embedded::disk::Disk::list(&disk).unwrap();
+    let names = disk.list().unwrap();
     for name in names.iter().filter(|n| !n.ends_with(".tmp")) {
-        let size = store::embedded::disk::Disk::read(&disk, name).unwrap().len();
+        let size = disk.read(name).unwrap().len();
         for at in 0..size {
             let hurt = disk.after_power_cut(Unsynced::Kept);
             hurt.damage(name, at, |byte| byte ^ (1 << (at % 8)));
             match open(&hurt, settings) {
                 Err(Error::Corrupt(what)) => {
-                    assert!(what.contains(name.as_str()) && what.contains("offset"), "{name} at {at}: {what}");
+                    assert_says(&what, name);
                     refused += 1;
                 }
                 Err(other) => panic!("{name} at {at}: {other}"),
@@ -137,19 +150,59 @@ async fn damage_is_refused_or_harmless() {
     assert!(refused > 1000, "only {refused} were noticed");
 }
 
+/// A file whose end is missing, as after a copy that stopped half way: a snapshot half written, a log cut short.
+#[tokio::test]
+async fn a_file_cut_short_is_refused() {
+    let settings = settings(4 << 10, 1 << 20);
+    let disk = played(settings).await;
+    for name in disk.list().unwrap().iter().filter(|n| !n.ends_with(".tmp")) {
+        let size = disk.read(name).unwrap().len();
+        for len in (0..size).step_by(if name.starts_with("snap-") { 1 } else { 8 }) {
+            let hurt = disk.after_power_cut(Unsynced::Kept);
+            hurt.shorten(name, len);
+            match open(&hurt, settings).map(|_| ()) {
+                Err(Error::Corrupt(what)) => assert_says(&what, name),
+                other => panic!("{name} of {len} bytes: {other:?}"),
+            }
+        }
+    }
+}
+
+/// On a real disk the directory is named, too.
+#[tokio::test]
+async fn damage_on_a_real_disk_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(4 << 10, 1 << 20);
+    let store = Embedded::open(dir.path(), settings).unwrap();
+    play(&store).await;
+    drop(store);
+    let log = dir.path().join("log-0000000000000001.seg");
+    let sound = std::fs::read(&log).unwrap();
+    let mut hurt = sound.clone();
+    hurt[200] ^= 1;
+    std::fs::write(&log, hurt).unwrap();
+    match Embedded::open(dir.path(), settings).map(|_| ()) {
+        Err(Error::Corrupt(what)) => {
+            assert_says(&what, "log-0000000000000001.seg");
+            assert!(what.starts_with(&dir.path().display().to_string()), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    std::fs::write(&log, sound).unwrap();
+    let store = Embedded::open(dir.path(), settings).unwrap();
+    assert_eq!(found(&store).await, expected(history().len()), "nothing was changed");
+}
+
 #[tokio::test]
 async fn a_missing_file_is_refused() {
     let settings = settings(512, 1 << 20);
-    let disk = Lossy::default();
-    let store = open(&disk, settings).unwrap();
-    play(&store).await;
-    drop(store);
-    let names = store::embedded::disk::Disk::list(&disk).unwrap();
+    let disk = played(settings).await;
+    let names = disk.list().unwrap();
     let needed: Vec<_> = names.iter().filter(|n| !n.ends_with(".tmp")).collect();
     assert!(needed.len() > 3, "{needed:?}");
     for name in needed.split_last().unwrap().1.iter().chain([needed.last().unwrap()]) {
         let hurt = disk.after_power_cut(Unsynced::Kept);
-        store::embedded::disk::Disk::remove(&hurt, name).unwrap();
+        hurt.remove(name).unwrap();
         let last_segment = names.iter().filter(|n| n.starts_with("log-")).max() == Some(name);
         // The last segment cannot be told from one that was never begun.
         assert!(last_segment || matches!(open(&hurt, settings), Err(Error::Corrupt(_))), "{name}");
@@ -191,6 +244,38 @@ async fn a_full_disk_refuses_writes_and_serves_reads_and_deletes() {
     assert!(matches!(more, Ok(Commit::Done(_))), "{more:?}");
 }
 
+/// A snapshot for which there is no room is left out, and what there is of it goes; the log goes on.
+#[tokio::test]
+async fn a_snapshot_that_finds_no_room_costs_nothing() {
+    let settings = settings(2 << 10, 8 << 10);
+    let snapshots =
+        |disk: &Lossy| disk.list().unwrap().into_iter().filter(|n| n.starts_with("snap-")).collect::<Vec<_>>();
+    let run = async |capacity| {
+        let disk = Lossy::default();
+        disk.capacity(capacity);
+        let store = open(&disk, settings).unwrap();
+        for i in 0..45 {
+            write(&store, vec![put(&format!("/{i}"), &"x".repeat(60))]).await;
+        }
+        drop(store);
+        disk
+    };
+    let roomy = snapshots(&run(None).await);
+    assert!(roomy.len() == 1 && roomy[0] > "snap-0000000000000001".to_owned(), "{roomy:?}");
+
+    let disk = run(Some(15 << 10)).await;
+    assert_eq!(snapshots(&disk), ["snap-0000000000000001"]);
+    let store = open(&disk, settings).unwrap();
+    assert_eq!(store.range(Range::prefix("/")).await.unwrap().count, 45);
+    write(&store, vec![delete("/1")]).await;
+    disk.capacity(None);
+    for i in 0..300 {
+        write(&store, vec![put("/n", &i.to_string())]).await;
+    }
+    drop(store);
+    assert!(snapshots(&disk)[0] > roomy[0], "{:?}", snapshots(&disk));
+}
+
 /// Old revisions, leases and watches are as they were after the log was replaced by a snapshot and read again.
 #[tokio::test]
 async fn a_snapshot_keeps_history() {
@@ -205,7 +290,7 @@ async fn a_snapshot_keeps_history() {
     }
     store.compact(first + 50).await.unwrap();
     drop(store);
-    let files = store::embedded::disk::Disk::list(&disk).unwrap();
+    let files = disk.list().unwrap();
     assert!(!files.iter().any(|f| f.starts_with("snap-0000000000000001")), "no snapshot was made: {files:?}");
 
     let store = open(&disk, settings).unwrap();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::{Commit, Entry, Error, LeaseId, MAX_TXN_BYTES, Op, Page, Range, Revis
 mod watch;
 
 /// How to reach etcd.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// URLs of members, `http://` or `https://`.
     pub urls: Vec<String>,
@@ -30,11 +30,25 @@ pub struct Config {
     pub client_files: Option<(PathBuf, PathBuf)>,
     /// A user and its password.
     pub user: Option<(String, String)>,
+    /// An etcd that does not answer, perhaps not yet, is tried for so long.
+    pub patience: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { urls: Vec::new(), ca_file: None, client_files: None, user: None, patience: Duration::from_secs(60) }
+    }
 }
 
 /// A request without an answer after this long has failed (kube-apiserver waits as long).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pauses between attempts to connect; each is twice as long as the one before.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// gRPC's InvalidArgument (etcd's word for a wrong password), PermissionDenied, FailedPrecondition, Unimplemented and
+/// Unauthenticated.
+const REFUSALS: [i32; 5] = [3, 7, 9, 12, 16];
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -51,20 +65,37 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Connects to etcd and asks for its version.
+    /// Connects to etcd and asks for its version. `Unavailable` if it does not answer in time, or at once if it refuses
+    /// or what the configuration names cannot be read.
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let options = connect_options(&config)?;
-        let connect = async {
-            let client = Client::connect(&config.urls, Some(options)).await?;
-            let status = client.maintenance_client().status().await?;
-            Ok((client, status.version().to_owned()))
-        };
-        let (client, version) = limited(connect).await?.map_err(|e: etcd_client::Error| unavailable(&e))?;
+        let (deadline, urls) = (Instant::now() + config.patience, config.urls.join(", "));
+        let mut retry = FIRST_RETRY;
+        loop {
+            let error = match limited(Self::reach(&config.urls, options.clone())).await {
+                Ok(Ok(store)) => return Ok(store),
+                Ok(Err(error)) if refuses(&error) => return Err(unavailable(&error)),
+                Ok(Err(error)) => unavailable(&error),
+                Err(error) => error,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Unavailable(format!("no answer from {urls}: {error}")));
+            }
+            tracing::warn!(%error, "no answer from {urls}: trying again for {} s", left.as_secs());
+            tokio::time::sleep(retry.min(left)).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    async fn reach(urls: &[String], options: ConnectOptions) -> Result<Self, etcd_client::Error> {
+        let client = Client::connect(urls, Some(options)).await?;
+        let status = client.maintenance_client().status().await?;
         Ok(Self {
             kv: client.kv_client().max_decoding_message_size(usize::MAX),
             watch: client.watch_client().max_decoding_message_size(usize::MAX),
             lease: client.lease_client(),
-            answers_progress: answers_progress(&version),
+            answers_progress: answers_progress(status.version()),
             wanted: Arc::new(bell::Sender::new(0)),
         })
     }
@@ -133,6 +164,15 @@ fn answers_progress(version: &str) -> bool {
 async fn limited<T>(request: impl Future<Output = T>) -> Result<T, Error> {
     let timed = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
     timed.map_err(|_| Error::Unavailable(format!("etcd did not answer within {} s", REQUEST_TIMEOUT.as_secs())))
+}
+
+/// Whether etcd was reached and does not want us, or nothing could be tried at all.
+fn refuses(error: &etcd_client::Error) -> bool {
+    use etcd_client::Error::{GRpcStatus, InvalidArgs, InvalidUri};
+    match error {
+        GRpcStatus(status) => REFUSALS.contains(&(status.code() as i32)),
+        other => matches!(other, InvalidArgs(_) | InvalidUri(_)),
+    }
 }
 
 /// What an error of a request that changes nothing means.

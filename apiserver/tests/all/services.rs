@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use apiserver::{Config, Server};
 use futures::future::join_all;
@@ -115,7 +114,7 @@ async fn two_servers_share_addresses_and_ports() {
 }
 
 /// An etcd of its own; it ends with this value.
-struct Running {
+pub(super) struct Running {
     child: Child,
     _folder: tempfile::TempDir,
 }
@@ -132,7 +131,7 @@ fn free_url() -> String {
 }
 
 /// Nothing if there is no etcd on this machine.
-async fn etcd() -> Option<(Running, Etcd)> {
+pub(super) async fn etcd() -> Option<(Running, Etcd)> {
     let (client, peer, folder) = (free_url(), free_url(), tempfile::tempdir().unwrap());
     let started = Command::new("etcd")
         .args(["--data-dir", folder.path().to_str().unwrap(), "--log-level", "error"])
@@ -152,16 +151,8 @@ async fn etcd() -> Option<(Running, Etcd)> {
         Err(error) => panic!("starting etcd: {error}"),
     };
     let running = Running { child, _folder: folder };
-    let connect = async {
-        loop {
-            let config = etcd::Config { urls: vec![client.clone()], ..etcd::Config::default() };
-            match Etcd::connect(config).await {
-                Ok(etcd) => return etcd,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    let etcd = tokio::time::timeout(Duration::from_secs(20), connect).await.expect("etcd answers");
+    let config = etcd::Config { urls: vec![client], ..etcd::Config::default() };
+    let etcd = Etcd::connect(config).await.expect("etcd answers");
     Some((running, etcd))
 }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use store::etcd::{Config, Etcd};
@@ -66,18 +66,13 @@ impl Server {
         }
     }
 
+    /// It need not have started yet.
     async fn connect(&self) -> Etcd {
-        self.connect_with(Config { urls: vec![self.client.clone()], ..Config::default() }).await
+        Etcd::connect(self.config()).await.unwrap()
     }
 
-    async fn connect_with(&self, config: Config) -> Etcd {
-        for _ in 0..200 {
-            if let Ok(store) = Etcd::connect(config.clone()).await {
-                return store;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("etcd did not start at {}", self.client);
+    fn config(&self) -> Config {
+        Config { urls: vec![self.client.clone()], ..Config::default() }
     }
 }
 
@@ -132,6 +127,16 @@ async fn a_watch_survives_a_restart_of_etcd() {
     assert_eq!(seen, (from..=after).collect::<Vec<_>>());
 }
 
+/// What does not answer is named in the end; the server may be started before its etcd (all other tests do so).
+#[tokio::test]
+async fn an_etcd_that_never_answers_is_named() {
+    let config = Config { urls: vec![free_url()], patience: Duration::from_millis(200), ..Config::default() };
+    match Etcd::connect(config.clone()).await.map(|_| ()) {
+        Err(Error::Unavailable(why)) => assert!(why.contains(&config.urls[0]), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A CA and a certificate that it signed for a server on loopback and a client, as files.
 fn certificates(dir: &Path) -> [PathBuf; 3] {
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -161,27 +166,24 @@ async fn tls_and_a_password_are_needed_and_enough() {
         "--client-cert-auth".to_owned(),
     ];
     let Some(server) = Server::start_with(dir, "https", &flags) else { return };
-    let open = Config {
-        urls: vec![server.client.clone()],
-        ca_file: Some(ca.clone()),
-        client_files: Some((leaf, key)),
-        user: None,
-    };
-    server.connect_with(open.clone()).await;
+    let open = Config { ca_file: Some(ca.clone()), client_files: Some((leaf, key)), ..server.config() };
+    Etcd::connect(open.clone()).await.unwrap();
     require_password(&open).await;
 
     let right = Config { user: Some(("root".to_owned(), "secret".to_owned())), ..open.clone() };
-    let store = server.connect_with(right.clone()).await;
+    let store = Etcd::connect(right.clone()).await.unwrap();
     let revision = write(&store, vec![put("/k", "x")]).await;
     let mut watch = store.watch("/".into(), revision).await.unwrap();
     crate::conformance::collect(&mut watch, &mut Vec::new(), revision).await;
 
     let wrong = Config { user: Some(("root".to_owned(), "guess".to_owned())), ..open.clone() };
+    let (asked, patience) = (Instant::now(), wrong.patience);
     assert!(Etcd::connect(wrong).await.is_err(), "a wrong password");
+    assert!(asked.elapsed() < patience, "a refusal is not tried again");
     let nobody = Etcd::connect(open).await;
     let refused = async { nobody?.range(Range::key("/k")).await };
     assert!(refused.await.is_err(), "no password");
-    let stranger = Config { client_files: None, ..right };
+    let stranger = Config { client_files: None, patience: Duration::ZERO, ..right };
     assert!(Etcd::connect(stranger).await.is_err(), "no certificate");
 }
 

@@ -56,23 +56,36 @@ pub(crate) struct Sets {
     bounding: u64,
     effective: u64,
     permitted: u64,
+    inheritable: u64,
     ambient: u64,
+    refused_ambient: u64,
 }
 
 impl Sets {
-    /// The sets of a spec, as far as we have them ourselves: nobody can give what he has not. The inheritable set is
-    /// what ambient needs and no more (CVE-2022-29162), whatever the spec says.
+    /// The sets of a spec, as far as we have them ourselves: nobody can give what he has not. Ambient are those only
+    /// that are permitted and inheritable.
     pub(crate) fn of(capabilities: Option<&LinuxCapabilities>) -> Result<Self> {
         let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
         let Some(capabilities) = capabilities else { return Ok(Self::default()) };
         let bounding = mask(capabilities.bounding().as_ref()) & own.permitted.bits();
         let permitted = mask(capabilities.permitted().as_ref()) & bounding;
+        // The kernel refuses those that are not bounding.
+        let inheritable = mask(capabilities.inheritable().as_ref()) & own.permitted.bits();
+        let ambient = mask(capabilities.ambient().as_ref());
         Ok(Self {
             bounding,
             permitted,
             effective: mask(capabilities.effective().as_ref()) & permitted,
-            ambient: mask(capabilities.ambient().as_ref()) & permitted,
+            inheritable,
+            ambient: ambient & permitted & inheritable,
+            refused_ambient: ambient & !(permitted & inheritable),
         })
+    }
+
+    /// The names of those asked for as ambient that cannot be.
+    pub(crate) fn refused_ambient(&self) -> impl Iterator<Item = String> {
+        let refused = self.refused_ambient;
+        NUMBERS.iter().enumerate().filter(move |(n, _)| refused & 1 << n != 0).map(|(_, c)| format!("CAP_{c}"))
     }
 
     /// Cuts the bounding set; needs CAP_SETPCAP, so it comes first.
@@ -94,7 +107,7 @@ impl Sets {
         let sets = CapabilitySets {
             effective: set(self.effective),
             permitted: set(self.permitted),
-            inheritable: set(self.ambient),
+            inheritable: set(self.inheritable),
         };
         rustix::thread::set_capabilities(None, sets).map_err(failed(what))?;
         rustix::thread::clear_ambient_capability_set().map_err(failed(what))?;

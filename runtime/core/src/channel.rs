@@ -3,12 +3,14 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+
+use crate::{Error, Result, failed};
 
 /// Text of a failure that does not fit is cut.
 const TEXT_BYTES: usize = 480;
@@ -25,15 +27,35 @@ pub(crate) enum Message {
     Terminal(OwnedFd),
     /// Child: all is set up, waiting to be started.
     Ready,
+    /// Child: this descriptor of mine is a seccomp listener; I wait until you have taken it.
+    Listening(i32),
+    /// Parent: the listener is where it belongs.
+    Taken,
     /// A process in between: the child, which is the parent's too, has this pid and descriptor.
     Born { pid: i32, pidfd: OwnedFd },
     /// Child: a step failed. What was being done, and errno (0: none).
     Failed { stage: String, errno: i32 },
 }
 
+impl Message {
+    /// What a child says of a step that failed.
+    pub(crate) fn of(error: Error) -> Self {
+        match error {
+            Error::System(stage, e) => Self::Failed { stage, errno: e.raw_os_error().unwrap_or(libc::EIO) },
+            other => Self::Failed { stage: other.to_string(), errno: 0 },
+        }
+    }
+}
+
 /// One end.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Channel {
     /// Two connected ends, both close-on-exec.
@@ -49,16 +71,34 @@ impl Channel {
             Message::Placed => (2, 0, "", None),
             Message::Terminal(fd) => (3, 0, "", Some(fd.as_fd())),
             Message::Ready => (4, 0, "", None),
+            Message::Listening(fd) => (7, *fd, "", None),
+            Message::Taken => (8, 0, "", None),
             Message::Born { pid, pidfd } => (6, *pid, "", Some(pidfd.as_fd())),
             Message::Failed { stage, errno } => (5, *errno, stage.as_str(), None),
         };
+        send_with_fds(self.0.as_fd(), &encode(kind, errno, text), fd.as_slice())
+    }
+
+    /// Reports that all is set up and waits until somebody writes a byte.
+    pub(crate) fn wait_at(&self, gate: BorrowedFd<'_>) -> Result<()> {
+        // The first process of a pid namespace ignores what it does not handle, and who waits should be easy to end.
+        crate::sys::end_on(libc::SIGTERM);
+        self.send(&Message::Ready).map_err(|e| Error::System("report ready".to_owned(), e))?;
+        let mut byte = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut byte))
+            .map_err(failed(|| "wait to be started".to_owned()))?;
+        Ok(())
+    }
+
+    /// Tells the parent which of our descriptors is a seccomp listener, and waits until he has it. From the moment the
+    /// filter is there this may use `write`, which no filter may send to the listener, before anybody can answer for
+    /// other calls.
+    pub(crate) fn hand_over(&self, listener: OwnedFd) -> io::Result<()> {
+        rustix::io::write(&self.0, &encode(7, listener.as_raw_fd(), ""))?;
         let mut bytes = [0; MESSAGE_BYTES];
-        for (to, from) in
-            bytes.iter_mut().zip(kind.to_le_bytes().iter().chain(&errno.to_le_bytes()).chain(text.as_bytes()))
-        {
-            *to = *from;
-        }
-        send_with_fds(self.0.as_fd(), &bytes, fd.as_slice())
+        // A filter may forbid reading too; then nobody waits, and the parent takes what he finds.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut bytes));
+        Ok(())
     }
 
     /// The next message; `None` at end of file.
@@ -80,6 +120,8 @@ impl Channel {
             (2, _) => Message::Placed,
             (3, Some(fd)) => Message::Terminal(fd),
             (4, _) => Message::Ready,
+            (7, _) => Message::Listening(i32::from_le_bytes(word(4))),
+            (8, _) => Message::Taken,
             (6, Some(pidfd)) => Message::Born { pid: i32::from_le_bytes(word(4)), pidfd },
             _ => Message::Failed {
                 stage: String::from_utf8_lossy(text).into_owned(),
@@ -87,6 +129,13 @@ impl Channel {
             },
         }))
     }
+}
+
+fn encode(kind: u32, number: i32, text: &str) -> [u8; MESSAGE_BYTES] {
+    let mut bytes = [0; MESSAGE_BYTES];
+    let said = kind.to_le_bytes().into_iter().chain(number.to_le_bytes()).chain(text.bytes());
+    bytes.iter_mut().zip(said).for_each(|(to, from)| *to = from);
+    bytes
 }
 
 /// At most so many descriptors in one message.

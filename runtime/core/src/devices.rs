@@ -2,15 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping};
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, mknodat, openat, statat, symlinkat};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
+    move_mount, open_tree,
+};
 use rustix::pty::OpenptFlags;
 
 use crate::resolve::{Root, is_device};
+use crate::sys::MountAttributes;
 use crate::{Error, Result, failed};
 
 /// Name, major, minor (OCI runtime-spec, config-linux.md, Default Devices).
@@ -32,7 +36,7 @@ const MAX_DEPTH: usize = 64;
 
 /// Makes the default nodes and links.
 pub(crate) fn fill(root: &Root) -> Result<()> {
-    let dev = root.make_dir(Path::new("/dev"))?;
+    let dev = root.make_plain_dir(Path::new("/dev"))?;
     for (name, major, minor) in NODES {
         let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, uid: 0, gid: 0 };
         make(&dev, Path::new(name), &node)?;
@@ -57,6 +61,15 @@ struct Node {
 
 /// Makes a device of the spec.
 pub(crate) fn add(root: &Root, device: &LinuxDevice) -> Result<()> {
+    // A link to the container's own, which is there already.
+    if device.path() == Path::new("/dev/ptmx") {
+        return Ok(());
+    }
+    let (dir, name) = root.parent(device.path())?;
+    make(&dir, &name, &node_of(device)?)
+}
+
+fn node_of(device: &LinuxDevice) -> Result<Node> {
     let bad = |what: &str| Error::Invalid(format!("linux.devices: {}: {what}", device.path().display()));
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
@@ -65,16 +78,51 @@ pub(crate) fn add(root: &Root, device: &LinuxDevice) -> Result<()> {
         LinuxDeviceType::A => return Err(bad("type a is for rules only")),
     };
     let number = |n: i64| u32::try_from(n).map_err(|_| bad("number out of range"));
-    let node = Node {
+    Ok(Node {
         kind,
         major: number(device.major())?,
         minor: number(device.minor())?,
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         uid: device.uid().unwrap_or(0),
         gid: device.gid().unwrap_or(0),
-    };
-    let (dir, name) = root.parent(device.path())?;
-    make(&dir, &name, &node)
+    })
+}
+
+/// Makes the devices of a container with a user namespace outside of it, where that is allowed: (place, detached mount).
+/// Nothing where the kernel does not show a part of a file system that is mounted nowhere (before Linux 6.15); then the
+/// host's nodes of that name have to do.
+pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    if devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = || "make the devices of a user namespace".to_owned();
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
+    fsconfig_create(&context).map_err(failed(what))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let folder = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))?;
+    let mut nodes = Vec::new();
+    for (at, device) in devices.iter().enumerate() {
+        let (mut node, name) = (node_of(device)?, PathBuf::from(at.to_string()));
+        node.uid = outside(linux.uid_mappings().as_deref(), node.uid);
+        node.gid = outside(linux.gid_mappings().as_deref(), node.gid);
+        make(&folder, &name, &node)?;
+        // As asked for, whatever our umask.
+        rustix::fs::chmodat(&folder, &name, Mode::from_raw_mode(node.mode), AtFlags::empty()).map_err(failed(what))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        match open_tree(&folder, &name, flags) {
+            Ok(mount) => nodes.push((device.path().clone(), mount)),
+            Err(Errno::INVAL) => return Ok(Vec::new()),
+            Err(e) => return Err(failed(what)(e)),
+        }
+    }
+    Ok(nodes)
+}
+
+/// Who an id of a container is outside; itself where nothing says so.
+fn outside(maps: Option<&[LinuxIdMapping]>, id: u32) -> u32 {
+    let inside = |map: &&LinuxIdMapping| id.checked_sub(map.container_id()).is_some_and(|n| n < map.size());
+    let map = maps.and_then(|maps| maps.iter().find(inside));
+    map.map_or(id, |map| map.host_id().saturating_add(id - map.container_id()))
 }
 
 fn make(dir: &OwnedFd, name: &Path, node: &Node) -> Result<()> {
@@ -107,6 +155,9 @@ fn bind_host_node(dir: &OwnedFd, name: &Path) -> Result<()> {
     openat(dir, name, flags, Mode::from_raw_mode(0o666)).map_err(failed(what))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let node = open_tree(rustix::fs::CWD, Path::new("/dev").join(name), flags).map_err(failed(what))?;
+    let set = (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC).bits().into();
+    crate::sys::mount_setattr(node.as_fd(), false, &MountAttributes { set, ..Default::default() })
+        .map_err(|e| Error::System(what(), e))?;
     move_mount(&node, "", dir, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed(what))
 }
 
@@ -186,4 +237,19 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr, d
     }
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     Ok(rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_of_devices_are_mapped() {
+        let maps: Vec<LinuxIdMapping> = serde_json::from_str(
+            r#"[{"containerID":0,"hostID":1000,"size":1},{"containerID":10,"hostID":5000,"size":5}]"#,
+        )
+        .unwrap();
+        assert_eq!([0, 12, 15].map(|id| outside(Some(&maps), id)), [1000, 5002, 15]);
+        assert_eq!(outside(None, 7), 7);
+    }
 }

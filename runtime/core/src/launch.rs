@@ -1,8 +1,11 @@
 //! Starting processes in containers. The parent prepares everything that can fail early, clones once, places the child
 //! in its cgroups while the child builds its file system, and learns over a socket how it went.
 
+use std::cell::Cell;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{
@@ -30,6 +33,8 @@ pub(crate) struct Init<'a> {
     pub(crate) new: u64,
     /// A cgroup namespace of its own.
     pub(crate) new_cgroup: bool,
+    /// A new time namespace whose clocks are set off by this (time_namespaces(7), timens_offsets).
+    pub(crate) new_time: Option<String>,
     /// Namespaces to join.
     pub(crate) join: Vec<(LinkNameSpaceType, OwnedFd)>,
     /// A pid namespace to be born in.
@@ -46,15 +51,27 @@ pub(crate) struct Init<'a> {
     pub(crate) gate: Option<OwnedFd>,
     /// Runs in the child when all is mounted, the host's files still in sight.
     pub(crate) before_pivot: Option<&'a dyn Fn() -> Result<()>>,
-    /// Runs in the child behind the gate.
-    pub(crate) before_exec: Option<&'a dyn Fn() -> Result<()>>,
+    /// Runs in the child behind the gate, as the process; is told its environment.
+    pub(crate) before_exec: Option<BeforeExec<'a>>,
+    pub(crate) listener: Option<Listener<'a>>,
 }
+
+/// What is done as a process just before its program; is told its environment.
+pub(crate) type BeforeExec<'a> = &'a dyn Fn(&[CString]) -> Result<()>;
+
+/// Takes a process's seccomp listener to where it belongs; is told the pid.
+pub(crate) type Listener<'a> = &'a dyn Fn(i32, OwnedFd) -> Result<()>;
 
 /// The text of uid_map and gid_map.
 #[derive(Clone, Debug)]
 pub(crate) struct IdMaps {
     pub(crate) uid: String,
     pub(crate) gid: String,
+}
+
+/// The text of uid_map and gid_map for these lines of a specification.
+pub(crate) fn map_text(maps: &[LinuxIdMapping]) -> String {
+    maps.iter().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
 }
 
 /// A process that runs its program now (or waits at its gate).
@@ -73,15 +90,22 @@ pub(crate) fn start(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
-    let forked = match init.user_namespace {
-        Some(user) => in_user_namespace(user, init.pid_namespace, init.new)?,
-        None => in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))?,
-    };
+    check_listener(init.process, init.listener)?;
+    // Set in the child only, where it has been told by the process in between.
+    let joined = Cell::new(false);
+    let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
+    let forked = in_new_time_namespace(init.new_time.as_deref(), || {
+        if far {
+            by_one_between(|| cross(init, &joined))
+        } else {
+            in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))
+        }
+    })?;
     let (pid, pidfd) = match forked {
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_init(init, standard, channel))
+            run_child(&child, |channel| run_init(init, joined.get(), standard, channel))
         }
     };
     drop(child);
@@ -93,7 +117,7 @@ pub(crate) fn start(
         }
     });
     let placed = mapped.and_then(|()| place(pid));
-    conclude(Running { pid, pidfd, channel: parent }, placed)
+    conclude(Running { pid, pidfd, channel: parent, listener: init.listener }, placed)
 }
 
 /// A process beside a container's first.
@@ -105,6 +129,7 @@ pub(crate) struct Join<'a> {
     /// Its pid namespace, where not ours.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     pub(crate) born_in: Option<BorrowedFd<'a>>,
+    pub(crate) listener: Option<Listener<'a>>,
 }
 
 /// Starts a process in a running container.
@@ -114,6 +139,7 @@ pub(crate) fn join(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
+    check_listener(join.process, join.listener)?;
     let forked = in_pid_namespace(join.pid_namespace, || sys::fork(0, join.born_in))?;
     let (pid, pidfd) = match forked {
         Forked::Parent { pid, pidfd } => (pid, pidfd),
@@ -125,22 +151,31 @@ pub(crate) fn join(
     drop(child);
     let users = join.namespaces.contains(ThreadNameSpaceType::USER);
     let adjusted = if users { join.process.adjust_from_outside(pid) } else { Ok(()) };
-    conclude(Running { pid, pidfd, channel: parent }, adjusted.and_then(|()| place(pid)))
+    let running = Running { pid, pidfd, channel: parent, listener: join.listener };
+    conclude(running, adjusted.and_then(|()| place(pid)))
+}
+
+fn check_listener(process: &Prepared, listener: Option<Listener<'_>>) -> Result<()> {
+    if process.has_listener() && listener.is_none() {
+        return Err(Error::Invalid("linux.seccomp: SCMP_ACT_NOTIFY: nobody listens here".to_owned()));
+    }
+    Ok(())
 }
 
 fn pair() -> Result<(Channel, Channel)> {
     Channel::pair().map_err(|e| Error::System("make a socket".to_owned(), e))
 }
 
-struct Running {
+struct Running<'a> {
     pid: i32,
     pidfd: OwnedFd,
     channel: Channel,
+    listener: Option<Listener<'a>>,
 }
 
 /// Tells the child that it is placed and waits for exec, for the gate, or for the error.
-fn conclude(running: Running, placed: Result<()>) -> Result<Started> {
-    let Running { pid, pidfd, channel } = running;
+fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
+    let Running { pid, pidfd, channel, listener } = running;
     let outcome = placed.and_then(|()| {
         // A child that has failed already has said so; that is read below.
         let _ = channel.send(&Message::Placed);
@@ -153,7 +188,8 @@ fn conclude(running: Running, placed: Result<()>) -> Result<Started> {
                     return Err(Error::System(stage, std::io::Error::from_raw_os_error(errno)));
                 }
                 Some(Message::Ready) | None => return Ok(terminal),
-                Some(Message::Mapped | Message::Placed | Message::Born { .. }) => {}
+                Some(Message::Listening(number)) => take_listener(pid, &pidfd, number, listener, &channel)?,
+                Some(Message::Mapped | Message::Placed | Message::Taken | Message::Born { .. }) => {}
             }
         }
     });
@@ -195,23 +231,67 @@ fn in_pid_namespace(
     })
 }
 
-/// Runs a fork in a user namespace, and in a pid namespace where one is given. Who has joined a user namespace cannot
-/// come back: a process in between does it, and its child is ours.
+fn take_listener(
+    pid: i32,
+    pidfd: &OwnedFd,
+    number: i32,
+    listener: Option<Listener<'_>>,
+    channel: &Channel,
+) -> Result<()> {
+    let what = || "take over the seccomp listener".to_owned();
+    let fd = rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty());
+    let fd = fd.map_err(failed(what))?;
+    if let Some(listener) = listener {
+        listener(pid, fd)?;
+    }
+    // A process that does not wait for it has gone on.
+    let _ = channel.send(&Message::Taken);
+    Ok(())
+}
+
+/// Runs a fork whose child is born in a new time namespace: only who is not in it yet may set its clocks off.
+fn in_new_time_namespace(offsets: Option<&str>, fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
+    let Some(offsets) = offsets else { return fork() };
+    let what = || "make a time namespace".to_owned();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/proc/self/ns/time", flags, Mode::empty()).map_err(failed(what))?;
+    unshare(UnshareFlags::NEWTIME)?;
+    if !offsets.is_empty() {
+        std::fs::write("/proc/self/timens_offsets", offsets)
+            .map_err(|e| Error::System("linux.timeOffsets: set".to_owned(), e))?;
+    }
+    let forked = fork();
+    if !matches!(forked, Ok(Forked::Child)) {
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Time))
+            .map_err(failed(|| "return to the own time namespace".to_owned()))?;
+    }
+    forked
+}
+
+/// Runs a fork in a user namespace, and in a pid namespace where one is given.
 pub(crate) fn in_user_namespace(
     user: BorrowedFd<'_>,
     pid_namespace: Option<BorrowedFd<'_>>,
     new: u64,
 ) -> Result<Forked> {
+    by_one_between(|| {
+        enter_user_namespace(user, pid_namespace)?;
+        fork_for_parent(new)
+    })
+}
+
+/// Who has joined a user namespace cannot come back: a process in between does it, and its child is ours.
+fn by_one_between(fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
     let what = || "clone in the user namespace".to_owned();
     let (ours, theirs) = pair()?;
     let between = match sys::fork(0, None).map_err(|e| Error::System("clone".to_owned(), e))? {
         Forked::Parent { pidfd, .. } => pidfd,
         Forked::Child => {
             drop(ours);
-            return match cross(user, pid_namespace, new) {
+            return match fork() {
                 Ok(Forked::Child) => Ok(Forked::Child),
                 Ok(Forked::Parent { pid, pidfd }) => leave(&theirs, &Message::Born { pid, pidfd }),
-                Err(e) => leave(&theirs, &failure(e)),
+                Err(e) => leave(&theirs, &Message::of(e)),
             };
         }
     };
@@ -223,18 +303,40 @@ pub(crate) fn in_user_namespace(
     );
     match told.map_err(|e| Error::System(what(), e))? {
         Some(Message::Born { pid, pidfd }) => Ok(Forked::Parent { pid, pidfd }),
+        Some(Message::Failed { stage, errno: 0 }) => Err(Error::Invalid(stage)),
         Some(Message::Failed { stage, errno }) => Err(Error::System(stage, std::io::Error::from_raw_os_error(errno))),
         _ => Err(Error::State(format!("{}: no answer", what()))),
     }
 }
 
-fn cross(user: BorrowedFd<'_>, pid_namespace: Option<BorrowedFd<'_>>, new: u64) -> Result<Forked> {
-    move_into_link_name_space(user, Some(LinkNameSpaceType::User))
-        .map_err(failed(|| "join the user namespace".to_owned()))?;
-    if let Some(namespace) = pid_namespace {
+/// Joins the other namespaces while we may: they can belong to a user namespace above the container's. Where we may not,
+/// they belong to the container's, and are joined by whoever is in it.
+fn cross(init: &Init<'_>, joined: &Cell<bool>) -> Result<Forked> {
+    joined.set(join_all(init).is_ok());
+    if let Some(user) = init.user_namespace {
+        enter_user_namespace(user, init.pid_namespace)?;
+    } else if let Some(namespace) = init.pid_namespace {
         move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
             .map_err(failed(|| "join the pid namespace".to_owned()))?;
     }
+    fork_for_parent(init.new)
+}
+
+fn join_all(init: &Init<'_>) -> Result<()> {
+    init.join.iter().try_for_each(|(kind, namespace)| {
+        move_into_link_name_space(namespace.as_fd(), Some(*kind)).map_err(failed(|| format!("join namespace {kind:?}")))
+    })
+}
+
+fn enter_user_namespace(user: BorrowedFd<'_>, pid_namespace: Option<BorrowedFd<'_>>) -> Result<()> {
+    move_into_link_name_space(user, Some(LinkNameSpaceType::User))
+        .map_err(failed(|| "join the user namespace".to_owned()))?;
+    let Some(namespace) = pid_namespace else { return Ok(()) };
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
+        .map_err(failed(|| "join the pid namespace".to_owned()))
+}
+
+fn fork_for_parent(new: u64) -> Result<Forked> {
     sys::fork(new | libc::CLONE_PARENT as u64, None)
         .map_err(|e| Error::System("clone in the user namespace".to_owned(), e))
 }
@@ -244,29 +346,21 @@ fn leave(channel: &Channel, message: &Message) -> ! {
     sys::exit_now(0)
 }
 
-fn failure(error: Error) -> Message {
-    match error {
-        Error::System(stage, e) => Message::Failed { stage, errno: e.raw_os_error().unwrap_or(libc::EIO) },
-        other => Message::Failed { stage: other.to_string(), errno: 0 },
-    }
-}
-
 /// The child's life: do the work, report what failed, end. Never returns into the parent's code.
 fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
     sys::reset_signals();
-    let _ = channel.send(&failure(work(channel)));
+    let _ = channel.send(&Message::of(work(channel)));
     sys::exit_now(1)
 }
 
-fn run_init(init: &Init<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
-    let built = match build(init, channel) {
+fn run_init(init: &Init<'_>, joined: bool, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
+    let built = match build(init, joined, channel) {
         Ok(built) => built,
         Err(e) => return e,
     };
     let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-    init.process.enter(&built.proc, slave.unwrap_or(standard), || {
-        init.gate.as_ref().map_or(Ok(()), |gate| wait_at(gate, channel))?;
-        init.before_exec.map_or(Ok(()), |before_exec| before_exec())
+    init.process.enter(&built.proc, slave.unwrap_or(standard), channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
+        init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
     })
 }
 
@@ -276,7 +370,7 @@ struct Built {
     slave: Option<OwnedFd>,
 }
 
-fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
+fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     undumpable()?;
@@ -286,15 +380,17 @@ fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
     if init.user_map.is_some() || init.user_namespace.is_some() {
         become_root()?;
     }
-    for (kind, namespace) in &init.join {
-        move_into_link_name_space(namespace.as_fd(), Some(*kind))
-            .map_err(failed(|| format!("join namespace {kind:?}")))?;
+    if !joined {
+        join_all(init)?;
     }
     if let Some(name) = &init.hostname {
         rustix::system::sethostname(name.as_bytes()).map_err(failed(|| "hostname: set".to_owned()))?;
     }
     if let Some(name) = &init.domainname {
         rustix::system::setdomainname(name.as_bytes()).map_err(failed(|| "domainname: set".to_owned()))?;
+    }
+    if init.new & NEW_NET != 0 {
+        sys::loopback_up().map_err(|e| Error::System("bring the loopback up".to_owned(), e))?;
     }
     let proc = private_proc()?;
     for (name, value) in &init.sysctls {
@@ -304,6 +400,8 @@ fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
     let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
     expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
     if let Some(before_pivot) = init.before_pivot {
+        // Hooks see the container's files at hand.
+        rustix::process::fchdir(&root).map_err(failed(|| "enter the root".to_owned()))?;
         before_pivot()?;
     }
     init.rootfs.enter(&root)?;
@@ -314,6 +412,12 @@ fn build(init: &Init<'_>, channel: &Channel) -> Result<Built> {
 }
 
 fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Channel) -> Result<OwnedFd> {
+    if process.plain_newlines {
+        let what = || "set up the terminal".to_owned();
+        let mut modes = rustix::termios::tcgetattr(&slave).map_err(failed(what))?;
+        modes.output_modes.remove(rustix::termios::OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &modes).map_err(failed(what))?;
+    }
     if let Some((rows, columns)) = process.window {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&master, size).map_err(failed(|| "set the window size".to_owned()))?;
@@ -325,6 +429,7 @@ fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Chan
 fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
     let prepare = || -> Result<Built> {
         rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
+        join.process.scheduling.begin()?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
         // While we may: in a user namespace nobody mounts a /proc that would show what masks hide.
@@ -347,7 +452,7 @@ fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel)
     match prepare() {
         Ok(built) => {
             let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-            join.process.enter(&built.proc, slave.unwrap_or(standard), || Ok(()))
+            join.process.enter(&built.proc, slave.unwrap_or(standard), channel, None, |_| Ok(()))
         }
         Err(e) => e,
     }
@@ -361,19 +466,6 @@ fn expect(channel: &Channel, what: &str, wanted: impl Fn(&Message) -> bool) -> R
             Ok(Some(_)) => {}
             Ok(None) => return Err(Error::State(format!("the parent left before {what}"))),
             Err(e) => return Err(Error::System(format!("wait for {what}"), e)),
-        }
-    }
-}
-
-/// Reports that all is set up and waits until somebody writes a byte.
-fn wait_at(gate: &OwnedFd, channel: &Channel) -> Result<()> {
-    channel.send(&Message::Ready).map_err(|e| Error::System("report ready".to_owned(), e))?;
-    let mut byte = [0];
-    loop {
-        match rustix::io::read(gate, &mut byte) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(failed(|| "wait to be started".to_owned())(e)),
         }
     }
 }
@@ -409,7 +501,7 @@ pub(crate) fn write_sysctl(proc: &OwnedFd, name: &str, value: &str) -> Result<()
 }
 
 /// `net.ipv4.ip_forward` as a path. Slashes and dots are exchanged, as sysctl(8) does.
-fn sysctl_path(name: &str) -> String {
+pub(crate) fn sysctl_path(name: &str) -> String {
     let slashes_first = name.find('/').is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
     if slashes_first {
         return name.to_owned();
@@ -431,13 +523,57 @@ fn unshare(flags: UnshareFlags) -> Result<()> {
     sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
 }
 
+/// Maps the ids of a new user namespace and tells its process. Who may not write the map himself has those of
+/// /etc/subuid written by newuidmap(1), or can map himself alone.
 pub(crate) fn map_ids(maps: Option<&IdMaps>, pid: i32, channel: &Channel) -> Result<()> {
     let Some(maps) = maps else { return Ok(()) };
-    for (file, text) in [("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
-        std::fs::write(format!("/proc/{pid}/{file}"), text)
+    for (file, helper, text) in [("uid_map", "newuidmap", &maps.uid), ("gid_map", "newgidmap", &maps.gid)] {
+        write_map(pid, file, helper, text)
             .map_err(|e| Error::System(format!("linux.{}Mappings: write", file.trim_end_matches("_map")), e))?;
     }
     channel.send(&Message::Mapped).map_err(|e| Error::System("send to the container".to_owned(), e))
+}
+
+/// A user namespace that nobody lives in, for mounts that show ids by these maps.
+pub(crate) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let (ours, theirs) = pair()?;
+    let (pid, pidfd) = match sys::fork(NEW_USER, None).map_err(|e| Error::System("clone".to_owned(), e))? {
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+        Forked::Child => {
+            drop(ours);
+            // Until the maps are written, or the parent is gone.
+            let _ = theirs.receive();
+            let _ = theirs.receive();
+            sys::exit_now(0)
+        }
+    };
+    drop(theirs);
+    let what = || "open the user namespace of a mount".to_owned();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = map_ids(Some(maps), pid, &ours)
+        .and_then(|()| rustix::fs::open(format!("/proc/{pid}/ns/user"), flags, Mode::empty()).map_err(failed(what)));
+    drop(ours);
+    let _ =
+        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+    namespace
+}
+
+fn write_map(pid: i32, file: &str, helper: &str, text: &str) -> std::io::Result<()> {
+    let place = format!("/proc/{pid}/{file}");
+    let refused = match std::fs::write(&place, text) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => e,
+        other => return other,
+    };
+    let helped = std::process::Command::new(helper).arg(pid.to_string()).args(text.split_whitespace()).output();
+    if helped.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    if file == "gid_map" {
+        // Else one could drop a group that takes rights away (user_namespaces(7)).
+        std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+        return std::fs::write(&place, text);
+    }
+    Err(refused)
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! The options of an OCI mount: mount(8)'s words as attributes, propagation and file system data.
 
-use std::path::Path;
-
 use rustix::mount::MountAttrFlags;
 
 use crate::sys::MountAttributes;
-use crate::{Error, Result};
 
 /// What the options of one mount come to.
 #[derive(Debug, Default)]
@@ -18,6 +15,12 @@ pub(crate) struct Options {
     pub(crate) recursive: MountAttributes,
     /// (MS_PRIVATE and so on, recursively).
     pub(crate) propagation: Option<(u64, bool)>,
+    /// Ids are mapped, for everything below too; and how, where the option itself says that.
+    pub(crate) id_map: Option<(bool, Option<String>)>,
+    /// What a source that is a symbolic link stands for, if not for what it leads to.
+    pub(crate) source_link: Option<SourceLink>,
+    /// A link at the destination is covered, not followed.
+    pub(crate) over_link: bool,
     /// Copy what the image has at the mount point into a new tmpfs.
     pub(crate) copy_up: bool,
     /// Flags and `key=value` for the file system.
@@ -28,6 +31,14 @@ pub(crate) struct Options {
 pub(crate) enum Bind {
     One,
     Recursive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceLink {
+    /// The link itself is mounted.
+    Mount,
+    /// A link like it is made in the container.
+    Copy,
 }
 
 const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
@@ -58,7 +69,7 @@ const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("noatime", NOATIME, ATIME),
     ("atime", 0, ATIME),
     ("relatime", 0, ATIME),
-    ("norelatime", STRICTATIME, ATIME),
+    ("norelatime", 0, ATIME),
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", 0, ATIME),
     ("defaults", 0, 0),
@@ -72,13 +83,11 @@ const PROPAGATION: [(&str, u64); 4] = [
     ("unbindable", libc::MS_UNBINDABLE),
 ];
 
-/// Reads the options of the mount at `destination`.
-pub(crate) fn parse(options: &[String], destination: &Path) -> Result<Options> {
+/// Reads the options of a mount.
+pub(crate) fn parse(options: &[String]) -> Options {
     let mut parsed = Options::default();
-    for option in options {
-        apply(&mut parsed, option, destination)?;
-    }
-    Ok(parsed)
+    options.iter().for_each(|option| apply(&mut parsed, option));
+    parsed
 }
 
 /// MS_* and whether it goes for everything below, for a word such as `rslave`.
@@ -91,13 +100,14 @@ pub(crate) fn propagation(word: &str) -> Option<(u64, bool)> {
 pub(crate) fn words() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(name, ..)| [(*name).to_owned(), format!("r{name}")]);
     let propagation = PROPAGATION.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
-    let others = ["bind", "rbind", "tmpcopyup"].map(str::to_owned);
+    let others = ["bind", "copy-symlink", "dest-nofollow", "idmap", "rbind", "ridmap", "src-nofollow", "tmpcopyup"]
+        .map(str::to_owned);
     let mut words: Vec<String> = attributes.chain(propagation).chain(others).collect();
     words.sort();
     words
 }
 
-fn apply(parsed: &mut Options, option: &str, destination: &Path) -> Result<()> {
+fn apply(parsed: &mut Options, option: &str) {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == word);
     if let Some((_, set, clear)) = attribute(option) {
         merge(&mut parsed.own, *set, *clear);
@@ -106,18 +116,18 @@ fn apply(parsed: &mut Options, option: &str, destination: &Path) -> Result<()> {
     } else if let Some(found) = propagation(option) {
         parsed.propagation = Some(found);
     } else {
-        match option {
-            "bind" => parsed.bind = Some(Bind::One),
-            "rbind" => parsed.bind = Some(Bind::Recursive),
-            "tmpcopyup" => parsed.copy_up = true,
-            "idmap" | "ridmap" => {
-                let place = destination.display();
-                return Err(Error::Invalid(format!("mounts: {place}: option {option} is not supported")));
-            }
-            data => parsed.data.push(data.to_owned()),
+        match option.split_once('=').map_or((option, None), |(word, how)| (word, Some(how))) {
+            // Beside `rbind` it says nothing new.
+            ("bind", None) => parsed.bind = parsed.bind.or(Some(Bind::One)),
+            ("rbind", None) => parsed.bind = Some(Bind::Recursive),
+            ("tmpcopyup", None) => parsed.copy_up = true,
+            ("src-nofollow", None) => parsed.source_link = Some(SourceLink::Mount),
+            ("copy-symlink", None) => parsed.source_link = Some(SourceLink::Copy),
+            ("dest-nofollow", None) => parsed.over_link = true,
+            (word @ ("idmap" | "ridmap"), how) => parsed.id_map = Some((word == "ridmap", how.map(str::to_owned))),
+            _ => parsed.data.push(option.to_owned()),
         }
     }
-    Ok(())
 }
 
 /// The later word wins.
@@ -134,12 +144,14 @@ mod tests {
     fn options_become_attributes() {
         let words = ["ro", "rbind", "rw", "noatime", "strictatime", "rnosuid", "rslave", "size=64k", "relatime"];
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
-        let Ok(options) = parse(&words, Path::new("/x")) else { panic!("refused") };
+        let options = parse(&words);
         assert_eq!((options.own.set, options.own.clear), (0, ATIME | RDONLY));
         assert_eq!((options.recursive.set, options.recursive.clear), (NOSUID, 0));
         assert_eq!(options.bind, Some(Bind::Recursive));
         assert_eq!(options.propagation, Some((libc::MS_SLAVE, true)));
         assert_eq!(options.data, ["size=64k"]);
-        assert!(parse(&["idmap".to_owned()], Path::new("/x")).is_err());
+        assert_eq!(options.id_map, None);
+        assert_eq!(parse(&["ridmap".to_owned()]).id_map, Some((true, None)));
+        assert_eq!(parse(&["idmap=uids=0-1-2".to_owned()]).id_map, Some((false, Some("uids=0-1-2".to_owned()))));
     }
 }

@@ -2,16 +2,18 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{PosixRlimitType, Process};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimitType, Process};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 
 use crate::capabilities::Sets;
+use crate::channel::{Channel, Message};
+use crate::scheduling::Scheduling;
 use crate::seccomp::Program;
 use crate::sys;
 use crate::{Error, Result, failed};
@@ -33,9 +35,12 @@ pub(crate) struct Prepared {
     capabilities: Sets,
     no_new_privileges: bool,
     oom_score_adj: Option<i32>,
+    pub(crate) scheduling: Scheduling,
     seccomp: Option<Program>,
     pub(crate) terminal: bool,
     pub(crate) window: Option<(u16, u16)>,
+    /// The terminal adds nothing to a newline: it is passed on by somebody whose own terminal does that.
+    pub(crate) plain_newlines: bool,
     personality: Option<u64>,
     /// Descriptors from 3 on that the program inherits.
     preserve_fds: u32,
@@ -78,22 +83,53 @@ impl Prepared {
             capabilities: Sets::of(process.capabilities().as_ref())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
+            scheduling: Scheduling::of(process)?,
             seccomp,
             terminal: process.terminal().unwrap_or(false),
             window: size.map(|size| (narrow(size.height()), narrow(size.width()))),
+            plain_newlines: false,
             personality: None,
             preserve_fds: 0,
         })
     }
 
-    pub(crate) fn with_personality(mut self, personality: Option<u64>) -> Self {
-        self.personality = personality;
-        self
+    /// Takes over what the container says of each of its processes: execution domain and memory policy.
+    pub(crate) fn in_container(mut self, linux: Option<&Linux>) -> Result<Self> {
+        let personality = linux.and_then(|l| l.personality().as_ref());
+        self.personality = personality.map(|personality| match personality.domain() {
+            LinuxPersonalityDomain::PerLinux => 0,
+            LinuxPersonalityDomain::PerLinux32 => 8,
+        });
+        if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
+            self.scheduling.set_memory(policy)?;
+        }
+        Ok(self)
     }
 
     pub(crate) fn with_preserved_fds(mut self, count: u32) -> Self {
         self.preserve_fds = count;
         self
+    }
+
+    /// Descriptors that whoever called us passes on by the protocol of systemd (sd_listen_fds(3)).
+    pub(crate) fn with_listen_fds(mut self, count: u32) -> Self {
+        if count > 0 {
+            self.preserve_fds += count;
+            self.env.extend(CString::new(format!("LISTEN_FDS={count}")));
+            self.env.extend(CString::new("LISTEN_PID=1"));
+        }
+        self
+    }
+
+    /// What was asked for and will not be, one sentence each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let name = |name| format!("can't raise ambient capability {name}: it is not permitted and inheritable");
+        self.capabilities.refused_ambient().map(name).collect()
+    }
+
+    /// Whether its system calls are to be answered by somebody else.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.seccomp.as_ref().is_some_and(Program::has_listener)
     }
 
     /// Who the process is, inside.
@@ -113,27 +149,51 @@ impl Prepared {
         }
     }
 
-    /// Becomes the process, in its namespaces and root already; returns only what went wrong. `proc` is a /proc of
-    /// our own making, which nobody else can have tampered with. `standard` are stdin, stdout and stderr.
+    /// Becomes the process, in its namespaces and root already; a failure goes to the parent. `proc` is a /proc of our
+    /// own making, which nobody else can have tampered with. `standard` are stdin, stdout and stderr. At the gate, where
+    /// there is one, it waits to be started; `before_exec` runs behind it, as the process, and is told its environment.
     pub(crate) fn enter(
         &self,
         proc: &OwnedFd,
         standard: [BorrowedFd<'_>; 3],
-        gate: impl FnOnce() -> Result<()>,
-    ) -> Error {
-        let run = || {
-            let env = self.become_user(proc, standard)?;
+        channel: &Channel,
+        gate: Option<BorrowedFd<'_>>,
+        before_exec: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        let run = || -> Result<std::convert::Infallible> {
+            let keep: Vec<BorrowedFd<'_>> = gate.iter().copied().chain([channel.as_fd()]).collect();
+            let env = self.become_user(proc, standard, channel, &keep)?;
             let path = self.locate(&env)?;
-            gate()?;
-            self.exec(&path, &env)
+            // Who listens has to be told while there still is a parent.
+            if self.no_new_privileges && self.has_listener() {
+                self.filter(channel)?;
+            }
+            gate.map_or(Ok(()), |gate| channel.wait_at(gate))?;
+            if self.no_new_privileges && !self.has_listener() {
+                self.filter(channel)?;
+            }
+            before_exec(&env)?;
+            let failure = sys::exec(&path, &self.args, &env);
+            let place = path.to_string_lossy();
+            Err(match failure.raw_os_error() {
+                // It was there: what is not is the interpreter that it names.
+                Some(libc::ENOENT) => Error::Invalid(format!("exec {place}: no such file or directory")),
+                _ => Error::System(format!("exec {place:?}"), failure),
+            })
         };
-        match run() {
-            Ok(never) => match never {},
-            Err(e) => e,
-        }
+        let Err(error) = run();
+        let _ = channel.send(&Message::of(error));
+        sys::exit_now(1)
     }
 
-    fn become_user(&self, proc: &OwnedFd, standard: [BorrowedFd<'_>; 3]) -> Result<Vec<CString>> {
+    fn become_user(
+        &self,
+        proc: &OwnedFd,
+        standard: [BorrowedFd<'_>; 3],
+        channel: &Channel,
+        keep: &[BorrowedFd<'_>],
+    ) -> Result<Vec<CString>> {
+        self.scheduling.apply()?;
         if let Some(adjustment) = self.oom_score_adj {
             adjust_oom_score(proc, adjustment)?;
         }
@@ -141,6 +201,9 @@ impl Prepared {
             sys::personality(persona).map_err(|e| Error::System("set the personality".to_owned(), e))?;
         }
         self.set_streams(standard)?;
+        // Who waits or runs holds nothing of the host. Before the filter, which may forbid it; from here on nothing else
+        // that was open may be used, nor dropped: `enter` does not return.
+        sys::close_others(3 + self.preserve_fds, keep).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
         for (resource, limit) in &self.rlimits {
             rustix::process::setrlimit(*resource, *limit)
                 .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;
@@ -150,7 +213,7 @@ impl Prepared {
         let env = self.environment();
         self.capabilities.bound()?;
         if !self.no_new_privileges {
-            self.filter()?;
+            self.filter(channel)?;
         }
         self.set_user()?;
         self.change_directory()?;
@@ -184,7 +247,9 @@ impl Prepared {
         if !ours || stat.st_uid == self.uid {
             return Ok(());
         }
-        match rustix::fs::fchown(stream, Some(Uid::from_raw(self.uid)), None) {
+        // A terminal keeps the group that its file system gives to terminals.
+        let group = (!self.terminal).then(|| Gid::from_raw(self.gid));
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(self.uid)), group) {
             // Not ours to give, or not mapped here.
             Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => Ok(()),
             Err(e) => Err(failed(what)(e)),
@@ -217,13 +282,23 @@ impl Prepared {
         }
     }
 
-    fn filter(&self) -> Result<()> {
-        self.seccomp.as_ref().map_or(Ok(()), Program::install)
+    fn filter(&self, channel: &Channel) -> Result<()> {
+        let Some(program) = &self.seccomp else { return Ok(()) };
+        match program.install()? {
+            Some(listener) => {
+                channel.hand_over(listener).map_err(|e| Error::System("hand over the seccomp listener".to_owned(), e))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The environment with HOME, which comes from the container's own user database where nobody set it.
     fn environment(&self) -> Vec<CString> {
-        let mut env = self.env.clone();
+        let name = |e: &CString| e.as_bytes().split(|b| *b == b'=').next().map(<[u8]>::to_vec);
+        let later = |at: usize, e: &CString| self.env.iter().skip(at + 1).any(|other| name(other) == name(e));
+        // Of several values for a name the last one counts; an empty HOME is none.
+        let kept = self.env.iter().enumerate().filter(|(at, e)| !later(*at, e) && e.as_bytes() != b"HOME=");
+        let mut env: Vec<CString> = kept.map(|(_, e)| e.clone()).collect();
         if !env.iter().any(|e| e.as_bytes().starts_with(b"HOME=")) {
             env.extend(CString::new([b"HOME=", home(self.uid).as_bytes()].concat()));
         }
@@ -245,14 +320,6 @@ impl Prepared {
             }
             None => Err(Error::Invalid(format!("exec: {program:?}: executable file not found in $PATH"))),
         }
-    }
-
-    fn exec(&self, path: &CString, env: &[CString]) -> Result<std::convert::Infallible> {
-        sys::cloexec_from(3 + self.preserve_fds).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
-        if self.no_new_privileges {
-            self.filter()?;
-        }
-        Err(Error::System(format!("exec {:?}", path.to_string_lossy()), sys::exec(path, &self.args, env)))
     }
 }
 

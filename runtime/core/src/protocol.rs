@@ -205,7 +205,9 @@ pub(crate) fn widen(socket: BorrowedFd<'_>) {
 pub(crate) fn check_id(id: &str) -> Result<()> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'+');
     if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(good) {
-        return Err(Error::Invalid(format!("id {id:?} does not match [A-Za-z0-9_+-][A-Za-z0-9_+.-]*")));
+        return Err(Error::Invalid(format!(
+            "invalid character in container ID {id:?}: it does not match [A-Za-z0-9_+-][A-Za-z0-9_+.-]*"
+        )));
     }
     Ok(())
 }

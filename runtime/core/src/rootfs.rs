@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -13,11 +13,15 @@ use rustix::mount::{
 };
 
 use crate::devices;
-use crate::mount_options::{self, Bind, Options};
+use crate::launch::{IdMaps, map_text, user_namespace};
+use crate::mount_options::{self, Bind, Options, SourceLink};
 use crate::pod::Rootfs;
 use crate::resolve::{Root, is_device, is_dir};
 use crate::sys::{self, MountAttributes};
 use crate::{Error, Result, failed};
+
+/// How a root can hang together with the host while it is being built.
+const EARLY: u64 = libc::MS_PRIVATE | libc::MS_SLAVE;
 
 /// Everything the child needs to build its file system.
 #[derive(Debug)]
@@ -27,11 +31,15 @@ pub(crate) struct Plan {
     attach_to: PathBuf,
     mounts: Vec<Planned>,
     devices: Vec<LinuxDevice>,
+    /// Devices made outside, for a container that may not make any.
+    nodes: Vec<(PathBuf, OwnedFd)>,
     /// /dev is ours to fill: no bind mount lies on it.
     fill_dev: bool,
     masked: Vec<PathBuf>,
     readonly: Vec<PathBuf>,
     readonly_root: bool,
+    /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host.
+    own_mounts: bool,
     propagation: Option<(u64, bool)>,
     cwd: PathBuf,
 }
@@ -43,10 +51,28 @@ struct Planned {
     source: Source,
 }
 
+impl Planned {
+    /// A /dev that is to be read-only is so when it is full.
+    fn is_late(&self) -> bool {
+        let set = self.options.own.set | self.options.recursive.set;
+        let dev = self.destination == Path::new("/dev") && matches!(self.source, Source::Filesystem { .. });
+        dev && set & READ_ONLY.set != 0
+    }
+}
+
+const READ_ONLY: MountAttributes = MountAttributes {
+    set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64,
+    clear: 0,
+    propagation: 0,
+    user_namespace: 0,
+};
+
 #[derive(Debug)]
 enum Source {
     /// A detached copy of something on the host.
     Tree { mount: OwnedFd, is_dir: bool },
+    /// A symbolic link that leads there.
+    Link(PathBuf),
     /// A new file system of this type.
     Filesystem { kind: String, source: String },
     /// The container's cgroups: (directory name, detached mount), or one mount for a pure v2 host.
@@ -72,6 +98,8 @@ pub(crate) struct Sources<'a> {
     /// The user namespace that layers and bind mounts are seen from: ids on disk are those inside. The file systems must
     /// know idmapped mounts (ext4, xfs, btrfs, tmpfs since Linux 6.3), overlayfs detached ones as layers (Linux 6.15).
     pub(crate) users: Option<Users<'a>>,
+    /// The mount namespace is the container's own.
+    pub(crate) own_mounts: bool,
     /// The container's cgroup directories by hierarchy name.
     pub(crate) cgroups: Vec<(String, OwnedFd)>,
 }
@@ -93,24 +121,42 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let mut cgroups = Some(std::mem::take(&mut sources.cgroups));
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mounts: Vec<Planned> =
-        mounts.iter().map(|mount| plan_mount(mount, &sources, &mut cgroups)).collect::<Result<_>>()?;
+        mounts.iter().map(|mount| plan_mount(mount, linux, &sources, &mut cgroups)).collect::<Result<_>>()?;
     let is_dev = |m: &Planned| m.destination == Path::new("/dev") && matches!(m.source, Source::Tree { .. });
     let fill_dev = !mounts.iter().any(is_dev);
-    let paths = |list: Option<&Vec<String>>| list.map(|l| l.iter().map(PathBuf::from).collect()).unwrap_or_default();
+    let paths = |list: Option<&Vec<String>>| {
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for path in list.into_iter().flatten().map(PathBuf::from) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    };
     let word = linux.and_then(|l| l.rootfs_propagation().as_deref()).filter(|w| !w.is_empty());
     let propagation = word.map(|word| {
         let bad = || Error::Invalid(format!("linux.rootfsPropagation: {word:?} is unknown"));
         mount_options::propagation(word).ok_or_else(bad)
     });
+    let mut devices = linux.and_then(|l| l.devices().clone()).unwrap_or_default();
+    let nodes = match linux.filter(|l| sources.users.is_none() && l.uid_mappings().is_some()) {
+        Some(linux) => devices::make_outside(&devices, linux)?,
+        None => Vec::new(),
+    };
+    if !nodes.is_empty() {
+        devices.clear();
+    }
     Ok(Plan {
         root: base,
         attach_to,
         mounts,
-        devices: linux.and_then(|l| l.devices().clone()).unwrap_or_default(),
+        devices,
+        nodes,
         fill_dev,
         masked: paths(linux.and_then(|l| l.masked_paths().as_ref())),
         readonly: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         readonly_root: root.and_then(|r| r.readonly()).unwrap_or(false),
+        own_mounts: sources.own_mounts,
         propagation: propagation.transpose()?,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
     })
@@ -138,7 +184,7 @@ fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>) -> Result<OwnedFd> {
         None => open(path),
         Some(users) => {
             let tree = clone_tree(path, false)?;
-            map_ids(&tree, path, false, users)?;
+            map_ids(&tree, path, false, users.namespace)?;
             Ok(tree)
         }
     };
@@ -169,14 +215,18 @@ fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>) -> Result<OwnedFd> {
 }
 
 fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-    open_tree(CWD, path, flags).map_err(failed(|| format!("open mount source {}", path.display())))
+    clone_at(CWD, path, recursive, OpenTreeFlags::empty())
+        .map_err(failed(|| format!("open mount source {}", path.display())))
+}
+
+fn clone_at(dir: BorrowedFd<'_>, path: &Path, recursive: bool, more: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | more;
+    open_tree(dir, path, if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags })
 }
 
 /// Shows a detached tree as it is to be seen from a user namespace.
-fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, users: Users<'_>) -> Result<()> {
-    let user_namespace = u64::try_from(users.namespace.as_raw_fd()).unwrap_or_default();
+fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, namespace: BorrowedFd<'_>) -> Result<()> {
+    let user_namespace = u64::try_from(namespace.as_raw_fd()).unwrap_or_default();
     let set = MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into();
     let attributes = MountAttributes { set, user_namespace, ..Default::default() };
     let what = || {
@@ -186,36 +236,111 @@ fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, users: Users<'_>) -> Re
     sys::mount_setattr(tree.as_fd(), recursive, &attributes).map_err(|e| Error::System(what(), e))
 }
 
-fn plan_mount(mount: &Mount, sources: &Sources<'_>, cgroups: &mut Option<Vec<(String, OwnedFd)>>) -> Result<Planned> {
-    let bundle = sources.bundle;
+fn plan_mount(
+    mount: &Mount,
+    linux: Option<&Linux>,
+    sources: &Sources<'_>,
+    cgroups: &mut Option<Vec<(String, OwnedFd)>>,
+) -> Result<Planned> {
     let destination = Path::new("/").join(mount.destination());
-    let options = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &destination)?;
+    let options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
     let place = destination.display();
     let source_path = mount.source().clone().unwrap_or_default();
     let source = match (options.bind, kind) {
         (None, "" | "none") => return Err(Error::Invalid(format!("mounts: {place}: neither a type nor bind"))),
         (None, "cgroup" | "cgroup2") => Source::Cgroups(cgroups.take().unwrap_or_default()),
-        (None, "bind") => bind_source(&bundle.join(source_path), Bind::Recursive, sources.users)?,
+        (None, "bind") => bind_source(&source_path, Bind::Recursive, mount, &options, linux, sources)?,
         (None, kind) => {
             Source::Filesystem { kind: kind.to_owned(), source: source_path.to_string_lossy().into_owned() }
         }
         (Some(_), _) if source_path.as_os_str().is_empty() => {
             return Err(Error::Invalid(format!("mounts: {place}: bind without a source")));
         }
-        (Some(bind), _) => bind_source(&bundle.join(source_path), bind, sources.users)?,
+        (Some(bind), _) => bind_source(&source_path, bind, mount, &options, linux, sources)?,
     };
     Ok(Planned { destination, options, source })
 }
 
-fn bind_source(path: &Path, bind: Bind, users: Option<Users<'_>>) -> Result<Source> {
+fn bind_source(
+    path: &Path,
+    bind: Bind,
+    mount: &Mount,
+    options: &Options,
+    linux: Option<&Linux>,
+    sources: &Sources<'_>,
+) -> Result<Source> {
+    let path = &sources.bundle.join(path);
     let recursive = bind == Bind::Recursive;
-    let mount = clone_tree(path, recursive)?;
-    if let Some(users) = users {
-        map_ids(&mount, path, recursive, users)?;
+    if options.source_link == Some(SourceLink::Copy)
+        && let Ok(target) = std::fs::read_link(path)
+    {
+        return Ok(Source::Link(target));
     }
-    let is_dir = is_dir(&mount).map_err(failed(|| format!("look at {}", path.display())))?;
-    Ok(Source::Tree { mount, is_dir })
+    let tree = match options.source_link {
+        Some(SourceLink::Mount) => clone_at(CWD, path, recursive, OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+            .map_err(failed(|| format!("open mount source {}", path.display())))?,
+        _ => clone_tree(path, recursive)?,
+    };
+    if let Some(users) = sources.users {
+        map_ids(&tree, path, recursive, users.namespace)?;
+    } else if let Some((below, namespace)) = mount_users(mount, options, linux)? {
+        map_ids(&tree, path, below, namespace.as_fd())?;
+    }
+    let is_dir = is_dir(&tree).map_err(failed(|| format!("look at {}", path.display())))?;
+    Ok(Source::Tree { mount: tree, is_dir })
+}
+
+/// Whether a mount's ids are mapped (all below it too, namespace that maps): as the mount says, or else as the container.
+fn mount_users(mount: &Mount, options: &Options, linux: Option<&Linux>) -> Result<Option<(bool, OwnedFd)>> {
+    let place = mount.destination().display();
+    let said = [mount.uid_mappings(), mount.gid_mappings()].map(|maps| maps.as_deref().unwrap_or_default());
+    let (below, how) = match &options.id_map {
+        Some((below, how)) => (*below, how.as_deref()),
+        None if said.iter().all(|maps| maps.is_empty()) => return Ok(None),
+        None => (false, None),
+    };
+    let maps = if let Some(how) = how {
+        id_map_text(how).ok_or_else(|| Error::Invalid(format!("mounts: {place}: idmap={how}: not understood")))?
+    } else {
+        let container =
+            [linux.and_then(|l| l.uid_mappings().as_deref()), linux.and_then(|l| l.gid_mappings().as_deref())];
+        let container = container.map(Option::unwrap_or_default);
+        let [uid, gid] = if said.iter().all(|maps| maps.is_empty()) { container } else { said };
+        IdMaps { uid: map_text(uid), gid: map_text(gid) }
+    };
+    let joined = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default().iter();
+    let mut joined = joined.filter(|n| n.typ() == LinuxNamespaceType::User).filter_map(|n| n.path().as_deref());
+    if maps.uid.is_empty()
+        && let Some(path) = joined.next()
+    {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let namespace = rustix::fs::open(path, flags, Mode::empty());
+        return Ok(Some((below, namespace.map_err(failed(|| format!("open {}", path.display())))?)));
+    }
+    if maps.uid.is_empty() || maps.gid.is_empty() {
+        return Err(Error::Invalid(format!("mounts: {place}: idmap needs uidMappings and gidMappings")));
+    }
+    Ok(Some((below, user_namespace(&maps)?)))
+}
+
+/// `uids=0-1000-10#20-2000-5;gids=...`: on disk, outside, how many.
+fn id_map_text(text: &str) -> Option<IdMaps> {
+    let mut maps = IdMaps { uid: String::new(), gid: String::new() };
+    for part in text.split(';') {
+        let (kind, list) = part.split_once('=')?;
+        let map = match kind {
+            "uids" => &mut maps.uid,
+            "gids" => &mut maps.gid,
+            _ => return None,
+        };
+        for entry in list.split('#') {
+            let numbers: Vec<u32> = entry.split('-').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+            let [inside, outside, size] = numbers.as_slice() else { return None };
+            map.push_str(&format!("{inside} {outside} {size}\n"));
+        }
+    }
+    Some(maps)
 }
 
 impl Plan {
@@ -223,9 +348,15 @@ impl Plan {
     /// `terminal`, the master of a new terminal whose other side is /dev/console and the one returned.
     pub(crate) fn build(&self, terminal: bool) -> Result<(Root, Option<(OwnedFd, OwnedFd)>)> {
         rustix::process::umask(Mode::empty());
-        let slave = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", slave).map_err(failed(|| "make / a slave".to_owned()))?;
+        if self.own_mounts {
+            let slave = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", slave).map_err(failed(|| "make / a slave".to_owned()))?;
+        }
         let root = attach_at(&self.root, &self.attach_to)?;
+        // What is mounted from here on says for itself how it hangs together with the host.
+        if let Some((flag, recursive)) = self.propagation.filter(|(flag, _)| *flag & EARLY != 0) {
+            propagate(root.as_fd(), flag, recursive)?;
+        }
         for mount in &self.mounts {
             self.mount(&root, mount)?;
         }
@@ -235,30 +366,43 @@ impl Plan {
         for device in &self.devices {
             devices::add(&root, device)?;
         }
+        for (place, node) in &self.nodes {
+            put(node.as_fd(), &root.make_file(place)?, place)?;
+        }
         let console = if terminal { Some(devices::console(&root)?) } else { None };
+        if self.mounts.iter().any(Planned::is_late) {
+            let dev = root.open(Path::new("/dev"), OFlags::PATH).map_err(failed(|| "open /dev".to_owned()))?;
+            sys::mount_setattr(dev.as_fd(), false, &READ_ONLY)
+                .map_err(|e| Error::System("make /dev read-only".to_owned(), e))?;
+        }
         root.make_dir(&self.cwd).ok();
         for path in &self.readonly {
             read_only(&root, path)?;
         }
         self.mask(&root)?;
-        if self.readonly_root {
-            let attributes =
-                MountAttributes { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..Default::default() };
-            sys::mount_setattr(root.as_fd(), false, &attributes)
-                .map_err(|e| Error::System("make the root read-only".to_owned(), e))?;
-        }
         Ok((root, console))
     }
 
     /// Makes the root ours and drops the host's file system.
     pub(crate) fn enter(&self, root: &Root) -> Result<()> {
         let what = || "pivot_root".to_owned();
+        if self.readonly_root {
+            // Hooks have written what they had to.
+            sys::mount_setattr(root.as_fd(), false, &READ_ONLY)
+                .map_err(|e| Error::System("make the root read-only".to_owned(), e))?;
+        }
         rustix::process::fchdir(root).map_err(failed(what))?;
+        if !self.own_mounts {
+            // Nothing may be taken from the host.
+            rustix::process::chroot(".").map_err(failed(|| "chroot".to_owned()))?;
+            return rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()));
+        }
         rustix::process::pivot_root(".", ".").map_err(failed(what))?;
         // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
         rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
         rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))?;
-        if let Some((flag, recursive)) = self.propagation {
+        // A shared root cannot be made the root, and of an unbindable one nothing can be shown again.
+        if let Some((flag, recursive)) = self.propagation.filter(|(flag, _)| *flag & EARLY == 0) {
             let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(what))?;
             propagate(root.as_fd(), flag, recursive)?;
         }
@@ -269,13 +413,37 @@ impl Plan {
         let place = &planned.destination;
         match &planned.source {
             Source::Tree { mount, is_dir } => {
-                let target = if *is_dir { root.make_dir(place)? } else { root.make_file(place)? };
-                bind(mount, planned)?;
+                let target = match *is_dir {
+                    _ if planned.options.over_link => root.make_place(place)?,
+                    true => root.make_dir(place)?,
+                    false => root.make_file(place)?,
+                };
+                bind(mount, &planned.options, place)?;
                 put(mount.as_fd(), &target, place)
+            }
+            Source::Link(target) => {
+                let (dir, name) = root.parent(place)?;
+                match rustix::fs::symlinkat(target, &dir, &name) {
+                    Ok(()) => Ok(()),
+                    Err(Errno::EXIST) if rustix::fs::readlinkat(&dir, &name, Vec::new()).is_ok() => Ok(()),
+                    Err(e) => Err(failed(|| format!("make link {}", place.display()))(e)),
+                }
+            }
+            Source::Filesystem { kind, .. } if planned.options.copy_up && place == Path::new("/") => {
+                Err(Error::Invalid(format!("mounts: /: {kind}: there is nothing below / to copy up")))
             }
             Source::Filesystem { kind, source } => {
                 let target = target_for(root, kind, place)?;
-                let mount = new_filesystem(kind, source, planned, &target)?;
+                let mount = match new_filesystem(kind, source, planned, &target) {
+                    // A user namespace that has no network namespace of its own has no /sys of its own either.
+                    Err(Error::System(_, e)) if kind == "sysfs" && e.raw_os_error() == Some(libc::EPERM) => {
+                        let host = clone_tree(Path::new("/sys"), true)?;
+                        let own = planned.options.own;
+                        bind(&host, &Options { recursive: own, ..Options::default() }, place)?;
+                        host
+                    }
+                    other => other?,
+                };
                 put(mount.as_fd(), &target, place)?;
                 if planned.options.copy_up { copy_up(&target, &mount, place) } else { Ok(()) }
             }
@@ -323,8 +491,7 @@ fn empty_dir(shared: &mut Option<OwnedFd>) -> Result<OwnedFd> {
 }
 
 fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(fd, "", if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags })
+    clone_at(fd, Path::new(""), recursive, OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 fn read_only(root: &Root, path: &Path) -> Result<()> {
@@ -335,8 +502,7 @@ fn read_only(root: &Root, path: &Path) -> Result<()> {
         Err(e) => return Err(failed(what)(e)),
     };
     let mount = clone_fd(target.as_fd(), true).map_err(failed(what))?;
-    let attributes = MountAttributes { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..Default::default() };
-    sys::mount_setattr(mount.as_fd(), true, &attributes).map_err(|e| Error::System(what(), e))?;
+    sys::mount_setattr(mount.as_fd(), true, &READ_ONLY).map_err(|e| Error::System(what(), e))?;
     put(mount.as_fd(), &target, path)
 }
 
@@ -413,9 +579,8 @@ fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool) -> Result<()> {
 }
 
 /// Gives a cloned tree its attributes and propagation, before anybody can see it.
-fn bind(mount: &OwnedFd, planned: &Planned) -> Result<()> {
-    let options = &planned.options;
-    let what = || format!("set the options of {}", planned.destination.display());
+fn bind(mount: &OwnedFd, options: &Options, place: &Path) -> Result<()> {
+    let what = || format!("set the options of {}", place.display());
     for (recursive, attributes) in [(false, &options.own), (true, &options.recursive)] {
         if attributes.set | attributes.clear != 0 {
             sys::mount_setattr(mount.as_fd(), recursive, attributes).map_err(|e| Error::System(what(), e))?;
@@ -429,12 +594,18 @@ fn bind(mount: &OwnedFd, planned: &Planned) -> Result<()> {
 /// The place for a new file system. /proc and /sys must be real directories of the image: through a link they would
 /// land elsewhere and leave the masks without effect (CVE-2019-19921, CVE-2023-27561).
 fn target_for(root: &Root, kind: &str, place: &Path) -> Result<OwnedFd> {
-    let target = root.make_dir(place)?;
-    if matches!(kind, "proc" | "sysfs") {
-        let what = || format!("{} is not a plain directory", place.display());
-        return root.open_plain(place, OFlags::PATH | OFlags::DIRECTORY).map_err(failed(what));
+    if !matches!(kind, "proc" | "sysfs") {
+        return root.make_dir(place);
     }
-    Ok(target)
+    let plain = || root.open_plain(place, OFlags::PATH | OFlags::DIRECTORY);
+    let target = match plain() {
+        Err(Errno::NOENT) => {
+            root.make_dir(place)?;
+            plain()
+        }
+        other => other,
+    };
+    target.map_err(failed(|| format!("mounts: {}: {kind} must be mounted on ordinary directory", place.display())))
 }
 
 fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: &OwnedFd) -> Result<OwnedFd> {
@@ -458,7 +629,8 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: &OwnedFd)
         let _ = fsconfig_set_string(&context, "mode", format!("{mode:o}"));
     }
     fsconfig_create(&context).map_err(failed(|| format!("mounts: {place}: mount {kind}{}", explanation(&context))))?;
-    let set = planned.options.own.set | planned.options.recursive.set;
+    let late = if planned.is_late() { READ_ONLY.set } else { 0 };
+    let set = (planned.options.own.set | planned.options.recursive.set) & !late;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set).unwrap_or_default());
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(failed(|| format!("mounts: {place}: mount {kind}")))?;
@@ -535,6 +707,15 @@ mod tests {
                 File::from(fd).read_to_string(&mut text).unwrap();
                 assert_eq!(text, content);
             }
+        }
+    }
+
+    #[test]
+    fn ids_of_a_mount_are_mapped_as_its_option_says() {
+        let maps = super::id_map_text("uids=0-1000-10#20-2000-5;gids=0-7-1").unwrap();
+        assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("0 1000 10\n20 2000 5\n", "0 7 1\n"));
+        for bad in ["", "uids=1-2", "uids=a-b-c", "x=1-2-3", "uids=-1-2-3"] {
+            assert!(super::id_map_text(bad).is_none(), "{bad}");
         }
     }
 

@@ -138,20 +138,39 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attributes: 
     check(result).map(|_| ())
 }
 
-/// Installs a seccomp filter on this process. `flags` are SECCOMP_FILTER_FLAG_*.
-pub(crate) fn seccomp(program: &[Instruction], flags: u32) -> io::Result<()> {
+/// SECCOMP_FILTER_FLAG_NEW_LISTENER.
+pub(crate) const SECCOMP_NEW_LISTENER: u32 = 8;
+
+/// Installs a seccomp filter on this process. `flags` are SECCOMP_FILTER_FLAG_*; with NEW_LISTENER among them returns the
+/// descriptor that notifications are read from.
+pub(crate) fn seccomp(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `Instruction` has the layout of sock_filter, and the program outlives the call; the kernel only reads.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
-    check(result).map(|_| ())
+    let result = check(result)?;
+    if flags & SECCOMP_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    // SAFETY: with this flag the result is a fresh descriptor, which nobody else knows.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(result as RawFd) }))
 }
 
-/// Marks all descriptors from `first` on as close-on-exec.
-pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {
-    // SAFETY: only sets a flag on descriptors.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    check(result).map(|_| ())
+/// Closes all descriptors from `first` on but some. For a forked child that goes on to exec or to its end: nothing in it
+/// may use or drop a descriptor it knew before.
+pub(crate) fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if fd > from {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: the caller is a forked child that forgets everything it had.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) })?;
+        }
+        from = fd.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Closes all descriptors from `first` on. For a forked child that goes on without exec: nothing in it may use or drop
@@ -201,6 +220,22 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Sends a signal by number: those for real time have no name that is safe to use, and 0 only looks.
+pub(crate) fn signal(process: &OwnedFd, signal: c_int) -> io::Result<()> {
+    let none = ptr::null::<libc::siginfo_t>();
+    // SAFETY: without information of ours the kernel makes its own.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) }).map(|_| ())
+}
+
+/// Ends this process on a signal, until it becomes another program.
+pub(crate) fn end_on(signal: c_int) {
+    extern "C" fn end(signal: c_int) {
+        exit_now(128 + signal)
+    }
+    // SAFETY: the handler does nothing but `_exit`, which may be called at any time.
+    unsafe { libc::signal(signal, end as *const () as libc::sighandler_t) };
+}
+
 /// Ignores a signal.
 pub(crate) fn ignore_signal(signal: c_int) {
     // SAFETY: SIG_IGN runs no code of ours.
@@ -218,6 +253,66 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
 pub(crate) fn personality(persona: u64) -> io::Result<()> {
     // SAFETY: changes a flag of the process only.
     check(c_long::from(unsafe { libc::personality(persona as libc::c_ulong) })).map(|_| ())
+}
+
+/// Brings the loopback of the network namespace up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: all-zero bytes are a valid ifreq; name and flags are set before the kernel reads them.
+    let mut request = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    request.ifr_name[0] = b'l' as c_char;
+    request.ifr_name[1] = b'o' as c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request outlives the call; the kernel only reads it.
+    check(c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
+    }))
+    .map(|_| ())
+}
+
+/// Which kind of namespace a descriptor is: one of CLONE_NEW*.
+pub(crate) fn namespace_kind(namespace: impl AsFd) -> io::Result<c_int> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: this request takes no argument.
+    check(c_long::from(unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_NSTYPE) })).map(|kind| kind as c_int)
+}
+
+/// `struct sched_attr` of linux/sched/types.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SchedulerAttributes {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+    pub(crate) clamp: [u32; 2],
+}
+
+/// Sets the scheduling policy of this process.
+pub(crate) fn set_scheduler(attributes: &SchedulerAttributes) -> io::Result<()> {
+    let attributes = SchedulerAttributes { size: size_of::<SchedulerAttributes>() as u32, ..*attributes };
+    // SAFETY: the structure says its size and outlives the call; the kernel only reads.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(|_| ())
+}
+
+/// Sets the input and output priority of this process: class and level of linux/ioprio.h.
+pub(crate) fn set_io_priority(priority: c_int) -> io::Result<()> {
+    const WHO_PROCESS: c_int = 1;
+    // SAFETY: changes a number of the process only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) }).map(|_| ())
+}
+
+/// Sets where this process gets its memory from: MPOL_* and a bit for each node.
+pub(crate) fn set_memory_policy(mode: c_int, nodes: &[u64]) -> io::Result<()> {
+    let mask = if nodes.is_empty() { ptr::null() } else { nodes.as_ptr() };
+    // The kernel counts one bit less than it is told.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    // SAFETY: the mask has as many bits as the kernel reads, and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(|_| ())
 }
 
 /// Loads an eBPF program of type CGROUP_DEVICE and attaches it to a v2 cgroup. `code` holds 8-byte instructions.

@@ -1,75 +1,119 @@
 //! OCI resources as control files, for v1 and v2 (config-linux.md; the conversions are those all runtimes agree on).
+//! What is to be written is a list of [`Setting`]s; one loop writes them all.
 
 use std::os::fd::BorrowedFd;
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxRdma, LinuxResources,
+    LinuxThrottleDevice,
+};
 
 use super::{device_program, read, write};
 use crate::{Error, Result};
 
-/// One file to write.
+/// The directory in which a controller is in charge of a group, and whether that is v2.
+type Controller<'a, 'b> = &'a dyn Fn(&str) -> Option<(BorrowedFd<'b>, bool)>;
+
+/// One limit.
+#[derive(Debug, Default)]
 struct Setting {
     controller: &'static str,
     field: &'static str,
-    /// (v1 file, text), if v1 has such a thing.
-    v1: Option<(String, String)>,
-    v2: Option<(String, String)>,
+    /// (v1 file, text), if v1 has such a thing. Of several the first that is there is written.
+    v1: Vec<(String, String)>,
+    v2: Vec<(String, String)>,
+    /// Nothing is lost where the kernel has no such file.
+    optional: bool,
+}
+
+impl Setting {
+    fn new(controller: &'static str, field: &'static str) -> Self {
+        Self { controller, field, ..Self::default() }
+    }
+
+    fn v1(mut self, file: impl Into<String>, text: impl ToString) -> Self {
+        self.v1.push((file.into(), text.to_string()));
+        self
+    }
+
+    fn v2(mut self, file: impl Into<String>, text: impl ToString) -> Self {
+        self.v2.push((file.into(), text.to_string()));
+        self
+    }
+
+    fn both(self, file: &str, text: impl ToString) -> Self {
+        let text = text.to_string();
+        self.v1(file, &text).v2(file, text)
+    }
+
+    fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
 }
 
 /// Writes all limits that are set.
-pub(super) fn apply<'a>(
-    resources: &LinuxResources,
-    controller: &dyn Fn(&str) -> Option<(BorrowedFd<'a>, bool)>,
-) -> Result<()> {
+pub(super) fn apply(resources: &LinuxResources, controller: Controller<'_, '_>) -> Result<()> {
     if let Some(rules) = resources.devices() {
         apply_devices(rules, controller)?;
     }
-    if let Some(memory) = resources.memory() {
-        apply_memory(memory, controller)?;
-    }
     let mut settings = Vec::new();
-    if let Some(cpu) = resources.cpu() {
-        settings.extend(cpu_settings(cpu));
+    if let Some(memory) = resources.memory() {
+        check_memory(memory, controller)?;
+        settings.extend(memory_settings(memory)?);
     }
-    if let Some(pids) = resources.pids() {
+    settings.extend(resources.cpu().iter().flat_map(|cpu| cpu_settings(cpu, controller)));
+    settings.extend(resources.pids().iter().map(|pids| {
         let text = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-        settings.push(same("pids", "pids.limit", "pids.max", text));
-    }
-    for page in resources.hugepage_limits().as_deref().unwrap_or_default() {
-        let (size, limit) = (page.page_size(), page.limit().to_string());
-        settings.push(Setting {
-            controller: "hugetlb",
-            field: "hugepageLimits",
-            v1: Some((format!("hugetlb.{size}.limit_in_bytes"), limit.clone())),
-            v2: Some((format!("hugetlb.{size}.max"), limit)),
-        });
-    }
-    settings.iter().try_for_each(|setting| put(setting, controller))?;
-    for (file, text) in resources.unified().iter().flatten() {
-        let name = file.split('.').next().unwrap_or_default();
-        if file.contains('/') {
-            return Err(Error::Invalid(format!("linux.resources.unified: {file:?} is not a file")));
-        }
-        match controller(name) {
-            Some((dir, true)) => write_setting(dir, "unified", file, text)?,
-            _ => return Err(missing("unified", name)),
-        }
-    }
-    Ok(())
+        Setting::new("pids", "pids.limit").both("pids.max", text)
+    }));
+    settings.extend(resources.block_io().iter().flat_map(io_settings));
+    settings.extend(resources.hugepage_limits().iter().flatten().flat_map(huge_page_settings));
+    settings.extend(resources.network().iter().flat_map(network_settings));
+    settings.extend(resources.rdma().iter().flatten().map(|(device, limits)| rdma_setting(device, limits)));
+    put_all(&settings, controller)?;
+    resources.unified().iter().flatten().try_for_each(|(file, text)| put_unified(file, text, controller))
 }
 
-fn same(controller: &'static str, field: &'static str, file: &str, text: String) -> Setting {
-    Setting { controller, field, v1: Some((file.to_owned(), text.clone())), v2: Some((file.to_owned(), text)) }
+/// Limits bound each other (a quota its period, memory its swap), and which must move first depends on where they are.
+/// So what the kernel calls invalid is tried again behind the others.
+fn put_all(settings: &[Setting], controller: Controller<'_, '_>) -> Result<()> {
+    let invalid = |e: &Error| matches!(e, Error::System(_, e) if e.raw_os_error() == Some(libc::EINVAL));
+    let mut again = Vec::new();
+    for setting in settings {
+        match put(setting, controller) {
+            Err(e) if invalid(&e) => again.push(setting),
+            other => other?,
+        }
+    }
+    again.into_iter().try_for_each(|setting| put(setting, controller))
 }
 
-fn put<'a>(setting: &Setting, controller: &dyn Fn(&str) -> Option<(BorrowedFd<'a>, bool)>) -> Result<()> {
+fn put(setting: &Setting, controller: Controller<'_, '_>) -> Result<()> {
     let Some((dir, v2)) = controller(setting.controller) else {
         return Err(missing(setting.field, setting.controller));
     };
-    match if v2 { &setting.v2 } else { &setting.v1 } {
-        Some((file, text)) => write_setting(dir, setting.field, file, text),
-        None => Ok(()),
+    let mut outcome = Ok(());
+    for (file, text) in if v2 { &setting.v2 } else { &setting.v1 } {
+        outcome = write_setting(dir, setting.field, file, text);
+        if !matches!(&outcome, Err(Error::System(_, e)) if e.raw_os_error() == Some(libc::ENOENT)) {
+            return outcome;
+        }
     }
+    if setting.optional { Ok(()) } else { outcome }
+}
+
+fn put_unified(file: &str, text: &str, controller: Controller<'_, '_>) -> Result<()> {
+    let name = file.split('.').next().unwrap_or_default();
+    if file.contains('/') {
+        return Err(Error::Invalid(format!("linux.resources.unified: {file:?} is not a file")));
+    }
+    let Some((dir, true)) = controller(name) else {
+        let what = format!("invalid configuration: linux.resources.unified: {file}: no {name} controller of cgroup v2");
+        return Err(Error::Invalid(what));
+    };
+    // A file of devices takes one of them at a time.
+    text.lines().try_for_each(|line| write_setting(dir, "unified", file, line))
 }
 
 fn write_setting(dir: BorrowedFd<'_>, field: &str, file: &str, text: &str) -> Result<()> {
@@ -80,57 +124,42 @@ fn missing(field: &str, controller: &str) -> Error {
     Error::Invalid(format!("linux.resources.{field}: this host has no {controller} cgroup controller"))
 }
 
-fn cpu_settings(cpu: &LinuxCpu) -> Vec<Setting> {
+fn cpu_settings(cpu: &LinuxCpu, controller: Controller<'_, '_>) -> Vec<Setting> {
+    let cpu_field = |field| Setting::new("cpu", field);
     let mut settings = Vec::new();
-    let v1_only = |field, file: &str, text: String| Setting {
-        controller: "cpu",
-        field,
-        v1: Some((file.to_owned(), text)),
-        v2: None,
-    };
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        settings.push(Setting {
-            controller: "cpu",
-            field: "cpu.shares",
-            v1: Some(("cpu.shares".to_owned(), shares.to_string())),
-            v2: Some(("cpu.weight".to_owned(), weight(shares).to_string())),
-        });
+    // First: the kernel weighs an idle group as nothing and takes no shares of it.
+    settings.extend(cpu.idle().map(|idle| cpu_field("cpu.idle").both("cpu.idle", idle)));
+    settings.extend(
+        cpu.shares()
+            .filter(|shares| *shares != 0 && cpu.idle() != Some(1))
+            .map(|shares| cpu_field("cpu.shares").v1("cpu.shares", shares).v2("cpu.weight", weight(shares))),
+    );
+    let (quota, period) = (cpu.quota().filter(|q| *q != 0), cpu.period().filter(|p| *p != 0));
+    settings.extend(period.map(|period| cpu_field("cpu.period").v1("cpu.cfs_period_us", period)));
+    settings.extend(quota.map(|quota| cpu_field("cpu.quota").v1("cpu.cfs_quota_us", quota.max(-1))));
+    if quota.is_some() || period.is_some() {
+        let now = controller("cpu").and_then(|(dir, _)| read(dir, "cpu.max").ok()).unwrap_or_default();
+        settings.push(cpu_field("cpu.quota").v2("cpu.max", cpu_max(quota, period, &now)));
     }
-    // The period first: a quota must fit into it.
-    if let Some(period) = cpu.period().filter(|period| *period != 0) {
-        settings.push(v1_only("cpu.period", "cpu.cfs_period_us", period.to_string()));
-    }
-    if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        settings.push(v1_only("cpu.quota", "cpu.cfs_quota_us", quota.max(-1).to_string()));
-    }
-    if cpu.quota().is_some_and(|q| q != 0) || cpu.period().is_some_and(|p| p != 0) {
-        let quota = cpu.quota().filter(|q| *q > 0).map_or_else(|| "max".to_owned(), |q| q.to_string());
-        let text = format!("{quota} {}", cpu.period().filter(|p| *p != 0).unwrap_or(100_000));
-        settings.push(Setting {
-            controller: "cpu",
-            field: "cpu.quota",
-            v1: None,
-            v2: Some(("cpu.max".to_owned(), text)),
-        });
-    }
-    if let Some(burst) = cpu.burst() {
-        settings.push(Setting {
-            controller: "cpu",
-            field: "cpu.burst",
-            v1: Some(("cpu.cfs_burst_us".to_owned(), burst.to_string())),
-            v2: Some(("cpu.max.burst".to_owned(), burst.to_string())),
-        });
-    }
-    if let Some(idle) = cpu.idle() {
-        settings.push(same("cpu", "cpu.idle", "cpu.idle", idle.to_string()));
-    }
-    if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
-        settings.push(same("cpuset", "cpu.cpus", "cpuset.cpus", cpus.clone()));
-    }
-    if let Some(mems) = cpu.mems().as_ref().filter(|mems| !mems.is_empty()) {
-        settings.push(same("cpuset", "cpu.mems", "cpuset.mems", mems.clone()));
-    }
+    let burst = |burst| cpu_field("cpu.burst").v1("cpu.cfs_burst_us", burst).v2("cpu.max.burst", burst);
+    settings.extend(cpu.burst().map(burst));
+    let (period, runtime) = (cpu.realtime_period(), cpu.realtime_runtime());
+    let real_time = |field, file: &str, n: i64| cpu_field(field).v1(file, n);
+    let period = period.filter(|p| *p != 0).and_then(|p| i64::try_from(p).ok());
+    settings.extend(period.map(|n| real_time("cpu.realtimePeriod", "cpu.rt_period_us", n)));
+    settings.extend(runtime.filter(|n| *n != 0).map(|n| real_time("cpu.realtimeRuntime", "cpu.rt_runtime_us", n)));
+    let set = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
+    settings.extend(set(cpu.cpus()).map(|cpus| Setting::new("cpuset", "cpu.cpus").both("cpuset.cpus", cpus)));
+    settings.extend(set(cpu.mems()).map(|mems| Setting::new("cpuset", "cpu.mems").both("cpuset.mems", mems)));
     settings
+}
+
+/// The text of `cpu.max`: what is not said stays as it is now.
+fn cpu_max(quota: Option<i64>, period: Option<u64>, now: &str) -> String {
+    let mut words = now.split_whitespace();
+    let (old_quota, old_period) = (words.next().unwrap_or("max"), words.next().unwrap_or("100000"));
+    let quota = quota.map_or(old_quota.to_owned(), |q| if q > 0 { q.to_string() } else { "max".to_owned() });
+    format!("{quota} {}", period.map_or(old_period.to_owned(), |p| p.to_string()))
 }
 
 /// v1's shares (2 to 262144, default 1024) as v2's weight (1 to 10000, default 100): a quadratic in log2 through
@@ -147,56 +176,145 @@ fn weight(shares: u64) -> u64 {
     }
 }
 
-fn apply_memory<'a>(memory: &LinuxMemory, controller: &dyn Fn(&str) -> Option<(BorrowedFd<'a>, bool)>) -> Result<()> {
-    let limit = memory.limit().filter(|limit| *limit != 0);
-    let swap = memory.swap().filter(|swap| *swap != 0);
-    let reservation = memory.reservation().filter(|r| *r != 0);
-    if limit.is_none() && swap.is_none() && reservation.is_none() {
+fn memory_settings(memory: &LinuxMemory) -> Result<Vec<Setting>> {
+    let field = |field| Setting::new("memory", field);
+    let max = |bytes: i64| if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
+    let said = |bytes: Option<i64>| bytes.filter(|bytes| *bytes != 0);
+    let (limit, reservation) = (said(memory.limit()), said(memory.reservation()));
+    // Without a limit on memory there is none on both together.
+    let swap = said(memory.swap()).or_else(|| limit.filter(|limit| *limit < 0));
+    let mut settings = Vec::new();
+    if let Some(swap) = swap {
+        // v2 counts swap alone.
+        let only = match limit {
+            _ if swap < 0 => -1,
+            Some(limit) if limit >= 0 => swap - limit,
+            _ => swap,
+        };
+        if swap >= 0 && only < 0 {
+            return Err(Error::Invalid(
+                "linux.resources.memory.swap: below memory.limit, which it includes".to_owned(),
+            ));
+        }
+        let both = swap.max(-1);
+        settings.push(
+            field("memory.swap")
+                .v1("memory.memsw.limit_in_bytes", both)
+                .v2("memory.swap.max", max(only))
+                // No swap accounting in this kernel.
+                .optional(),
+        );
+    }
+    settings
+        .extend(limit.map(|limit| {
+            field("memory.limit").v1("memory.limit_in_bytes", limit.max(-1)).v2("memory.max", max(limit))
+        }));
+    settings.extend(
+        reservation
+            .map(|r| field("memory.reservation").v1("memory.soft_limit_in_bytes", r.max(-1)).v2("memory.low", max(r))),
+    );
+    let tcp = said(memory.kernel_tcp());
+    settings.extend(tcp.map(|tcp| field("memory.kernelTCP").v1("memory.kmem.tcp.limit_in_bytes", tcp).optional()));
+    settings.extend(memory.swappiness().map(|n| field("memory.swappiness").v1("memory.swappiness", n)));
+    let never = memory.disable_oom_killer().filter(|never| *never);
+    settings.extend(never.map(|_| field("memory.disableOOMKiller").v1("memory.oom_control", 1)));
+    Ok(settings)
+}
+
+/// A limit below what is used makes the kernel kill; who asks for a check first is refused instead.
+fn check_memory(memory: &LinuxMemory, controller: Controller<'_, '_>) -> Result<()> {
+    let Some((dir, v2)) = controller("memory").filter(|_| memory.check_before_update() == Some(true)) else {
         return Ok(());
-    }
-    let Some((dir, v2)) = controller("memory") else { return Err(missing("memory.limit", "memory")) };
-    if v2 {
-        let max = |bytes: i64| if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
-        if let Some(swap) = swap {
-            let only = if swap < 0 { swap } else { swap - limit.unwrap_or(0).max(0) };
-            write_setting(dir, "memory.swap", "memory.swap.max", &max(only))?;
+    };
+    let number = |file: &str| read(dir, file).ok().and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(0);
+    let used = number(if v2 { "memory.current" } else { "memory.usage_in_bytes" });
+    let both = if v2 { used + number("memory.swap.current") } else { number("memory.memsw.usage_in_bytes") };
+    let limits = [("memory+swap", memory.swap(), both), ("memory", memory.limit(), used)];
+    match limits.iter().find(|(_, limit, used)| limit.is_some_and(|limit| limit > 0 && limit < *used)) {
+        Some((name, limit, used)) => {
+            let limit = limit.unwrap_or_default();
+            Err(Error::Invalid(format!("rejecting {name} limit {limit} <= usage {used}")))
         }
-        if let Some(limit) = limit {
-            write_setting(dir, "memory.limit", "memory.max", &max(limit))?;
-        }
-        return reservation.map_or(Ok(()), |r| write_setting(dir, "memory.reservation", "memory.low", &max(r)));
+        None => Ok(()),
     }
-    memory_v1(dir, limit, swap)?;
-    reservation.map_or(Ok(()), |r| {
-        write_setting(dir, "memory.reservation", "memory.soft_limit_in_bytes", &r.max(-1).to_string())
+}
+
+fn io_settings(io: &LinuxBlockIo) -> Vec<Setting> {
+    let io_field = |field| Setting::new("blkio", field);
+    let set = |weight: Option<u16>| weight.filter(|weight| *weight != 0);
+    let mut settings = Vec::new();
+    settings.extend(set(io.weight()).map(|weight| {
+        io_field("blockIO.weight")
+            .v1("blkio.bfq.weight", weight)
+            .v1("blkio.weight", weight)
+            .v2("io.bfq.weight", weight)
+            .v2("io.weight", format!("default {}", io_weight(weight)))
+    }));
+    settings.extend(set(io.leaf_weight()).map(|w| io_field("blockIO.leafWeight").v1("blkio.leaf_weight", w)));
+    for device in io.weight_device().iter().flatten() {
+        let (major, minor) = (device.major(), device.minor());
+        settings.extend(set(device.weight()).map(|weight| {
+            io_field("blockIO.weightDevice")
+                .v1("blkio.bfq.weight_device", format!("{major}:{minor} {weight}"))
+                .v1("blkio.weight_device", format!("{major}:{minor} {weight}"))
+                .v2("io.bfq.weight", format!("{major}:{minor} {weight}"))
+                .v2("io.weight", format!("{major}:{minor} {}", io_weight(weight)))
+        }));
+        settings.extend(set(device.leaf_weight()).map(|weight| {
+            io_field("blockIO.weightDevice").v1("blkio.leaf_weight_device", format!("{major}:{minor} {weight}"))
+        }));
+    }
+    type Throttles<'a> = (&'static str, &'static str, &'static str, &'a Option<Vec<LinuxThrottleDevice>>);
+    let throttles: [Throttles<'_>; 4] = [
+        ("blockIO.throttleReadBpsDevice", "read_bps", "rbps", io.throttle_read_bps_device()),
+        ("blockIO.throttleWriteBpsDevice", "write_bps", "wbps", io.throttle_write_bps_device()),
+        ("blockIO.throttleReadIOPSDevice", "read_iops", "riops", io.throttle_read_iops_device()),
+        ("blockIO.throttleWriteIOPSDevice", "write_iops", "wiops", io.throttle_write_iops_device()),
+    ];
+    for (field, v1, v2, devices) in throttles {
+        settings.extend(devices.iter().flatten().map(|device| {
+            let number = format!("{}:{}", device.major(), device.minor());
+            io_field(field)
+                .v1(format!("blkio.throttle.{v1}_device"), format!("{number} {}", device.rate()))
+                .v2("io.max", format!("{number} {v2}={}", device.rate()))
+        }));
+    }
+    settings
+}
+
+/// v1's weight (10 to 1000) as v2's (1 to 10000).
+fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight).max(10) - 10) * 9999 / 990
+}
+
+/// The limit on pages in use, and on those reserved where the kernel counts them (Linux 5.7).
+fn huge_page_settings(page: &LinuxHugepageLimit) -> [Setting; 2] {
+    let (size, limit) = (page.page_size(), page.limit());
+    ["", ".rsvd"].map(|kind| Setting {
+        optional: !kind.is_empty(),
+        ..Setting::new("hugetlb", "hugepageLimits")
+            .v1(format!("hugetlb.{size}{kind}.limit_in_bytes"), limit)
+            .v2(format!("hugetlb.{size}{kind}.max"), limit)
     })
 }
 
-/// v1 wants memory plus swap never below memory, so the order depends on which way the limits move.
-fn memory_v1(dir: BorrowedFd<'_>, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
-    let set_limit = || match limit {
-        Some(limit) => write_setting(dir, "memory.limit", "memory.limit_in_bytes", &limit.max(-1).to_string()),
-        None => Ok(()),
-    };
-    let set_swap = || match swap {
-        Some(swap) => write_setting(dir, "memory.swap", "memory.memsw.limit_in_bytes", &swap.max(-1).to_string()),
-        None => Ok(()),
-    };
-    let now = read(dir, "memory.memsw.limit_in_bytes").ok().and_then(|text| text.trim().parse::<u64>().ok());
-    match (swap, now) {
-        // No swap accounting in this kernel: a limit that allows no swap at all is met without.
-        (Some(_), None) => set_limit(),
-        (Some(new), Some(now)) if new < 0 || u64::try_from(new).is_ok_and(|new| new > now) => {
-            set_swap().and_then(|()| set_limit())
-        }
-        _ => set_limit().and_then(|()| set_swap()),
-    }
+fn network_settings(network: &LinuxNetwork) -> Vec<Setting> {
+    let class = network.class_id().filter(|id| *id != 0);
+    let class = class.map(|id| Setting::new("net_cls", "network.classID").v1("net_cls.classid", id));
+    let priority = network.priorities().iter().flatten().map(|priority| {
+        let text = format!("{} {}", priority.name(), priority.priority());
+        Setting::new("net_prio", "network.priorities").v1("net_prio.ifpriomap", text)
+    });
+    class.into_iter().chain(priority).collect()
 }
 
-fn apply_devices<'a>(
-    rules: &[oci_spec::runtime::LinuxDeviceCgroup],
-    controller: &dyn Fn(&str) -> Option<(BorrowedFd<'a>, bool)>,
-) -> Result<()> {
+fn rdma_setting(device: &str, limits: &LinuxRdma) -> Setting {
+    let word = |name: &str, n: Option<u32>| n.map(|n| format!(" {name}={n}")).unwrap_or_default();
+    let (handles, objects) = (word("hca_handle", limits.hca_handles()), word("hca_object", limits.hca_objects()));
+    Setting::new("rdma", "rdma").both("rdma.max", format!("{device}{handles}{objects}"))
+}
+
+fn apply_devices(rules: &[oci_spec::runtime::LinuxDeviceCgroup], controller: Controller<'_, '_>) -> Result<()> {
     if rules.is_empty() {
         return Ok(());
     }
@@ -227,5 +345,46 @@ mod tests {
         {
             assert_eq!(weight(shares), want, "{shares}");
         }
+        assert_eq!([10, 500, 1000].map(io_weight), [1, 4950, 10_000]);
+    }
+
+    #[test]
+    fn what_is_not_said_of_cpu_max_stays() {
+        assert_eq!(cpu_max(Some(50_000), None, "max 200000\n"), "50000 200000");
+        assert_eq!(cpu_max(None, Some(50_000), "1000 200000\n"), "1000 50000");
+        assert_eq!(cpu_max(Some(-1), None, ""), "max 100000");
+    }
+
+    /// What is written where, on v1 and on v2.
+    #[test]
+    fn resources_become_files() {
+        let texts = |settings: Vec<Setting>| -> Vec<String> {
+            let line = |(file, text): &(String, String)| format!("{file}={text}");
+            settings
+                .iter()
+                .map(|s| [s.v1.first(), s.v2.first()].map(|f| f.map_or("-".into(), line)).join(" "))
+                .collect()
+        };
+        let memory = |json: &str| memory_settings(&serde_json::from_str(json).unwrap());
+        assert_eq!(
+            texts(memory(r#"{"limit":100,"swap":300,"reservation":-1}"#).unwrap()),
+            [
+                "memory.memsw.limit_in_bytes=300 memory.swap.max=200",
+                "memory.limit_in_bytes=100 memory.max=100",
+                "memory.soft_limit_in_bytes=-1 memory.low=max"
+            ]
+        );
+        assert_eq!(
+            texts(memory(r#"{"limit":-1}"#).unwrap()),
+            ["memory.memsw.limit_in_bytes=-1 memory.swap.max=max", "memory.limit_in_bytes=-1 memory.max=max"]
+        );
+        assert!(memory(r#"{"limit":300,"swap":100}"#).is_err());
+        let io = r#"{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":77}]}"#;
+        assert_eq!(
+            texts(io_settings(&serde_json::from_str(io).unwrap())),
+            ["blkio.bfq.weight=500 io.bfq.weight=500", "blkio.throttle.read_bps_device=8:0 77 io.max=8:0 rbps=77"]
+        );
+        let rdma = serde_json::from_str(r#"{"hcaHandles":3,"hcaObjects":10000}"#).unwrap();
+        assert_eq!(texts(vec![rdma_setting("mlx5_1", &rdma)])[0].split(' ').count(), 6);
     }
 }

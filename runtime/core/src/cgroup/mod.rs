@@ -3,6 +3,7 @@
 
 mod device_program;
 mod limits;
+mod report;
 mod stats;
 
 use std::fs;
@@ -69,9 +70,14 @@ impl Host {
         Ok(Self { hierarchies })
     }
 
+    /// A host whose cgroups are left alone.
+    pub(crate) fn without() -> Self {
+        Self { hierarchies: Vec::new() }
+    }
+
     /// Whether there is nothing but v2.
-    fn is_unified(&self) -> bool {
-        self.hierarchies.iter().all(|h| h.v2)
+    pub(crate) fn is_unified(&self) -> bool {
+        !self.hierarchies.is_empty() && self.hierarchies.iter().all(|h| h.v2)
     }
 
     /// Makes a cgroup with its parents and gives it limits. Limits for which the host has no controller are an error
@@ -102,6 +108,19 @@ impl Host {
         Ok(Group { path, dirs })
     }
 
+    /// Refuses a cgroup that something is in already: it would be limited, frozen and killed with the container.
+    pub(crate) fn refuse_used(&self, path: &Path) -> Result<()> {
+        let group = self.open(path)?;
+        let place = group.path.display();
+        match self.processes(&group)?.len() {
+            0 if self.is_frozen(&group) => {
+                Err(Error::State(format!("cgroup {place}: container's cgroup unexpectedly frozen")))
+            }
+            0 => Ok(()),
+            n => Err(Error::State(format!("cgroup {place}: container's cgroup is not empty: {n} processes found"))),
+        }
+    }
+
     /// Changes limits.
     pub(crate) fn apply(&self, group: &Group, resources: &LinuxResources) -> Result<()> {
         limits::apply(resources, &|controller| self.controller(group, controller))
@@ -112,8 +131,9 @@ impl Host {
         group.dirs.iter().find_map(|(index, dir)| {
             let hierarchy = self.hierarchies.get(*index)?;
             // Device rules are a program on v2, the freezer is part of every v2 cgroup.
-            let core = hierarchy.v2 && self.is_unified() && matches!(controller, "devices" | "freezer");
-            let found = core || hierarchy.controllers.iter().any(|c| c == controller);
+            let core = hierarchy.v2 && self.is_unified() && matches!(controller, "devices" | "freezer" | "cgroup");
+            let name = if hierarchy.v2 && controller == "blkio" { "io" } else { controller };
+            let found = core || hierarchy.controllers.iter().any(|c| c == name);
             found.then_some((dir.as_fd(), hierarchy.v2))
         })
     }
@@ -130,6 +150,69 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Puts a process where another one of the container is, should the group itself take none: a v2 cgroup with
+    /// controllers enabled for its children, or one that the first process has left and somebody removed.
+    pub(crate) fn place_beside(&self, group: &Group, pid: i32, other: i32) -> Result<()> {
+        if self.takes_processes(group) {
+            return self.place(group, pid);
+        }
+        let text = fs::read_to_string(format!("/proc/{other}/cgroup")).unwrap_or_default();
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        self.place(&self.open(Path::new(path))?, pid)
+    }
+
+    /// Puts a process into cgroups below the group: for each, the controllers it goes for (none: all) and the path.
+    /// Where nothing is said it goes into the group.
+    pub(crate) fn place_below(&self, group: &Group, pid: i32, below: &[(Vec<String>, PathBuf)]) -> Result<()> {
+        let known = |name: &String| group.dirs.iter().any(|(index, _)| self.is_for(*index, name));
+        if let Some(unknown) = below.iter().flat_map(|(names, _)| names).find(|name| !known(name)) {
+            return Err(Error::Invalid(format!("--cgroup: unknown controller {unknown}")));
+        }
+        let mut found = below.is_empty();
+        for (index, dir) in &group.dirs {
+            let wanted = |(names, _): &&(Vec<String>, PathBuf)| {
+                names.is_empty() || names.iter().any(|name| self.is_for(*index, name))
+            };
+            let choice = below.iter().rev().find(wanted);
+            let path = choice.map_or(Path::new(""), |(_, path)| path);
+            let put = |path: &Path| {
+                let file = path.join("cgroup.procs");
+                write(dir.as_fd(), &file.to_string_lossy(), &pid.to_string()).map_err(|e| {
+                    let place = group.path.join(path);
+                    Error::System(
+                        format!("error adding pid {pid} to cgroups: {} ({})", place.display(), self.name(*index)),
+                        e,
+                    )
+                })
+            };
+            match put(path) {
+                Ok(()) => found |= choice.is_some(),
+                // A path for all need not be there in each hierarchy.
+                Err(Error::System(_, e))
+                    if e.raw_os_error() == Some(libc::ENOENT) && choice.is_some_and(|(names, _)| names.is_empty()) =>
+                {
+                    put(Path::new(""))?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let absent = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let none = || Error::System(format!("error adding pid {pid} to cgroups: {}", group.path.display()), absent());
+        if found { Ok(()) } else { Err(none()) }
+    }
+
+    fn is_for(&self, index: usize, controller: &str) -> bool {
+        self.hierarchies
+            .get(index)
+            .is_some_and(|h| h.name == controller || h.controllers.iter().any(|c| c == controller))
+    }
+
+    /// Whether processes can be in the group itself: on v2 not once its children have controllers.
+    pub(crate) fn takes_processes(&self, group: &Group) -> bool {
+        let controlling = |dir: &OwnedFd| !words(dir.as_fd(), "cgroup.subtree_control").is_empty();
+        !self.is_unified() || !group.dirs.first().is_none_or(|(_, dir)| controlling(dir))
     }
 
     /// The v2 directory of a group where processes can be born, on a pure v2 host.
@@ -288,9 +371,74 @@ impl Host {
         stats::read(&|controller| self.controller(group, controller))
     }
 
+    /// What the group uses, in all that the host counts.
+    pub(crate) fn report(&self, group: &Group) -> serde_json::Value {
+        report::report(&|controller| self.controller(group, controller))
+    }
+
+    /// Watches for the group's want of memory. `None` where the host does not count it.
+    pub(crate) fn watch_memory(&self, group: &Group) -> Result<Option<MemoryWatch>> {
+        let Some((dir, v2)) = self.controller(group, "memory") else { return Ok(None) };
+        let watch = if v2 { MemoryWatch::v2(dir) } else { MemoryWatch::v1(dir) };
+        watch.map(Some).map_err(|e| Error::System("watch for the want of memory".to_owned(), e))
+    }
+
     fn kill_directory<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
         let by = |name: &str| self.controller(group, name).map(|(dir, _)| dir);
         by("pids").or_else(|| by("freezer")).or_else(|| group.dirs.first().map(|(_, dir)| dir.as_fd()))
+    }
+}
+
+/// Becomes readable when a group has, or may have, come to the end of its memory.
+#[derive(Debug)]
+pub(crate) struct MemoryWatch {
+    fd: OwnedFd,
+    dir: OwnedFd,
+    /// v2 tells of other things too: how often it happened so far.
+    count: Option<std::cell::Cell<u64>>,
+}
+
+impl MemoryWatch {
+    /// Linux, Documentation/admin-guide/cgroup-v1/memory.rst, OOM Control.
+    fn v1(dir: BorrowedFd<'_>) -> io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
+        use std::os::fd::AsRawFd;
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let control = openat(dir, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        write(dir, "cgroup.event_control", &format!("{} {}", fd.as_raw_fd(), control.as_raw_fd()))?;
+        Ok(Self { fd, dir: dir.try_clone_to_owned()?, count: None })
+    }
+
+    fn v2(dir: BorrowedFd<'_>) -> io::Result<Self> {
+        use rustix::fs::inotify;
+        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir)))?;
+        inotify::add_watch(&fd, path.join("memory.events"), inotify::WatchFlags::MODIFY)?;
+        Ok(Self { fd, dir: dir.try_clone_to_owned()?, count: Some(std::cell::Cell::new(Self::count(dir))) })
+    }
+
+    fn count(dir: BorrowedFd<'_>) -> u64 {
+        read(dir, "memory.events").map_or(0, |text| stats::field(&text, "oom").unwrap_or(0))
+    }
+
+    /// Takes what is readable: whether it was that.
+    pub(crate) fn happened(&self) -> bool {
+        let mut drain = [0; 4096];
+        let told = rustix::io::read(&self.fd, &mut drain).is_ok_and(|n| n > 0);
+        match &self.count {
+            Some(before) => {
+                let now = Self::count(self.dir.as_fd());
+                now > before.replace(now)
+            }
+            // The end of the group itself is told too.
+            None => told && read(self.dir.as_fd(), "memory.oom_control").is_ok(),
+        }
+    }
+}
+
+impl AsFd for MemoryWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -477,9 +625,11 @@ fn pause() {
 }
 
 /// Sends a signal; a process that is gone is no error.
-pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, signal);
+pub(crate) fn signal(pid: i32, signal: i32) {
+    let pid = rustix::process::Pid::from_raw(pid);
+    let open = |pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
+    if let Some(pidfd) = pid.and_then(open) {
+        let _ = crate::sys::signal(&pidfd, signal);
     }
 }
 

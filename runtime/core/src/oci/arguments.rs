@@ -8,24 +8,39 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Arguments {
     words: VecDeque<String>,
+    /// Words that are no options, found while looking for options.
+    passed: VecDeque<String>,
+}
+
+fn is_option(word: &str) -> bool {
+    word.starts_with('-') && word != "-"
 }
 
 impl Arguments {
     pub(super) fn new(words: Vec<String>) -> Self {
-        Self { words: words.into() }
+        Self { words: words.into(), passed: VecDeque::new() }
     }
 
-    /// The next option's name, if the next word is one. A value after `=` becomes the next word.
+    /// The next option's name, wherever it stands among the words. A value after `=` becomes the next word. Once there
+    /// is none, the words left are those that are no options, in order.
     pub(super) fn option(&mut self) -> Option<String> {
-        let word = self.words.front()?;
+        while self.words.front().is_some_and(|word| !is_option(word)) {
+            self.passed.extend(self.words.pop_front());
+        }
+        let option = self.leading_option();
+        if option.is_none() {
+            self.passed.append(&mut self.words);
+            self.words = std::mem::take(&mut self.passed);
+        }
+        option
+    }
+
+    /// The next option's name, if the next word is one: for commands with words of somebody else behind their own.
+    pub(super) fn leading_option(&mut self) -> Option<String> {
+        let word = self.words.pop_front_if(|word| is_option(word))?;
         if word == "--" {
-            self.words.pop_front();
             return None;
         }
-        if !word.starts_with('-') || word == "-" {
-            return None;
-        }
-        let word = self.words.pop_front()?;
         match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => {
                 self.words.push_front(value.to_owned());
@@ -45,6 +60,11 @@ impl Arguments {
         self.next().ok_or_else(|| Error::Invalid(format!("{what} is missing")))
     }
 
+    /// The next word, which stays.
+    pub(super) fn peek(&self) -> Option<&str> {
+        self.words.front().map(String::as_str)
+    }
+
     pub(super) fn next(&mut self) -> Option<String> {
         self.words.pop_front()
     }
@@ -54,14 +74,29 @@ impl Arguments {
         self.words.drain(..).collect()
     }
 
-    /// Whether a flag stands among what is left; it is taken out.
-    pub(super) fn take_flag(&mut self, flag: &str) -> bool {
-        let at = self.words.iter().position(|word| word == flag);
-        at.is_some_and(|at| self.words.remove(at).is_some())
-    }
-
     /// Forgets the rest for one word.
     pub(super) fn restart_with(&mut self, word: &str) {
         self.words = [word.to_owned()].into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_stand_anywhere_or_lead() {
+        let arguments = |line: &str| Arguments::new(line.split(' ').map(str::to_owned).collect());
+        let mut anywhere = arguments("id --memory 5 --force=yes 9 -- -x");
+        assert_eq!(anywhere.option().as_deref(), Some("--memory"));
+        assert_eq!(anywhere.value("--memory").ok().as_deref(), Some("5"));
+        assert_eq!(anywhere.option().as_deref(), Some("--force"));
+        assert_eq!(anywhere.value("--force").ok().as_deref(), Some("yes"));
+        assert_eq!(anywhere.option(), None);
+        assert_eq!(anywhere.rest(), ["id", "9", "-x"]);
+        let mut leading = arguments("-t id ls -la");
+        assert_eq!(leading.leading_option().as_deref(), Some("-t"));
+        assert_eq!(leading.leading_option(), None);
+        assert_eq!(leading.rest(), ["id", "ls", "-la"]);
     }
 }

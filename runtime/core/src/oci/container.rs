@@ -13,6 +13,9 @@ use crate::cgroup::Host;
 use crate::protocol::check_id;
 use crate::{Error, Result, failed, files};
 
+/// What is there of a container before its state.
+const UNFINISHED: &str = "creating.json";
+
 /// The version of the state file.
 const VERSION: u32 = 1;
 
@@ -21,15 +24,46 @@ const VERSION: u32 = 1;
 pub(super) struct Container {
     version: u32,
     pub(super) id: String,
-    /// 0 while it is being created.
+    /// The first process; of one that has none yet, the process that makes it.
     pub(super) pid: i32,
     start_time: u64,
+    /// It stays in the cgroups of whoever made it.
+    #[serde(default)]
+    without_cgroup: bool,
+    /// Its first process is not ready yet.
+    #[serde(default)]
+    creating: bool,
     pub(super) bundle: PathBuf,
     pub(super) cgroup: PathBuf,
     pub(super) created: String,
     pub(super) annotations: std::collections::BTreeMap<String, String>,
     #[serde(skip)]
     dir: PathBuf,
+    /// The cgroup was nobody's before.
+    #[serde(skip)]
+    pub(super) owns_cgroup: bool,
+}
+
+/// What others are told of a container (runtime.md, State). The order of fields is runc's, which some rely on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct State {
+    pub(super) oci_version: &'static str,
+    pub(super) id: String,
+    pub(super) pid: i32,
+    pub(super) status: &'static str,
+    pub(super) bundle: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rootfs: Option<PathBuf>,
+    pub(super) created: String,
+    pub(super) annotations: std::collections::BTreeMap<String, String>,
+}
+
+impl State {
+    /// The same of a container whose first process, or another of it, has this pid.
+    pub(super) fn with_pid(&self, pid: i32) -> Self {
+        Self { pid, ..self.clone() }
+    }
 }
 
 /// The states of runtime.md.
@@ -56,7 +90,7 @@ impl Status {
 
 impl Container {
     /// Reserves an id: makes its directory and records a container that is being created.
-    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, cgroup: &Path) -> Result<Self> {
+    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, cgroup: Option<&Path>) -> Result<Self> {
         check_id(id)?;
         files::make_dir(root)?;
         let dir = root.join(id);
@@ -64,26 +98,40 @@ impl Container {
             std::io::ErrorKind::AlreadyExists => Error::State(format!("container with id {id} exists already")),
             _ => Error::System(format!("make {}", dir.display()), e),
         })?;
+        let creator = rustix::process::getpid().as_raw_nonzero().get();
         let container = Self {
             version: VERSION,
             id: id.to_owned(),
-            pid: 0,
-            start_time: 0,
+            pid: creator,
+            start_time: files::start_time(creator).unwrap_or_default(),
+            creating: true,
             bundle: bundle.to_owned(),
-            cgroup: cgroup.to_owned(),
+            cgroup: cgroup.unwrap_or(Path::new(id)).to_owned(),
+            without_cgroup: cgroup.is_none(),
             created: crate::shim::log::rfc3339(files::now()),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             dir,
+            owns_cgroup: false,
         };
-        container.save()?;
+        // Whoever asks for a state finds one when there is something to tell.
+        files::write(&container.dir.join(UNFINISHED), &container)?;
         files::write(&container.dir.join("config.json"), spec)?;
         Ok(container)
     }
 
     pub(super) fn load(root: &Path, id: &str) -> Result<Self> {
+        Self::load_from(root, id, "state.json")
+    }
+
+    /// A container that somebody has begun to make.
+    pub(super) fn load_unfinished(root: &Path, id: &str) -> Result<Self> {
+        Self::load_from(root, id, UNFINISHED)
+    }
+
+    fn load_from(root: &Path, id: &str, file: &str) -> Result<Self> {
         check_id(id)?;
         let dir = root.join(id);
-        let container: Self = match files::read(&dir.join("state.json")) {
+        let container: Self = match files::read(&dir.join(file)) {
             Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("container {id}"))),
             other => other?,
         };
@@ -104,11 +152,22 @@ impl Container {
         Ok(ids.iter().filter_map(|id| Self::load(root, id).ok()).collect())
     }
 
+    /// Records the first process while it is being made.
+    pub(super) fn creating(&self, pid: i32) -> Result<()> {
+        Self { pid, start_time: files::start_time(pid).unwrap_or_default(), ..self.clone() }.save()
+    }
+
     /// Records the first process.
     pub(super) fn started(&mut self, pid: i32) -> Result<()> {
         self.pid = pid;
         self.start_time = files::start_time(pid).unwrap_or_default();
+        self.creating = false;
         self.save()
+    }
+
+    /// Whether the process that makes an unfinished container lives.
+    pub(super) fn has_creator(&self) -> bool {
+        self.process().is_some()
     }
 
     fn save(&self) -> Result<()> {
@@ -126,14 +185,19 @@ impl Container {
         ours.then_some(pidfd)
     }
 
+    /// The cgroups that it may have a place in.
+    pub(super) fn host(&self) -> Result<Host> {
+        if self.without_cgroup { Ok(Host::without()) } else { Host::discover() }
+    }
+
     pub(super) fn status(&self) -> Status {
-        if self.pid == 0 {
-            return Status::Creating;
-        }
         if self.process().is_none() {
             return Status::Stopped;
         }
-        let frozen = Host::discover().and_then(|host| Ok(host.is_frozen(&host.open(&self.cgroup)?))).unwrap_or(false);
+        if self.creating {
+            return Status::Creating;
+        }
+        let frozen = self.host().and_then(|host| Ok(host.is_frozen(&host.open(&self.cgroup)?))).unwrap_or(false);
         match (frozen, self.gate_path().exists()) {
             (true, _) => Status::Paused,
             (_, true) => Status::Created,
@@ -166,22 +230,18 @@ impl Container {
     }
 
     /// The state as runtime.md, State, has it.
-    pub(super) fn oci_state(&self) -> serde_json::Value {
+    pub(super) fn oci_state(&self) -> State {
         let status = self.status();
-        let mut state = serde_json::json!({
-            "ociVersion": "1.3.0",
-            "id": self.id,
-            "status": status.name(),
-            "pid": if status == Status::Stopped { 0 } else { self.pid },
-            "bundle": self.bundle,
-            "annotations": self.annotations,
-            "created": self.created,
-        });
-        if let (Ok(spec), Some(object)) = (self.spec(), state.as_object_mut()) {
-            let rootfs = spec.root().as_ref().map(|root| self.bundle.join(root.path()));
-            object.insert("rootfs".to_owned(), serde_json::json!(rootfs));
+        State {
+            oci_version: "1.3.0",
+            id: self.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status: status.name(),
+            bundle: self.bundle.clone(),
+            rootfs: self.spec().ok().and_then(|spec| spec.root().as_ref().map(|root| self.bundle.join(root.path()))),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
         }
-        state
     }
 
     pub(super) fn forget(&self) -> Result<()> {

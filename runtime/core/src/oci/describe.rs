@@ -1,13 +1,14 @@
-//! What only tells: `state`, `list`, `ps`, `spec`, `features`.
+//! What only tells: `state`, `list`, `ps`, `spec`, `version`.
 
-use oci_spec::runtime::{LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder};
-use serde_json::json;
+use std::process::{Command, ExitCode};
+
+use serde_json::{Value, json};
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
 use super::{Global, print};
 use crate::cgroup::Host;
-use crate::{Error, Result, capabilities};
+use crate::{Error, Result};
 
 pub(super) fn state(global: &Global, arguments: &mut Arguments) -> Result<()> {
     let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
@@ -15,63 +16,85 @@ pub(super) fn state(global: &Global, arguments: &mut Arguments) -> Result<()> {
 }
 
 pub(super) fn list(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let (format, quiet) = format(arguments)?;
-    let containers = Container::list(&global.root)?;
-    if quiet {
-        return containers.iter().try_for_each(|c| print(&format!("{}\n", c.id)));
-    }
-    if format == "json" {
-        return print_json(&json!(containers.iter().map(Container::oci_state).collect::<Vec<_>>()));
-    }
-    let mut text = format!("{:<24} {:<8} {:<9} {:<32} {}\n", "ID", "PID", "STATUS", "CREATED", "BUNDLE");
-    for c in &containers {
-        let status = c.status();
-        let pid = if status == Status::Stopped { 0 } else { c.pid };
-        text.push_str(&format!(
-            "{:<24} {pid:<8} {:<9} {:<32} {}\n",
-            c.id,
-            status.name(),
-            c.created,
-            c.bundle.display()
-        ));
-    }
-    print(&text)
-}
-
-pub(super) fn ps(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let (mut format_name, _) = format(arguments)?;
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
-    if arguments.take_flag("json") {
-        format_name = "json".to_owned();
-    }
-    let host = Host::discover()?;
-    let pids = host.processes(&host.open(&container.cgroup)?)?;
-    if format_name == "json" {
-        return print_json(&json!(pids));
-    }
-    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let rows: Vec<String> = pids.iter().map(|pid| format!("{pid:<8} {}\n", name(pid).trim())).collect();
-    print(&format!("{:<8} COMMAND\n{}", "PID", rows.concat()))
-}
-
-fn format(arguments: &mut Arguments) -> Result<(String, bool)> {
     let (mut format, mut quiet) = ("table".to_owned(), false);
     while let Some(option) = arguments.option() {
         match option.as_str() {
             "-f" | "--format" => format = arguments.value(&option)?,
             "-q" | "--quiet" => quiet = true,
-            other => return Err(Error::Invalid(format!("unknown option {other}"))),
+            other => return Err(Error::Invalid(format!("list: unknown option {other}"))),
         }
     }
-    Ok((format, quiet))
+    // The usual place need not be there yet; one that was named is thought to be.
+    if global.own_root && !global.root.exists() {
+        return Err(Error::NotFound(global.root.display().to_string()));
+    }
+    let containers = Container::list(&global.root)?;
+    if quiet {
+        return containers.iter().try_for_each(|c| print(&format!("{}\n", c.id)));
+    }
+    if format == "json" {
+        let states = containers.iter().map(Container::oci_state).collect::<Vec<_>>();
+        let text = serde_json::to_string(&states).map_err(|e| Error::Invalid(e.to_string()))?;
+        return print(&(text + "\n"));
+    }
+    let row = |id: &str, pid: &str, status: &str, bundle: &str, created: &str| {
+        format!("{id:<24} {pid:<8} {status:<9} {bundle:<40} {created}\n")
+    };
+    let mut text = row("ID", "PID", "STATUS", "BUNDLE", "CREATED");
+    for c in &containers {
+        let status = c.status();
+        let pid = if status == Status::Stopped { 0 } else { c.pid };
+        text.push_str(&row(&c.id, &pid.to_string(), status.name(), &c.bundle.to_string_lossy(), &c.created));
+    }
+    print(&text)
+}
+
+/// The processes of a container: their ids, or what ps(1) tells of them.
+pub(super) fn ps(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
+    let mut format = "table".to_owned();
+    while let Some(option) = arguments.leading_option() {
+        match option.as_str() {
+            "-f" | "--format" => format = arguments.value(&option)?,
+            other => return Err(Error::Invalid(format!("ps: unknown option {other}"))),
+        }
+    }
+    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let mut words = arguments.rest();
+    if words.iter().any(|word| word == "json") {
+        (format, words) = ("json".to_owned(), Vec::new());
+    }
+    let host = container.host()?;
+    let pids = host.processes(&host.open(&container.cgroup)?)?;
+    if format == "json" {
+        return print_json(&json!(pids)).map(|()| ExitCode::SUCCESS);
+    }
+    if words.is_empty() {
+        words.push("-ef".to_owned());
+    }
+    let output = Command::new("ps").args(words).output().map_err(|e| Error::System("run ps".to_owned(), e))?;
+    if !output.status.success() {
+        return Err(Error::State(format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    print(&rows_of(&String::from_utf8_lossy(&output.stdout), &pids)?).map(|()| ExitCode::SUCCESS)
+}
+
+/// The head of a table of ps(1), and the rows of these processes.
+fn rows_of(table: &str, pids: &[i32]) -> Result<String> {
+    let head = table.lines().next().unwrap_or_default();
+    let column = head.split_whitespace().position(|name| name == "PID");
+    let column = column.ok_or_else(|| Error::Invalid("ps: no column PID".to_owned()))?;
+    let pid = |row: &str| row.split_whitespace().nth(column).and_then(|word| word.parse::<i32>().ok());
+    let ours = table.lines().skip(1).filter(|row| pid(row).is_some_and(|pid| pids.contains(&pid)));
+    Ok([head].into_iter().chain(ours).map(|row| row.to_owned() + "\n").collect())
 }
 
 /// Writes a spec to start from.
 pub(super) fn spec(arguments: &mut Arguments) -> Result<()> {
-    let mut bundle = std::path::PathBuf::from(".");
+    let (mut bundle, mut rootless) = (std::path::PathBuf::from("."), false);
     while let Some(option) = arguments.option() {
         match option.as_str() {
             "-b" | "--bundle" => bundle = arguments.value(&option)?.into(),
+            "--rootless" => rootless = true,
             other => return Err(Error::Invalid(format!("spec: unknown option {other}"))),
         }
     }
@@ -79,61 +102,83 @@ pub(super) fn spec(arguments: &mut Arguments) -> Result<()> {
     if path.exists() {
         return Err(Error::State(format!("{} exists", path.display())));
     }
-    let text = serde_json::to_string_pretty(&default_spec()?).map_err(|e| Error::Invalid(e.to_string()))?;
+    let unified = Host::discover()?.is_unified();
+    let mut document = example(unified)?;
+    if rootless {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        make_rootless(&mut document, uid, gid);
+    }
+    let text = serde_json::to_string_pretty(&document).map_err(|e| Error::Invalid(e.to_string()))?;
     std::fs::write(&path, text + "\n").map_err(|e| Error::System(format!("write {}", path.display()), e))
 }
 
-fn default_spec() -> Result<Spec> {
-    let invalid = |e: oci_spec::OciSpecError| Error::Invalid(e.to_string());
-    let process =
-        ProcessBuilder::default().terminal(true).args(vec!["sh".to_owned()]).cwd("/").build().map_err(invalid)?;
-    let root = RootBuilder::default().path("rootfs").readonly(true).build().map_err(invalid)?;
-    SpecBuilder::default().process(process).root(root).hostname("trimtab").build().map_err(invalid)
+/// A shell in a read-only root with few capabilities, as runc's users know it.
+fn example(unified: bool) -> Result<Value> {
+    let mut document: Value =
+        serde_json::from_str(include_str!("example.json")).map_err(|e| Error::Invalid(e.to_string()))?;
+    if unified && let Some(list) = document.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
+        list.push(json!({"type": "cgroup"}));
+    }
+    Ok(document)
 }
 
-/// What this runtime can do (features.md).
-pub(super) fn features() -> Result<()> {
-    let kinds = [
-        LinuxNamespaceType::Cgroup,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Network,
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::User,
-        LinuxNamespaceType::Uts,
-    ];
-    print_json(&json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": crate::mount_options::words(),
-        "linux": {
-            "namespaces": kinds,
-            "capabilities": capabilities::names(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
-            "seccomp": {
-                "enabled": true,
-                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
-                "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
-                "archs": [if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" }],
-                "knownFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"],
-                "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]
-            },
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
-            "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}}
+/// What somebody who is not root can run: with a user namespace, on the host's network.
+fn make_rootless(document: &mut Value, uid: u32, gid: u32) {
+    if let Some(list) = document.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
+        list.retain(|namespace| namespace["type"] != "network");
+        list.push(json!({"type": "user"}));
+    }
+    if let Some(list) = document.pointer_mut("/mounts").and_then(Value::as_array_mut) {
+        let options = json!(["rbind", "nosuid", "noexec", "nodev", "ro"]);
+        list.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+        for mount in list {
+            if mount["destination"] == "/sys" {
+                *mount = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": options});
+            }
+            // The group of terminals is not mapped.
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option.as_str().is_none_or(|o| !o.starts_with("gid=")));
+            }
         }
-    }))
+    }
+    if let Some(linux) = document["linux"].as_object_mut() {
+        linux.remove("resources");
+        linux.insert("uidMappings".to_owned(), json!([{"containerID": 0, "hostID": uid, "size": 1}]));
+        linux.insert("gidMappings".to_owned(), json!([{"containerID": 0, "hostID": gid, "size": 1}]));
+    }
 }
 
 pub(super) fn version() -> Result<()> {
-    print(&format!("trimtab oci version {}\nspec: 1.3.0\n", env!("CARGO_PKG_VERSION")))
+    print(&format!("trimtab oci version {}\nspec: 1.3.0\n+CAP +SECCOMP +EBPF\n", env!("CARGO_PKG_VERSION")))
 }
 
-fn print_json(value: &serde_json::Value) -> Result<()> {
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::Invalid(e.to_string()))?;
     print(&(text + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_are_specifications() {
+        let mut document = example(true).unwrap();
+        let read = |document: &Value| serde_json::from_value::<oci_spec::runtime::Spec>(document.clone()).unwrap();
+        let kinds = |spec: oci_spec::runtime::Spec| {
+            spec.linux().as_ref().and_then(|l| l.namespaces().clone()).map_or(0, |n| n.len())
+        };
+        assert_eq!(kinds(read(&document)), 6);
+        make_rootless(&mut document, 1000, 100);
+        assert_eq!(kinds(read(&document)), 6);
+        assert_eq!(document["linux"]["uidMappings"][0]["hostID"], 1000);
+        assert!(!document.to_string().contains("gid=5"));
+    }
+
+    #[test]
+    fn rows_are_those_of_the_container() {
+        let table = "UID PID CMD\nroot 1 init\nroot 17 sh\nroot 117 sh\n";
+        assert_eq!(rows_of(table, &[17]).ok().as_deref(), Some("UID PID CMD\nroot 17 sh\n"));
+        assert!(rows_of("CMD\nsh\n", &[17]).is_err());
+    }
 }

@@ -1,21 +1,20 @@
 //! `exec`: a process beside the first one.
 
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-use oci_spec::runtime::{Capabilities, Capability, Process, UserBuilder};
+use oci_spec::runtime::{Capabilities, Capability, Process, Spec, UserBuilder};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
-use super::create::{number, send_terminal, write_pid_file};
-use super::{Global, foreground, protect};
-use crate::cgroup::Host;
+use super::create::{number, send_descriptor, send_terminal, write_pid_file};
+use super::{Global, Level, document, foreground, protect, seccomp_agent};
 use crate::launch::{self, Join};
 use crate::process::Prepared;
-use crate::{Error, Result, failed, files};
+use crate::{Error, Result, failed};
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -23,9 +22,13 @@ struct Options {
     process: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
     preserve_fds: u32,
     detach: bool,
     tty: bool,
+    ignore_paused: bool,
+    /// (controllers, path below the container's cgroup).
+    cgroups: Vec<(Vec<String>, PathBuf)>,
     cwd: Option<PathBuf>,
     user: Option<String>,
     groups: Vec<u32>,
@@ -36,7 +39,8 @@ struct Options {
     args: Vec<String>,
 }
 
-const NAMESPACES: [(&str, ThreadNameSpaceType); 6] = [
+const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
+    ("time", ThreadNameSpaceType::TIME),
     ("user", ThreadNameSpaceType::USER),
     ("mnt", ThreadNameSpaceType::MOUNT),
     ("net", ThreadNameSpaceType::NETWORK),
@@ -50,67 +54,119 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
     protect();
     let options = options(arguments)?;
     let container = Container::load(&global.root, &options.id)?;
-    match container.status() {
-        Status::Running | Status::Created => {}
-        other => return Err(Error::State(format!("cannot exec in a {} container", other.name()))),
-    }
+    check_status(&container, options.ignore_paused)?;
     let target = container.process().ok_or_else(|| Error::State("container not running".to_owned()))?;
     let spec = container.spec()?;
-    let base = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
-    let process = process(&options, base)?;
-    let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()).map(crate::seccomp::compile).transpose()?;
-    let prepared = Prepared::of(&process, seccomp)?.with_preserved_fds(options.preserve_fds);
-    if prepared.terminal && options.detach && options.console_socket.is_none() {
-        return Err(Error::Invalid("process.terminal: needs --console-socket".to_owned()));
-    }
+    let linux = spec.linux().as_ref();
+    let prepared = prepare(global, &options, &spec)?;
     let pid_path = format!("/proc/{}/ns/pid", container.pid);
     let pid_namespace = rustix::fs::open(pid_path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed(|| "open the pid namespace".to_owned()))?;
-    let host = Host::discover()?;
+    let host = container.host()?;
     let group = host.open(&container.cgroup)?;
+    let namespaces = differing(container.pid);
+    let users = namespaces.contains(ThreadNameSpaceType::USER);
+    let state = container.oci_state();
+    let listener = |pid: i32, fd: OwnedFd| match linux {
+        Some(linux) => seccomp_agent::notify(linux, &state.with_pid(pid), &fd),
+        None => Ok(()),
+    };
     let join = Join {
         process: &prepared,
         target: target.as_fd(),
-        namespaces: differing(container.pid),
+        namespaces,
         pid_namespace: Some(pid_namespace.as_fd()),
-        born_in: host.birthplace(&group),
+        // A group that processes may not be born in may still be one to fall back from.
+        born_in: host
+            .birthplace(&group)
+            .filter(|_| options.cgroups.is_empty() && !users && host.takes_processes(&group)),
+        listener: Some(&listener),
     };
     let signals = if options.detach { None } else { Some(foreground::signals()?) };
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let started = launch::join(&join, standard, |pid| match join.born_in {
-        Some(_) => Ok(()),
-        None => host.place(&group, pid),
+    let started = launch::join(&join, standard, |pid| match (join.born_in, options.cgroups.is_empty()) {
+        (Some(_), _) => Ok(()),
+        (None, true) => host.place_beside(&group, pid, container.pid),
+        (None, false) => host.place_below(&group, pid, &options.cgroups),
     })?;
-    write_pid_file(options.pid_file.as_deref(), started.pid)?;
-    let mut terminal = started.terminal;
-    if let (Some(socket), Some(master)) = (&options.console_socket, terminal.take()) {
-        send_terminal(socket, master.as_fd())?;
+    if let Some(socket) = &options.pidfd_socket {
+        send_descriptor(socket, b"pidfd", started.pidfd.as_fd())?;
     }
+    write_pid_file(options.pid_file.as_deref(), started.pid).inspect_err(|_| end(&started.pidfd))?;
+    let terminal = match (&options.console_socket, started.terminal) {
+        (Some(socket), Some(master)) => send_terminal(socket, master.as_fd()).map(|()| None)?,
+        (_, ours) => ours,
+    };
     match signals {
         Some(signals) => foreground::wait(started.pid, &started.pidfd, terminal, &signals),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
+/// A process that nobody could find again.
+fn end(pidfd: &OwnedFd) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+}
+
+fn check_status(container: &Container, ignore_paused: bool) -> Result<()> {
+    match container.status() {
+        Status::Running | Status::Created => Ok(()),
+        Status::Paused if ignore_paused => Ok(()),
+        Status::Paused => Err(Error::State("cannot exec in a paused container (use --ignore-paused)".to_owned())),
+        other => Err(Error::State(format!("cannot exec in a {} container", other.name()))),
+    }
+}
+
+fn prepare(global: &Global, options: &Options, spec: &Spec) -> Result<Prepared> {
+    let base = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
+    let process = match &options.process {
+        Some(path) => {
+            let document = document::process(path)?;
+            document.warnings.iter().for_each(|warning| global.say(Level::Warning, warning));
+            from_file(document.content, base, options)
+        }
+        None => from_words(options, base)?,
+    };
+    let linux = spec.linux().as_ref();
+    let seccomp = linux.and_then(|l| l.seccomp().as_ref()).map(crate::seccomp::compile).transpose()?;
+    let mut prepared = Prepared::of(&process, seccomp)?.in_container(linux)?.with_preserved_fds(options.preserve_fds);
+    if let Some(mask) = prepared.scheduling.initial_mask() {
+        global.say(Level::Debug, &format!("initial CPU affinity: {mask:#x}"));
+    }
+    prepared.plain_newlines = options.console_socket.is_none();
+    prepared.warnings().iter().for_each(|warning| global.say(Level::Warning, warning));
+    if prepared.terminal && options.detach && options.console_socket.is_none() {
+        return Err(Error::Invalid("process.terminal: needs --console-socket".to_owned()));
+    }
+    Ok(prepared)
+}
+
 fn options(arguments: &mut Arguments) -> Result<Options> {
     let mut options = Options::default();
-    while let Some(option) = arguments.option() {
+    while let Some(option) = arguments.leading_option() {
         let mut value = || arguments.value(&option);
         match option.as_str() {
             "-p" | "--process" => options.process = Some(value()?.into()),
             "--pid-file" => options.pid_file = Some(value()?.into()),
             "--console-socket" => options.console_socket = Some(value()?.into()),
+            "--pidfd-socket" => options.pidfd_socket = Some(value()?.into()),
             "--preserve-fds" => options.preserve_fds = number(&value()?)?,
             "-d" | "--detach" => options.detach = true,
             "-t" | "--tty" => options.tty = true,
             "--cwd" => options.cwd = Some(value()?.into()),
             "-u" | "--user" => options.user = Some(value()?),
-            "-g" | "--additional-gids" => options.groups.push(number(&value()?)?),
+            "-g" | "--additional-gids" => {
+                let list = value()?;
+                options.groups.extend(list.split(',').map(number).collect::<Result<Vec<_>>>()?);
+            }
             "-e" | "--env" => options.env.push(value()?),
             "-c" | "--cap" => options.capabilities.push(value()?),
+            "--cgroup" => options.cgroups.push(sub_cgroup(&value()?)?),
             "--no-new-privs" => options.no_new_privileges = true,
-            // No such labels here; the container's own cgroup is the only one.
-            "--apparmor" | "--process-label" | "--cgroup" => drop(value()?),
+            "--ignore-paused" => options.ignore_paused = true,
+            "--no-subreaper" => {}
+            // No such labels here.
+            "--apparmor" | "--process-label" => drop(value()?),
             other => return Err(Error::Invalid(format!("exec: unknown option {other}"))),
         }
     }
@@ -119,11 +175,36 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
     Ok(options)
 }
 
-/// The process of a file, or the container's own with the words of the command line.
-fn process(options: &Options, base: &Process) -> Result<Process> {
-    if let Some(path) = &options.process {
-        return files::read(path);
+/// `CONTROLLER[,CONTROLLER...]:PATH`, or a path for all. It starts at the container's cgroup and stays below it.
+fn sub_cgroup(text: &str) -> Result<(Vec<String>, PathBuf)> {
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    let path = Path::new(path.trim_start_matches('/'));
+    if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+        return Err(Error::Invalid(format!("--cgroup: bad sub cgroup path {text:?}: `..` components are not allowed")));
     }
+    let controllers = controllers.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
+    Ok((controllers, path.to_owned()))
+}
+
+/// What a process of a file does not say of its own it has from the container.
+fn from_file(mut process: Process, base: &Process, options: &Options) -> Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(base.capabilities().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*base.io_priority());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(base.scheduler().clone());
+    }
+    if options.tty {
+        process.set_terminal(Some(true));
+    }
+    process
+}
+
+/// The container's own process with the words of the command line.
+fn from_words(options: &Options, base: &Process) -> Result<Process> {
     let mut process = base.clone();
     process.set_args(Some(options.args.clone())).set_terminal(Some(options.tty)).set_console_size(None);
     if let Some(cwd) = &options.cwd {
@@ -138,6 +219,10 @@ fn process(options: &Options, base: &Process) -> Result<Process> {
     if let Some(user) = &options.user {
         let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
         let user = UserBuilder::default().uid(number(uid)?).gid(number(gid)?).additional_gids(options.groups.clone());
+        let user = match base.user().umask() {
+            Some(umask) => user.umask(umask),
+            None => user,
+        };
         process.set_user(user.build().map_err(|e| Error::Invalid(format!("--user: {e}")))?);
     } else if !options.groups.is_empty() {
         let mut user = process.user().clone();
@@ -166,7 +251,10 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
     let (bounding, effective, permitted) =
         (with(capabilities.bounding()), with(capabilities.effective()), with(capabilities.permitted()));
-    capabilities.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    // As far as they are inheritable: what else is asked for is not added to those.
+    let heritable = |c: &&Capability| capabilities.inheritable().iter().flatten().any(|i| i == *c);
+    let ambient = capabilities.ambient().iter().flatten().chain(more.iter().filter(heritable)).copied().collect();
+    capabilities.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(Some(ambient));
     process.set_capabilities(Some(capabilities));
     Ok(())
 }
@@ -176,4 +264,20 @@ fn differing(pid: i32) -> ThreadNameSpaceType {
     let link = |who: &str, name: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
     let differs = |name: &str| link("self", name) != link(&pid.to_string(), name);
     NAMESPACES.iter().filter(|(name, _)| differs(name)).fold(ThreadNameSpaceType::empty(), |all, (_, flag)| all | *flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_cgroups_stay_below_the_container() {
+        let read = |text| sub_cgroup(text).ok();
+        assert_eq!(read("sub/a"), Some((vec![], "sub/a".into())));
+        assert_eq!(read("/"), Some((vec![], "".into())));
+        assert_eq!(read("cpu,cpuacct:x"), Some((vec!["cpu".into(), "cpuacct".into()], "x".into())));
+        for bad in ["..", "a/../b", "cpu:../x"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 }

@@ -101,11 +101,6 @@ impl Session {
         let mut buffer = [0; 4 << 10];
         match (rustix::io::read(rustix::stdio::stdin(), &mut buffer), &self.terminal) {
             (Ok(n @ 1..), Some(terminal)) => write_all(terminal.as_fd(), buffer.get(..n).unwrap_or_default()),
-            (Ok(_), Some(terminal)) => {
-                // End of our input is end of file on the terminal.
-                write_all(terminal.as_fd(), &[4]);
-                self.input = false;
-            }
             _ => self.input = false,
         }
     }

@@ -1,7 +1,8 @@
 //! Hooks: programs of the caller that run at points of a container's life, with its state on standard input.
 
-use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,51 +10,82 @@ use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::container::State;
 use crate::{Error, Result};
 
-/// Runs hooks one after the other; the first that fails stops them.
-pub(super) fn run(hooks: Option<&Vec<Hook>>, state: &serde_json::Value) -> Result<()> {
-    hooks.into_iter().flatten().try_for_each(|hook| run_one(hook, state))
+/// Runs the hooks of a kind one after the other; the first that fails stops them. `env` is for those without an
+/// environment of their own; `None`: they have ours.
+pub(super) fn run(kind: &str, hooks: Option<&Vec<Hook>>, state: &State, env: Option<&[CString]>) -> Result<()> {
+    for (at, hook) in hooks.into_iter().flatten().enumerate() {
+        run_one(hook, state, env).map_err(|failure| {
+            let path = hook.path().display();
+            Error::State(format!("error running {kind} hook #{at}: {path}: {failure}"))
+        })?;
+    }
+    Ok(())
 }
 
-fn run_one(hook: &Hook, state: &serde_json::Value) -> Result<()> {
-    let what = || format!("hook {}", hook.path().display());
+/// Runs all hooks of a kind, whatever becomes of each; a sentence for each that failed.
+pub(super) fn run_each(kind: &str, hooks: Option<&Vec<Hook>>, state: &State) -> Vec<String> {
+    let run = |hook: &Hook| {
+        let failure = run_one(hook, state, None).err()?;
+        Some(format!("{kind} hook {failure} ({})", hook.path().display()))
+    };
+    hooks.into_iter().flatten().filter_map(run).collect()
+}
+
+/// Why a hook did not do what it should.
+fn run_one(hook: &Hook, state: &State, env: Option<&[CString]>) -> std::result::Result<(), String> {
     let args = hook.args().clone().unwrap_or_default();
     let mut command = Command::new(hook.path());
     if let Some((name, rest)) = args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    for variable in hook.env().iter().flatten() {
-        if let Some((name, value)) = variable.split_once('=') {
-            command.env(name, value);
+    match (hook.env(), env) {
+        (Some(own), _) => {
+            command.env_clear().envs(own.iter().filter_map(|variable| variable.split_once('=')));
         }
+        (None, Some(env)) => {
+            command.env_clear().envs(env.iter().filter_map(|variable| {
+                let bytes = variable.as_bytes();
+                let at = bytes.iter().position(|b| *b == b'=')?;
+                Some((OsStr::from_bytes(bytes.get(..at)?), OsStr::from_bytes(bytes.get(at + 1..)?)))
+            }));
+        }
+        (None, None) => {}
     }
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|e| Error::System(what(), e))?;
+    let failed = |e: std::io::Error| format!("failed: {e}");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read it.
-        let _ = stdin.write_all(state.to_string().as_bytes());
+        let _ = serde_json::to_writer(&mut stdin, state);
     }
-    if let Some(seconds) = hook.timeout().and_then(|t| u64::try_from(t).ok()) {
-        wait_for(&mut child, Duration::from_secs(seconds), &what())?;
+    if let Some(seconds) = hook.timeout().and_then(|t| u64::try_from(t).ok())
+        && !ends_within(&child, Duration::from_secs(seconds))
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err("timed out".to_owned());
     }
-    let output = child.wait_with_output().map_err(|e| Error::System(what(), e))?;
-    if output.status.success() {
-        return Ok(());
-    }
+    let output = child.wait_with_output().map_err(failed)?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::State(format!("{}: {}: {said}", what(), output.status)))
+    match output.status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(format!("failed with exit code {code}: {said}")),
+        None => Err(format!("ended by {}: {said}", signal_text(output.status.signal().unwrap_or_default()))),
+    }
 }
 
-fn wait_for(child: &mut Child, timeout: Duration, what: &str) -> Result<()> {
+fn signal_text(number: i32) -> String {
+    // The one that a filter sends deserves a word.
+    let word = if number == libc::SIGSYS { " (bad system call)" } else { "" };
+    format!("signal {number}{word}")
+}
+
+fn ends_within(child: &Child, timeout: Duration) -> bool {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let Some(pidfd) = pidfd else { return Ok(()) };
+    let Some(pidfd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return true };
     let timeout = Timespec { tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
-    if matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)), Ok(0)) {
-        let _ = child.kill();
-        return Err(Error::State(format!("{what}: timed out")));
-    }
-    Ok(())
+    !matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)), Ok(0))
 }

@@ -1,21 +1,28 @@
-//! The OCI command line: `trimtab oci create|start|state|kill|delete|run|exec|list|ps|pause|resume|spec|features`.
+//! The OCI command line: `trimtab oci COMMAND`.
 
 mod arguments;
 mod container;
 mod create;
 mod describe;
+mod document;
+mod events;
 mod exec;
+mod features;
 mod foreground;
+mod help;
 mod hooks;
+mod namespaces;
+mod seccomp_agent;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::Signal;
 
-use crate::cgroup::Host;
 use crate::shim::log::rfc3339;
 use crate::{Error, Result, files, protect};
 use arguments::Arguments;
@@ -24,29 +31,30 @@ use container::{Container, Status};
 /// Where containers' states lie unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/trimtab/oci";
 
-const USAGE: &str = "usage: trimtab oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
-
-  create [-b BUNDLE] [--pid-file F] [--console-socket S] [--preserve-fds N] ID
-  start ID
-  run [-b BUNDLE] [-d] [--keep] [--pid-file F] [--console-socket S] [--preserve-fds N] ID
-  exec [-p PROCESS.json] [-d] [-t] [-u UID[:GID]] [-g GID] [-e K=V] [-c CAP] [--cwd D] [--pid-file F]
-       [--console-socket S] [--preserve-fds N] [--no-new-privs] ID [COMMAND ARGS...]
-  kill [-a] ID [SIGNAL]
-  delete [-f] ID
-  state ID
-  list [-q] [-f table|json]
-  ps [-f table|json] ID
-  pause ID, resume ID
-  spec [-b BUNDLE]
-  features
-";
+/// What `exec` answers where it could not begin: any other code is the process's own.
+const EXEC_FAILED: u8 = 255;
 
 /// Options before the command.
 #[derive(Debug)]
 pub(crate) struct Global {
     root: PathBuf,
+    /// `--root` was given.
+    own_root: bool,
     log: Option<PathBuf>,
     json_log: bool,
+    debug: bool,
+    /// New containers stay in our own cgroups.
+    without_cgroup: bool,
+    /// Descriptors that were passed to us by the protocol of systemd.
+    listen_fds: u32,
+}
+
+/// How much something matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Debug,
+    Warning,
+    Error,
 }
 
 /// Runs `trimtab oci ARGS...`; `args` starts after `oci`. Must be called before any other thread is started.
@@ -56,32 +64,45 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let global = match global(&mut arguments) {
         Ok(global) => global,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             return ExitCode::FAILURE;
         }
     };
-    match dispatch(&global, &mut arguments) {
+    let command = arguments.next().unwrap_or_else(|| "help".to_owned());
+    match dispatch(&global, &command, &mut arguments) {
         Ok(code) => code,
         Err(error) => {
-            report(&global, &error.to_string());
-            ExitCode::FAILURE
+            global.say(Level::Error, &error.to_string());
+            if command == "exec" { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn global(arguments: &mut Arguments) -> Result<Global> {
-    let mut global = Global { root: PathBuf::from(DEFAULT_ROOT), log: None, json_log: false };
-    while let Some(option) = arguments.option() {
+    let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let root = PathBuf::from(DEFAULT_ROOT);
+    let mut global =
+        Global { root, own_root: false, log: None, json_log: false, debug: false, without_cgroup: false, listen_fds };
+    while let Some(option) = arguments.leading_option() {
         match option.as_str() {
-            "--root" => global.root = arguments.value("--root")?.into(),
-            "--log" => global.log = Some(arguments.value("--log")?.into()),
-            "--log-format" => global.json_log = arguments.value("--log-format")? == "json",
-            // What there is to say is said always.
-            "--debug" => {}
-            "--log-level" | "--rootless" | "--criu" => drop(arguments.value(&option)?),
-            "--systemd-cgroup" => {
-                return Err(Error::Invalid("--systemd-cgroup: only the cgroupfs driver is there".to_owned()));
+            "--root" => (global.root, global.own_root) = (arguments.value("--root")?.into(), true),
+            "--log" => global.log = log_file(&arguments.value("--log")?)?,
+            "--log-format" => {
+                global.json_log = match arguments.value("--log-format")?.as_str() {
+                    "json" => true,
+                    "text" => false,
+                    other => return Err(Error::Invalid(format!("--log-format: {other:?} is not text or json"))),
+                }
             }
+            "--debug" => global.debug = true,
+            "--log-level" => global.debug = arguments.value(&option)? == "debug",
+            "--rootless" | "--criu" => drop(arguments.value(&option)?),
+            "--cgroup-manager" => match arguments.value(&option)?.as_str() {
+                "cgroupfs" => {}
+                "disabled" => global.without_cgroup = true,
+                other => return Err(Error::Invalid(format!("{option}: {other:?} is not cgroupfs or disabled"))),
+            },
+            "--systemd-cgroup" => return Err(Error::Invalid(format!("{option}: only the cgroupfs driver is there"))),
             "--version" | "-v" => arguments.restart_with("version"),
             "--help" | "-h" => arguments.restart_with("help"),
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
@@ -90,10 +111,21 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
     Ok(global)
 }
 
-fn dispatch(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
-    let command = arguments.positional("a command")?;
+/// `FILE`, or as crun's callers say it `file:FILE`. Whoever wants it in the system's log must put it there himself.
+fn log_file(text: &str) -> Result<Option<PathBuf>> {
+    match text.split_once(':') {
+        Some(("file", path)) => Ok(Some(path.into())),
+        Some((kind, _)) if !kind.contains('/') => Err(Error::Invalid(format!("--log: unknown log type {kind:?}"))),
+        _ => Ok((!text.is_empty()).then(|| text.into())),
+    }
+}
+
+fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
-    match command.as_str() {
+    if matches!(arguments.peek(), Some("-h" | "--help")) {
+        return done(help::of(command));
+    }
+    match command {
         "create" => done(create::create(global, arguments)),
         "run" => create::run(global, arguments),
         "exec" => exec::exec(global, arguments),
@@ -102,14 +134,16 @@ fn dispatch(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
         "delete" => done(delete(global, arguments)),
         "pause" => done(freeze(global, arguments, true)),
         "resume" => done(freeze(global, arguments, false)),
+        "update" => done(update::update(global, arguments)),
+        "events" => done(events::events(global, arguments)),
         "state" => done(describe::state(global, arguments)),
         "list" => done(describe::list(global, arguments)),
-        "ps" => done(describe::ps(global, arguments)),
+        "ps" => describe::ps(global, arguments),
         "spec" => done(describe::spec(arguments)),
-        "features" => done(describe::features()),
+        "features" => done(features::features()),
         "version" => done(describe::version()),
-        "help" => done(print(USAGE)),
-        other => Err(Error::Invalid(format!("unknown command {other}\n{USAGE}"))),
+        "help" => done(help::all()),
+        other => Err(Error::Invalid(format!("No help topic for '{other}': no such command"))),
     }
 }
 
@@ -120,7 +154,12 @@ fn start(global: &Global, arguments: &mut Arguments) -> Result<()> {
         other => return Err(Error::State(format!("cannot start a container in the {} state", other.name()))),
     }
     container.open_gate()?;
-    hooks::run(container.spec()?.hooks().as_ref().and_then(|h| h.poststart().as_ref()), &container.oci_state())
+    let spec = container.spec()?;
+    let poststart = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
+    // A hook that fails ends the container (runtime.md, Lifecycle 9).
+    hooks::run("poststart", poststart, &container.oci_state(), None).inspect_err(|_| {
+        let _ = remove(global, &container, true);
+    })
 }
 
 fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
@@ -133,21 +172,27 @@ fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
     }
     let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
     let signal = parse_signal(&arguments.next().unwrap_or_else(|| "TERM".to_owned()))?;
-    if arguments.take_flag("-a") || arguments.take_flag("--all") {
-        all = true;
-    }
-    if all {
-        let host = Host::discover()?;
+    // Without a pid namespace of its own the others outlive the first process.
+    let shared = container.spec().is_ok_and(|spec| !has_own(&spec, LinuxNamespaceType::Pid));
+    if all || (shared && signal == libc::SIGKILL) {
+        let host = container.host()?;
         let group = host.open(&container.cgroup)?;
-        host.processes(&group)?.into_iter().for_each(|pid| crate::cgroup::signal(pid, signal));
+        let pids = host.processes(&group)?;
+        if pids.is_empty() && !all {
+            return Err(Error::State("container not running".to_owned()));
+        }
+        pids.into_iter().for_each(|pid| crate::cgroup::signal(pid, signal));
         return Ok(());
     }
     match container.process() {
-        Some(pidfd) => {
-            Ok(rustix::process::pidfd_send_signal(pidfd, signal).map_err(crate::failed(|| "kill".to_owned()))?)
-        }
+        Some(pidfd) => crate::sys::signal(&pidfd, signal).map_err(|e| Error::System("kill".to_owned(), e)),
         None => Err(Error::State("container not running".to_owned())),
     }
+}
+
+fn has_own(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+    listed.iter().any(|n| n.typ() == kind && n.path().is_none())
 }
 
 fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
@@ -159,22 +204,27 @@ fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
         }
     }
     let id = arguments.positional("a container id")?;
-    force |= arguments.take_flag("-f") || arguments.take_flag("--force");
     match Container::load(&global.root, &id) {
-        Ok(container) => remove(&container, force),
-        Err(Error::NotFound(_) | Error::Invalid(_)) if force => {
-            // Killed half-way through create, or its state was cut by a crash of the machine.
-            crate::protocol::check_id(&id)?;
-            let _ = std::fs::remove_dir_all(global.root.join(&id));
-            Ok(())
-        }
-        Err(e) => Err(e),
+        Ok(container) => remove(global, &container, force),
+        Err(e) => match Container::load_unfinished(&global.root, &id) {
+            // Killed half-way through create.
+            Ok(container) if force || !container.has_creator() => remove(global, &container, true),
+            Ok(_) => Err(Error::State(format!("container {id} is being created"))),
+            // Never there, or its state was cut by a crash of the machine.
+            Err(_) if force => {
+                crate::protocol::check_id(&id)?;
+                let _ = std::fs::remove_dir_all(global.root.join(&id));
+                Ok(())
+            }
+            Err(_) => Err(e),
+        },
     }
 }
 
-fn remove(container: &Container, force: bool) -> Result<()> {
+/// Takes a container away. One that was never started has done nothing that anybody could miss.
+fn remove(global: &Global, container: &Container, force: bool) -> Result<()> {
     let status = container.status();
-    if status != Status::Stopped && !force && status != Status::Creating {
+    if !force && !matches!(status, Status::Stopped | Status::Creating | Status::Created) {
         return Err(Error::State(format!(
             "cannot delete container {} that is not stopped: {}",
             container.id,
@@ -184,12 +234,20 @@ fn remove(container: &Container, force: bool) -> Result<()> {
     if let Some(pidfd) = container.process() {
         let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
     }
-    crate::destroy::remove_cgroup(&Host::discover()?, &container.cgroup)?;
+    crate::destroy::remove_cgroup(&container.host()?, &container.cgroup)?;
     let state = container.oci_state();
-    let hooks = container.spec().ok().and_then(|spec| spec.hooks().clone());
+    let spec = container.spec().ok();
+    if let (Some(spec), Some(rootfs)) = (&spec, &state.rootfs)
+        && !has_own(spec, LinuxNamespaceType::Mount)
+    {
+        // What it mounted lies on the host.
+        let _ = rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH);
+    }
+    let hooks = spec.and_then(|spec| spec.hooks().clone());
     container.forget()?;
     // A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
-    let _ = hooks::run(hooks.as_ref().and_then(|h| h.poststop().as_ref()), &state);
+    let failures = hooks::run_each("poststop", hooks.as_ref().and_then(|h| h.poststop().as_ref()), &state);
+    failures.iter().for_each(|failure| global.say(Level::Warning, failure));
     Ok(())
 }
 
@@ -200,12 +258,12 @@ fn freeze(global: &Global, arguments: &mut Arguments, frozen: bool) -> Result<()
     if !wanted.contains(&status) {
         return Err(Error::State(format!("container {} is {}", container.id, status.name())));
     }
-    let host = Host::discover()?;
+    let host = container.host()?;
     host.freeze(&host.open(&container.cgroup)?, frozen)
 }
 
-/// A signal by number or by name, with or without SIG.
-fn parse_signal(text: &str) -> Result<Signal> {
+/// A signal by number or by name, with or without SIG; 0 asks only whether somebody is there.
+fn parse_signal(text: &str) -> Result<i32> {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
         "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
@@ -214,8 +272,17 @@ fn parse_signal(text: &str) -> Result<Signal> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let by_name = NAMES.iter().position(|known| *known == name).and_then(|at| i32::try_from(at + 1).ok());
-    let number = by_name.or_else(|| text.parse().ok());
-    number.and_then(Signal::from_named_raw).ok_or_else(|| Error::Invalid(format!("unknown signal {text:?}")))
+    // Those that are for real time have no names but the ends of their range.
+    let from = |end: i32, rest: &str| if rest.is_empty() { Some(end) } else { Some(end + rest.parse::<i32>().ok()?) };
+    let real_time = || match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => from(libc::SIGRTMIN(), rest),
+        (_, Some(rest)) => from(libc::SIGRTMAX(), rest),
+        _ => None,
+    };
+    let number = by_name.or_else(real_time).or_else(|| text.parse().ok());
+    number
+        .filter(|n| (0..=libc::SIGRTMAX()).contains(n))
+        .ok_or_else(|| Error::Invalid(format!("unknown signal {text:?}")))
 }
 
 fn print(text: &str) -> Result<()> {
@@ -223,18 +290,30 @@ fn print(text: &str) -> Result<()> {
     written.map_err(|e| Error::System("write to standard output".to_owned(), e))
 }
 
-/// Errors go to standard error, and to the log in the form its reader parses.
-fn report(global: &Global, message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
-    let Some(path) = &global.log else { return };
-    let time = rfc3339(files::now());
-    let line = if global.json_log {
-        serde_json::json!({"level": "error", "msg": message, "time": time}).to_string()
-    } else {
-        format!("time={time:?} level=error msg={message:?}")
-    };
-    if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path) {
-        let _ = writeln!(file, "{line}");
+impl Global {
+    /// Errors go to standard error, and to the log in the form its reader parses. What matters less goes to the log, or
+    /// where there is none to standard error, in that form too.
+    fn say(&self, level: Level, message: &str) {
+        let name = match level {
+            Level::Debug if !self.debug => return,
+            Level::Debug => "debug",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let time = rfc3339(files::now());
+        let line = if self.json_log {
+            serde_json::json!({"level": name, "msg": message, "time": time}).to_string()
+        } else {
+            format!("time={time:?} level={name} msg={message:?}")
+        };
+        let aloud = if level == Level::Error { format!("error: {message}") } else { line.clone() };
+        if level == Level::Error || self.log.is_none() {
+            let _ = writeln!(std::io::stderr(), "{aloud}");
+        }
+        let Some(path) = &self.log else { return };
+        if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path) {
+            let _ = writeln!(file, "{line}");
+        }
     }
 }
 
@@ -250,10 +329,20 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, want) in [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGSYS", 31), ("1", 1)] {
-            assert_eq!(parse_signal(text).map(|s| s.as_raw()).ok(), Some(want), "{text}");
+        let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+        for (text, want) in [
+            ("9", 9),
+            ("0", 0),
+            ("KILL", 9),
+            ("sigterm", 15),
+            ("SIGSYS", 31),
+            ("SIGRTMIN", first),
+            ("RTMIN+3", first + 3),
+            ("SIGRTMAX-2", last - 2),
+        ] {
+            assert_eq!(parse_signal(text).ok(), Some(want), "{text}");
         }
-        for text in ["", "SIG", "0", "-1", "65", "NOPE"] {
+        for text in ["", "SIG", "-1", "65", "NOPE", "RTMAX+1", "RTMINx"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
     }

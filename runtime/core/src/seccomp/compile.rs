@@ -21,6 +21,8 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
 const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
+/// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+const WAIT_KILLABLE: u32 = 1 << 5;
 /// BPF_MAXINSNS.
 const MAX_INSTRUCTIONS: usize = 4096;
 
@@ -48,9 +50,6 @@ struct Answer {
 
 /// Compiles the `linux.seccomp` section. Names that this architecture does not have are left out, as all runtimes do.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program> {
-    if seccomp.listener_path().is_some() {
-        return Err(invalid("listenerPath: notifications are not supported"));
-    }
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
     let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
     let mut newest = 0;
@@ -67,18 +66,43 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program> {
     if code.len() > MAX_INSTRUCTIONS {
         return Err(invalid(&format!("too large: {} instructions", code.len())));
     }
-    Ok(Program { code, flags: flags(seccomp)? })
+    let flags = flags(seccomp)? | if notifies(seccomp)? { crate::sys::SECCOMP_NEW_LISTENER } else { 0 };
+    if flags & WAIT_KILLABLE != 0 && flags & crate::sys::SECCOMP_NEW_LISTENER == 0 {
+        return Err(invalid("flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV goes with SCMP_ACT_NOTIFY only"));
+    }
+    Ok(Program { code, flags })
+}
+
+/// Whether some call is answered by a listener. Handing that over takes one call itself, so it cannot be all.
+fn notifies(seccomp: &LinuxSeccomp) -> Result<bool> {
+    let notify = |action| action == LinuxSeccompAction::ScmpActNotify;
+    if notify(seccomp.default_action()) {
+        return Err(invalid("SCMP_ACT_NOTIFY cannot be the default action"));
+    }
+    let mut rules = seccomp.syscalls().iter().flatten().filter(|rule| notify(rule.action())).peekable();
+    let any = rules.peek().is_some();
+    if rules.any(|rule| rule.names().iter().any(|name| name == "write")) {
+        return Err(invalid("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+    }
+    let path = seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    match (any, path) {
+        (true, false) => Err(invalid("SCMP_ACT_NOTIFY needs listenerPath")),
+        (false, false) if seccomp.listener_metadata().as_ref().is_some_and(|m| !m.is_empty()) => {
+            Err(invalid("listenerMetadata needs listenerPath"))
+        }
+        (any, _) => Ok(any),
+    }
 }
 
 fn flags(seccomp: &LinuxSeccomp) -> Result<u32> {
-    seccomp.flags().as_deref().unwrap_or_default().iter().try_fold(0, |flags, flag| match flag {
+    // As runc has it: who says nothing does not want his program slowed down.
+    let said = seccomp.flags().as_deref();
+    said.unwrap_or(&[LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow]).iter().try_fold(0, |flags, flag| match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => Ok(flags | 2),
         LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Ok(flags | 4),
         // One thread has nothing to synchronise with.
         LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Ok(flags),
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-            Err(invalid("flags: wait-killable needs a listener"))
-        }
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => Ok(flags | WAIT_KILLABLE),
     })
 }
 
@@ -266,9 +290,6 @@ fn ret_errno(errno: u32) -> u32 {
 }
 
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
-    if action == LinuxSeccompAction::ScmpActNotify {
-        return Err(invalid("SCMP_ACT_NOTIFY is not supported"));
-    }
     if errno.is_some_and(|errno| errno > 4095) {
         return Err(invalid("errnoRet: above 4095"));
     }

@@ -4,6 +4,8 @@ mod compile;
 mod profile;
 mod syscalls;
 
+use std::os::fd::OwnedFd;
+
 pub use compile::compile;
 pub use profile::default_profile;
 
@@ -23,8 +25,18 @@ impl Program {
         &self.code
     }
 
-    /// Puts this process and its children under the filter, for ever.
-    pub(crate) fn install(&self) -> Result<()> {
+    /// SECCOMP_FILTER_FLAG_*.
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    /// Whether it sends calls to somebody else to answer.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.flags & sys::SECCOMP_NEW_LISTENER != 0
+    }
+
+    /// Puts this process and its children under the filter, for ever; returns where its notifications are to be read.
+    pub(crate) fn install(&self) -> Result<Option<OwnedFd>> {
         sys::seccomp(&self.code, self.flags).map_err(|e| Error::System("install the seccomp filter".to_owned(), e))
     }
 }

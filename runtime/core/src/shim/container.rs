@@ -212,6 +212,12 @@ pub(super) fn prepare(config: &ContainerConfig, args: Option<&[String]>, termina
     if let Some(terminal) = terminal {
         process.set_terminal(Some(terminal));
     }
+    // Nothing is inheritable but what is ambient, whatever the spec says (CVE-2022-29162).
+    if let Some(mut capabilities) = process.capabilities().clone() {
+        let ambient = capabilities.ambient().clone();
+        capabilities.set_inheritable(ambient);
+        process.set_capabilities(Some(capabilities));
+    }
     let seccomp = config.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     Prepared::of(&process, seccomp.map(crate::seccomp::compile).transpose()?)
 }

@@ -264,6 +264,7 @@ impl Server {
                 // Root of a user namespace does not come as far as the run directory.
                 attach_to: &if users.is_some() { PathBuf::from("/tmp") } else { self.run_dir.join("root") },
                 users,
+                own_mounts: true,
                 cgroups: if wants_cgroups { self.host.mounts(group)? } else { Vec::new() },
             },
         )?;
@@ -284,6 +285,7 @@ impl Server {
             rootfs: &plan,
             new: NEW_MOUNT | if own_pid_namespace { NEW_PID } else { 0 },
             new_cgroup: listed.iter().any(|n| n.typ() == LinuxNamespaceType::Cgroup && n.path().is_none()),
+            new_time: None,
             join: Vec::new(),
             pid_namespace,
             user_map: None,
@@ -296,6 +298,7 @@ impl Server {
             gate: None,
             before_pivot: None,
             before_exec: None,
+            listener: None,
         };
         let oom_kills_before = self.host.oom_kills(group);
         let started = launch::start(&init, ends.child(), |pid| match init.born_in {
@@ -392,6 +395,7 @@ impl Server {
                 | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
             pid_namespace: Some(pid_namespace.as_fd()),
             born_in: self.host.birthplace(&container.group),
+            listener: None,
         };
         let started = launch::join(&join, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], |pid| match join.born_in {
             Some(_) => Ok(()),
@@ -407,7 +411,8 @@ impl Server {
         let bad = || Error::Invalid(format!("signal {signal} is unknown"));
         let signal = Signal::from_named_raw(signal).ok_or_else(bad)?;
         if all {
-            self.host.processes(&container.group)?.into_iter().for_each(|pid| cgroup::signal(pid, signal));
+            let pids = self.host.processes(&container.group)?;
+            pids.into_iter().for_each(|pid| cgroup::signal(pid, signal.as_raw()));
             return Ok(());
         }
         if container.state.exit.is_some() {
@@ -506,7 +511,7 @@ impl Server {
         if !container.own_pid_namespace {
             // Others of it may live on; nobody waits for them.
             for pid in self.host.processes(&container.group).unwrap_or_default() {
-                cgroup::signal(pid, Signal::KILL);
+                cgroup::signal(pid, libc::SIGKILL);
             }
         }
         container.drain(&mut self.buffer);

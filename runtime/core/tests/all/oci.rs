@@ -12,9 +12,9 @@ use crate::support::{busybox, eventually, layer, program, spec};
 type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
 
 /// A bundle and a root of states of its own.
-struct Bundle {
-    dir: tempfile::TempDir,
-    id: String,
+pub(crate) struct Bundle {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) id: String,
 }
 
 impl Drop for Bundle {
@@ -24,7 +24,7 @@ impl Drop for Bundle {
 }
 
 impl Bundle {
-    fn new(id: &str, script: &str, change: impl FnOnce(&mut Value)) -> Self {
+    pub(crate) fn new(id: &str, script: &str, change: impl FnOnce(&mut Value)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::rename(layer(dir.path()), dir.path().join("rootfs")).unwrap();
         let id = format!("{id}-{}", std::process::id());
@@ -33,42 +33,44 @@ impl Bundle {
         spec["linux"]["cgroupsPath"] = json!(format!("/trimtab-test/oci/{id}"));
         change(&mut spec);
         fs::write(dir.path().join("config.json"), spec.to_string()).unwrap();
+        fs::create_dir(dir.path().join("states")).unwrap();
         Self { dir, id }
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("states")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("oci").arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
         command
     }
 
-    fn oci(&self, args: &[&str]) -> Output {
+    pub(crate) fn oci(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs a command that must succeed; its standard output.
-    fn good(&self, args: &[&str]) -> String {
+    pub(crate) fn good(&self, args: &[&str]) -> String {
         let output = self.oci(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn bad(&self, args: &[&str]) -> String {
+    pub(crate) fn bad(&self, args: &[&str]) -> String {
         let output = self.oci(args);
         assert!(!output.status.success(), "{args:?}");
-        String::from_utf8(output.stderr).unwrap().trim().to_owned()
+        let said = String::from_utf8(output.stderr).unwrap();
+        said.trim().strip_prefix("error: ").unwrap().to_owned()
     }
 
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let state: Value = serde_json::from_str(&self.good(&["state", &self.id])).unwrap();
         state["status"].as_str().unwrap().to_owned()
     }
 
-    fn bundle(&self) -> &str {
+    pub(crate) fn bundle(&self) -> &str {
         self.dir.path().to_str().unwrap()
     }
 }
@@ -98,9 +100,9 @@ fn a_container_goes_through_its_states() {
     let pid = fs::read_to_string(pid_file).unwrap();
     assert!(Path::new("/proc").join(&pid).exists());
     assert!(bundle.bad(&["create", "-b", bundle.bundle(), id]).contains("exists already"));
-    assert!(bundle.bad(&["delete", id]).contains("not stopped"));
     bundle.good(&["start", id]);
     eventually("it starts", || mark.exists());
+    assert!(bundle.bad(&["delete", id]).contains("not stopped"));
     assert_eq!(bundle.status(), "running");
     assert!(bundle.bad(&["start", id]).contains("running"));
     bundle.good(&["pause", id]);

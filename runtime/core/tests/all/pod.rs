@@ -239,7 +239,8 @@ fn limits_hold() {
     pod.shim.update(Some("c"), &more).unwrap();
     let unknown: LinuxResources = serde_json::from_value(json!({"unified": {"nosuch.max": "1"}})).unwrap();
     let error = pod.shim.update(None, &unknown).unwrap_err();
-    assert_eq!(error.to_string(), "linux.resources.unified: this host has no nosuch cgroup controller");
+    let want = "invalid configuration: linux.resources.unified: nosuch.max: no nosuch controller of cgroup v2";
+    assert_eq!(error.to_string(), want);
 }
 
 #[test]
@@ -304,11 +305,12 @@ fn links_of_an_image_stay_inside() {
     let (_, log) = pod.run_config(&pod.container_with("c", "ls -d /made /etc/new", mounts));
     assert_eq!(log, "/etc/new\n/made\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    for (dir, id) in [("proc", "p"), ("sys", "s")] {
+    for (dir, id, kind) in [("proc", "p", "proc"), ("sys", "s", "sysfs")] {
         fs::remove_dir(pod.layer.join(dir)).unwrap();
         std::os::unix::fs::symlink("/tmp", pod.layer.join(dir)).unwrap();
         let error = pod.shim.start_container(&pod.container(id, "true")).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("/{dir} is not a plain directory")), "{error}");
+        let want = format!("mounts: /{dir}: {kind} must be mounted on ordinary directory");
+        assert!(error.to_string().starts_with(&want), "{error}");
         fs::remove_file(pod.layer.join(dir)).unwrap();
         fs::create_dir(pod.layer.join(dir)).unwrap();
     }

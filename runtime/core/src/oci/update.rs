@@ -1,0 +1,123 @@
+//! `update`: other limits for a container that is there.
+
+use std::io::Read;
+
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value};
+
+use super::Global;
+use super::arguments::Arguments;
+use super::container::{Container, Status};
+use crate::{Error, Result, files};
+
+/// How the value of a flag is read.
+#[derive(Clone, Copy)]
+enum Kind {
+    Number,
+    /// A number of bytes, which may have a unit (`50M`).
+    Bytes,
+    Text,
+}
+
+/// Flag, section and field of `linux.resources`.
+const FLAGS: [(&str, &str, &str, Kind); 18] = [
+    ("--blkio-weight", "blockIO", "weight", Kind::Number),
+    ("--cpu-burst", "cpu", "burst", Kind::Number),
+    ("--cpu-idle", "cpu", "idle", Kind::Number),
+    ("--cpu-period", "cpu", "period", Kind::Number),
+    ("--cpu-quota", "cpu", "quota", Kind::Number),
+    ("--cpu-rt-period", "cpu", "realtimePeriod", Kind::Number),
+    ("--cpu-rt-runtime", "cpu", "realtimeRuntime", Kind::Number),
+    ("--cpu-share", "cpu", "shares", Kind::Number),
+    ("--cpu-shares", "cpu", "shares", Kind::Number),
+    ("--cpuset-cpus", "cpu", "cpus", Kind::Text),
+    ("--cpuset-mems", "cpu", "mems", Kind::Text),
+    ("--kernel-memory", "memory", "kernel", Kind::Bytes),
+    ("--kernel-memory-tcp", "memory", "kernelTCP", Kind::Bytes),
+    ("--memory", "memory", "limit", Kind::Bytes),
+    ("--memory-reservation", "memory", "reservation", Kind::Bytes),
+    ("--memory-swap", "memory", "swap", Kind::Bytes),
+    ("--pids-limit", "pids", "limit", Kind::Number),
+    ("--pids", "pids", "limit", Kind::Number),
+];
+
+/// A document of resources larger than this is refused.
+const MAX_BYTES: u64 = 1 << 20;
+
+pub(super) fn update(global: &Global, arguments: &mut Arguments) -> Result<()> {
+    let mut sections = Map::new();
+    let mut document = None;
+    while let Some(option) = arguments.option() {
+        match FLAGS.iter().find(|(flag, ..)| *flag == option) {
+            Some((flag, section, field, kind)) => {
+                let value = value(flag, &arguments.value(flag)?, *kind)?;
+                let section = sections.entry(*section).or_insert_with(|| Value::Object(Map::new()));
+                section.as_object_mut().and_then(|fields| fields.insert((*field).to_owned(), value));
+            }
+            None if matches!(option.as_str(), "-r" | "--resources") => document = Some(arguments.value(&option)?),
+            None => return Err(Error::Invalid(format!("update: unknown option {option}"))),
+        }
+    }
+    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let resources = match document {
+        Some(path) => read(&path)?,
+        None => serde_json::from_value(Value::Object(sections)).map_err(|e| Error::Invalid(format!("update: {e}")))?,
+    };
+    if container.status() == Status::Stopped {
+        return Err(Error::State("container not running".to_owned()));
+    }
+    let host = container.host()?;
+    host.apply(&host.open(&container.cgroup)?, &resources)
+}
+
+/// Resources of a file, or of standard input for `-`.
+fn read(path: &str) -> Result<LinuxResources> {
+    if path != "-" {
+        return files::read(path.as_ref());
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().take(MAX_BYTES).read_to_string(&mut text);
+    read.map_err(|e| Error::System("read standard input".to_owned(), e))?;
+    serde_json::from_str(&text).map_err(|e| Error::Invalid(format!("resources: {e}")))
+}
+
+fn value(flag: &str, text: &str, kind: Kind) -> Result<Value> {
+    let number = match kind {
+        Kind::Text => return Ok(Value::from(text)),
+        Kind::Number => text.parse().ok(),
+        Kind::Bytes => bytes(text),
+    };
+    number.map(Value::from).ok_or_else(|| Error::Invalid(format!("{flag}: {text:?} is not a number")))
+}
+
+/// `50M`, `1g`, `4096`, `-1`: units are powers of 1024.
+fn bytes(text: &str) -> Option<i64> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let (digits, shift) = match lower.char_indices().last()? {
+        (at, unit @ ('k' | 'm' | 'g' | 't')) => (lower.get(..at)?, 10 * (1 + "kmgt".find(unit)?)),
+        _ => (lower, 0),
+    };
+    digits.parse::<i64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, want) in [
+            ("4096", Some(4096)),
+            ("50M", Some(50 << 20)),
+            ("1gb", Some(1 << 30)),
+            ("2KiB", Some(2048)),
+            ("-1", Some(-1)),
+        ] {
+            assert_eq!(bytes(text), want, "{text}");
+        }
+        for text in ["", "M", "1x", "9999999999T"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+}

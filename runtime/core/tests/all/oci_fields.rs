@@ -1,0 +1,201 @@
+//! Fields and flags of the command line that not every caller uses.
+
+use std::fs;
+use std::io::{BufRead, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+
+use crate::oci::Bundle;
+use crate::support::{busybox, program};
+
+/// Runs to its end; what it says on both outputs.
+fn output_of(bundle: &Bundle) -> String {
+    let output = bundle.oci(&["run", "-b", bundle.bundle(), &bundle.id]);
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+/// Runs in the background with the streams closed.
+fn detach(bundle: &Bundle) {
+    let mut run = bundle.command(&["run", "-d", "-b", bundle.bundle(), &bundle.id]);
+    assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(), "{}", output_of(bundle));
+}
+
+#[test]
+fn limits_change_and_are_told() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("limits", "sleep 1000", |s| {
+        s["linux"]["resources"] = json!({"pids": {"limit": 7}, "cpu": {"quota": 50_000, "period": 100_000}});
+    });
+    let id = bundle.id.as_str();
+    detach(&bundle);
+    let stats = || -> Value { serde_json::from_str(&bundle.good(&["events", "--stats", id])).unwrap() };
+    assert_eq!(stats()["data"]["pids"], json!({"current": 1, "limit": 7}));
+    bundle.good(&["update", id, "--memory", "64M", "--pids-limit", "33", "--cpu-period", "80000"]);
+    assert_eq!(stats()["data"]["memory"]["usage"]["limit"], json!(64 << 20));
+    assert_eq!(stats()["data"]["pids"]["limit"], json!(33));
+    let mut update = bundle.command(&["update", "-r", "-", id]);
+    let mut update = update.stdin(Stdio::piped()).spawn().unwrap();
+    serde_json::to_writer(update.stdin.take().unwrap(), &json!({"pids": {"limit": -1}})).unwrap();
+    assert!(update.wait().unwrap().success());
+    assert_eq!(stats()["data"]["pids"]["limit"], json!(null));
+    assert!(bundle.bad(&["update", id, "--memory", "lots"]).contains("is not a number"));
+    let check = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}}).to_string();
+    fs::write(bundle.dir.path().join("check.json"), check).unwrap();
+    let path = bundle.dir.path().join("check.json");
+    assert!(bundle.bad(&["update", "-r", path.to_str().unwrap(), id]).contains("rejecting memory limit"));
+    let table = bundle.good(&["ps", id]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    let mut events = bundle.command(&["events", "--interval", "10ms", id]).stdout(Stdio::piped()).spawn().unwrap();
+    // It ends with the container, once it has begun.
+    let mut line = String::new();
+    std::io::BufReader::new(events.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"type\":\"stats\","), "{line}");
+    bundle.good(&["delete", "-f", id]);
+    events.wait().unwrap();
+}
+
+#[test]
+fn a_time_namespace_has_clocks_of_its_own() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("time", "cat /proc/self/timens_offsets; sleep 1000", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        s["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 7881, "nanosecs": 27}, "boottime": {"secs": 13}});
+    });
+    detach(&bundle);
+    let offsets = bundle.good(&["exec", &bundle.id, "cat", "/proc/self/timens_offsets"]);
+    let words: Vec<&str> = offsets.split_whitespace().collect();
+    assert_eq!(words, ["monotonic", "7881", "27", "boottime", "13", "0"]);
+    let without = Bundle::new("notime", "true", |s| s["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 1}}));
+    assert!(output_of(&without).contains("linux.timeOffsets: needs a time namespace"));
+}
+
+#[test]
+fn scheduling_is_what_was_asked_for() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("sched", "awk '{print $19}' /proc/self/stat; busybox ionice -p 1", |s| {
+        s["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+        s["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 5});
+    });
+    assert_eq!(output_of(&bundle).lines().collect::<Vec<_>>(), ["7", "best-effort: prio 5"]);
+    let bundle = Bundle::new("cpus", "sleep 1000", |_| {});
+    detach(&bundle);
+    let process = json!({"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+        "execCPUAffinity": {"final": "0"}});
+    let path = bundle.dir.path().join("process.json");
+    fs::write(&path, process.to_string()).unwrap();
+    let said = bundle.good(&["exec", "-p", path.to_str().unwrap(), &bundle.id]);
+    assert_eq!(said, "Cpus_allowed_list:\t0\n");
+}
+
+#[test]
+fn a_mount_shows_other_ids() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("idmap", "stat -c %u:%g /x/file", |_| {});
+    let source = bundle.dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "").unwrap();
+    let config = bundle.dir.path().join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    let maps = |outside: u32| json!([{"containerID": 0, "hostID": outside, "size": 10}]);
+    spec["mounts"].as_array_mut().unwrap().push(json!({"destination": "/x", "type": "bind", "source": source,
+        "options": ["bind", "idmap"], "uidMappings": maps(1000), "gidMappings": maps(2000)}));
+    fs::write(&config, spec.to_string()).unwrap();
+    assert_eq!(output_of(&bundle), "1000:2000\n");
+}
+
+#[test]
+fn somebody_else_answers_system_calls() {
+    let Some(_) = busybox() else { return };
+    for no_new_privileges in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent");
+        let agent = UnixListener::bind(&path).unwrap();
+        let bundle = Bundle::new("notify", "mkdir /tmp/x", |s| {
+            s["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "m",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
+        });
+        let mut run = bundle.command(&["run", "-b", bundle.bundle(), &bundle.id]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (connection, _) = agent.accept().unwrap();
+        let mut text = [0; 8192];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(&connection, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::empty()).unwrap();
+        let state: Value = serde_json::from_slice(&text[..got.bytes]).unwrap();
+        assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("m")));
+        assert_eq!(state["state"]["id"], json!(bundle.id));
+        let fds = control.drain().filter(|m| matches!(m, RecvAncillaryMessage::ScmRights(_))).count();
+        assert_eq!(fds, 1);
+        // An agent that goes away leaves calls that nobody has.
+        drop(control);
+        let output = run.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("Function not implemented"), "{said}");
+    }
+    let bundle = Bundle::new("write", "true", |s| {
+        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere",
+            "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]});
+    });
+    assert!(output_of(&bundle).contains("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+}
+
+#[test]
+fn descriptors_and_cgroups_are_passed_on() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("pass", "echo $LISTEN_FDS $LISTEN_PID; cat /proc/self/fd/3", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "cgroup");
+    });
+    let line = format!(
+        "echo said | LISTEN_FDS=1 {} oci --root {} run -b {} {} 3<&0",
+        program().display(),
+        bundle.root().display(),
+        bundle.bundle(),
+        bundle.id
+    );
+    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 1\nsaid\n", "{}", String::from_utf8_lossy(&output.stderr));
+    let config = bundle.dir.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut spec: Value = serde_json::from_str(&text).unwrap();
+    spec["process"]["args"] = json!(["sleep", "1000"]);
+    fs::write(&config, spec.to_string()).unwrap();
+    detach(&bundle);
+    let id = bundle.id.as_str();
+    assert!(bundle.bad(&["exec", "--cgroup", "..", id, "true"]).contains("bad sub cgroup path"));
+    assert!(bundle.bad(&["exec", "--cgroup", "nowhere", id, "true"]).contains("adding pid"));
+    assert!(bundle.bad(&["exec", "--cgroup", "what:/", id, "true"]).contains("unknown controller"));
+    assert!(bundle.good(&["exec", "--cgroup", "/", id, "cat", "/proc/self/cgroup"]).contains(id));
+    assert_eq!(bundle.oci(&["exec", id, "nowhere"]).status.code(), Some(255));
+    // The cgroup is this container's alone.
+    let other = format!("{id}x");
+    assert!(bundle.bad(&["run", "-d", "-b", bundle.bundle(), &other]).contains("cgroup is not empty"));
+    assert_eq!(bundle.status(), "running");
+}
+
+/// A veth pair, since not every kernel has dummies.
+#[test]
+fn a_network_device_moves_in_with_its_addresses() {
+    let Some(_) = busybox() else { return };
+    let ip = |line: &str| Command::new("ip").args(line.split(' ')).status().is_ok_and(|status| status.success());
+    let (ours, theirs) =
+        (format!("ttn{}a", std::process::id() % 10_000), format!("ttn{}b", std::process::id() % 10_000));
+    if !ip(&format!("link add {ours} type veth peer name {theirs}")) {
+        println!("skipped: no ip(8), or no veth devices");
+        return;
+    }
+    assert!(ip(&format!("address add 192.0.2.77/24 dev {theirs}")));
+    assert!(ip(&format!("link set {theirs} mtu 1400")));
+    let bundle = Bundle::new("netdev", "busybox ip address show dev inside", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
+        s["linux"]["netDevices"] = json!({theirs.clone(): {"name": "inside"}});
+    });
+    let said = output_of(&bundle);
+    assert!(said.contains("192.0.2.77/24") && said.contains("mtu 1400") && said.contains("UP"), "{said}");
+    // The pair ends with the container's namespace.
+    assert!(output_of(&bundle).contains("linux.netDevices: move"));
+}

@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask --help`.
 
 mod bench;
+mod conformance;
 mod e2e;
 mod mutants;
 mod packages;
@@ -33,6 +34,9 @@ enum Task {
     },
     /// Checks the rules of ARCHITECTURE.md: crate edges, pure crates, module heads, file names.
     Tidy,
+    /// Runs other people's suites against what is ours.
+    #[command(subcommand)]
+    Conformance(conformance::Conformance),
     Bench(bench::Arguments),
     Sim(sim::Sim),
     /// Proofs of the whole that take longer than CI has time for.
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Mutants { only } => mutants::run(&only),
         Task::Tidy => tidy::run(),
+        Task::Conformance(what) => conformance::run(&what),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::E2e(proof) => e2e::run(&proof),

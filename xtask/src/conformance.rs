@@ -1,0 +1,268 @@
+//! `cargo xtask conformance`: other people's suites against what is ours. They come from their own repositories and are
+//! built there; docs/runtime-conformance.md says which, and what the failures mean.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
+
+use crate::run::{cargo, root, show};
+
+/// What is asked to conform.
+#[derive(Subcommand)]
+pub(crate) enum Conformance {
+    /// The OCI command line (root): a suite, one group at a time, each with a time limit.
+    Oci {
+        #[arg(long)]
+        suite: Suite,
+        /// Where the suite lies, built.
+        #[arg(long)]
+        from: PathBuf,
+        /// Only groups whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// A program that is called as runc is, instead of ours.
+        #[arg(long)]
+        runtime: Option<PathBuf>,
+    },
+}
+
+/// Whose suite it is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// youki's tests/contest: a folder with `contest`, `runtimetest` (static) and `bundle.tar.gz`.
+    Contest,
+    /// crun's tests/*.py: a checkout with tests/init; needs Python 3.12 or later, with libmount.
+    Crun,
+    /// runc's tests/integration: a checkout with tests/cmd/_bin and images in testdata; needs bats.
+    Runc,
+}
+
+/// Seconds that a group may take; of crun's, where a case is run by itself, a case.
+const LIMITS: [(Suite, &str); 3] = [(Suite::Contest, "300"), (Suite::Crun, "120"), (Suite::Runc, "900")];
+
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// Runs a suite and prints what passed, failed and was skipped, with names. Failures are told, not an error.
+pub(crate) fn run(what: &Conformance) -> Result<()> {
+    let Conformance::Oci { suite, from, only, runtime } = what;
+    let from = from.canonicalize().with_context(|| format!("no folder {}", from.display()))?;
+    let folder = std::env::temp_dir().join(format!("trimtab-conformance-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let runtime = match runtime {
+        Some(runtime) => runtime.canonicalize()?,
+        None => ours(&folder)?,
+    };
+    let mut all: BTreeMap<Verdict, Vec<String>> = BTreeMap::new();
+    for group in groups(*suite, &from)?.into_iter().filter(|group| group.contains(only)) {
+        let (cases, ended) = run_group(*suite, &from, &runtime, &group)?;
+        let count = |wanted| cases.iter().filter(|(verdict, _)| *verdict == wanted).count();
+        let (passed, failed, skipped) = (count(Verdict::Passed), count(Verdict::Failed), count(Verdict::Skipped));
+        let note = if ended { "" } else { "  CUT SHORT" };
+        println!("{group}: {passed} passed, {failed} failed, {skipped} skipped{note}");
+        for (verdict, name) in cases {
+            all.entry(verdict).or_default().push(format!("{group}: {name}"));
+        }
+    }
+    std::fs::remove_dir_all(&folder)?;
+    for (verdict, title) in [(Verdict::Failed, "failed"), (Verdict::Skipped, "skipped")] {
+        println!("\n{title}:");
+        all.get(&verdict).into_iter().flatten().for_each(|name| println!("  {name}"));
+    }
+    let count = |verdict| all.get(&verdict).map_or(0, Vec::len);
+    let (passed, failed, skipped) = (count(Verdict::Passed), count(Verdict::Failed), count(Verdict::Skipped));
+    println!("\n{passed} passed, {failed} failed, {skipped} skipped, of {}", passed + failed + skipped);
+    Ok(())
+}
+
+/// Our command line as one program, which is what suites call.
+fn ours(folder: &Path) -> Result<PathBuf> {
+    show(cargo().args(["build", "--quiet", "--locked", "--package", "runtime-core", "--example", "runtime"]))?;
+    let target = cargo_metadata::MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let built = target.target_directory.join(triple).join("debug/examples/runtime");
+    // A copy: the suite goes on while somebody builds.
+    let copy = folder.join("runtime");
+    std::fs::copy(built, &copy)?;
+    let program = folder.join("oci");
+    std::fs::write(&program, format!("#!/bin/sh\nexec {} oci \"$@\"\n", copy.display()))?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    Ok(program)
+}
+
+/// The names of a suite's groups.
+fn groups(suite: Suite, from: &Path) -> Result<Vec<String>> {
+    let files = |folder: &str, start: &str, end: &str| -> Result<Vec<String>> {
+        let folder = from.join(folder);
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("no folder {}", folder.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(start) && name.ends_with(end)).collect();
+        names.sort();
+        Ok(names)
+    };
+    match suite {
+        Suite::Crun => files("tests", "test_", ".py"),
+        Suite::Runc => files("tests/integration", "", ".bats"),
+        Suite::Contest => {
+            let output = Command::new(from.join("contest")).arg("list").output().context("start contest")?;
+            Ok(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
+        }
+    }
+}
+
+/// The cases of a group that are run each by itself, since one that hangs would take the others along. Nothing: the
+/// group is run whole.
+fn cases_of(suite: Suite, from: &Path, group: &str) -> Result<Vec<String>> {
+    if suite != Suite::Crun {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(from.join("tests").join(group))?;
+    Ok(crun_names(&text))
+}
+
+/// The keys of a test file's dictionary `all_tests`.
+fn crun_names(text: &str) -> Vec<String> {
+    let (_, table) = text.split_once("\nall_tests").unwrap_or_default();
+    let name = |line: &str| Some(line.trim().strip_prefix('"')?.split_once('"')?.0.to_owned());
+    table.lines().filter_map(name).collect()
+}
+
+/// The command of one group or case, in the suite's folder.
+fn line_of(suite: Suite, runtime: &Path, group: &str, case: &str) -> String {
+    let runtime = runtime.display();
+    match suite {
+        Suite::Contest => format!("./contest run --runtime {runtime} --runtimetest ./runtimetest -t {group}"),
+        // Names are separated by blanks, and some have blanks in them.
+        Suite::Crun if case.is_empty() || case.contains(' ') => {
+            format!("INIT=$PWD/tests/init OCI_RUNTIME={runtime} python3 tests/{group}")
+        }
+        Suite::Crun => {
+            format!("INIT=$PWD/tests/init OCI_RUNTIME={runtime} RUN_TESTS={case} python3 tests/{group}")
+        }
+        Suite::Runc => format!("RUNC={runtime} bats -t tests/integration/{group}"),
+    }
+}
+
+/// Runs a group: its cases, and whether it came to its end.
+fn run_group(suite: Suite, from: &Path, runtime: &Path, group: &str) -> Result<(Vec<(Verdict, String)>, bool)> {
+    let names = cases_of(suite, from, group)?;
+    if names.is_empty() {
+        return run_once(suite, from, &line_of(suite, runtime, group, ""), group);
+    }
+    let mut cases = Vec::new();
+    for name in names {
+        let (found, _) = run_once(suite, from, &line_of(suite, runtime, group, &name), group)?;
+        let verdict = found.into_iter().find(|(_, found)| *found == name).map(|(verdict, _)| verdict);
+        // None within its time is a failure too.
+        cases.push((verdict.unwrap_or(Verdict::Failed), name));
+    }
+    Ok((cases, true))
+}
+
+/// Runs a command line: the cases it tells of, and whether these are all.
+fn run_once(suite: Suite, from: &Path, line: &str, group: &str) -> Result<(Vec<(Verdict, String)>, bool)> {
+    // A terminal, as tests of terminals want one; mounts of its own, shared as they are on hosts with systemd; nothing of
+    // ours but the three streams.
+    const CLOSE: &str =
+        "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -lt 3 ] || eval \"exec $fd>&-\"; done 2>/dev/null";
+    let limit = LIMITS.iter().find(|(of, _)| *of == suite).map_or("900", |(_, limit)| limit);
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--propagation", "shared"])
+        .args(["timeout", "--kill-after", "5", limit, "script", "--quiet", "--flush", "--return", "--command"])
+        .args([&format!("{CLOSE}; {line}"), "/dev/null"])
+        .current_dir(from)
+        .env_remove("RUNTIME_KIND")
+        .env("SHELL", "/bin/bash")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start unshare, timeout and script (package util-linux)")?;
+    // The end of our input would come to the suite as keys that somebody pressed.
+    let input = child.stdin.take();
+    let output = child.wait_with_output()?;
+    drop(input);
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let cases: Vec<(Verdict, String)> = match suite {
+        Suite::Contest => text.lines().filter_map(contest_case).collect(),
+        Suite::Crun | Suite::Runc => text.lines().filter_map(tap_case).collect(),
+    };
+    let all = match suite {
+        Suite::Contest => text.contains(&format!("# End group {group}")),
+        Suite::Crun | Suite::Runc => text.lines().filter_map(tap_plan).sum::<usize>() == cases.len(),
+    };
+    Ok((cases, all))
+}
+
+/// `1..7`
+fn tap_plan(line: &str) -> Option<usize> {
+    line.strip_prefix("1..")?.trim().parse().ok()
+}
+
+/// `ok 3 name`, `not ok 3 - name # 0.1s`, `ok 3 name # skip why`.
+fn tap_case(line: &str) -> Option<(Verdict, String)> {
+    let (failed, rest) = match line.strip_prefix("not ok ") {
+        Some(rest) => (true, rest),
+        None => (false, line.strip_prefix("ok ")?),
+    };
+    let (number, rest) = rest.split_once(' ')?;
+    number.parse::<usize>().ok()?;
+    let (name, note) = rest.split_once(" #").unwrap_or((rest, ""));
+    let name = name.trim_start_matches("- ").trim().to_owned();
+    let skipped = note.trim_start().to_ascii_lowercase().starts_with("skip");
+    Some((
+        if failed {
+            Verdict::Failed
+        } else if skipped {
+            Verdict::Skipped
+        } else {
+            Verdict::Passed
+        },
+        name,
+    ))
+}
+
+/// `1 / 12 : name : ok`, `... : not ok`, `... : skipped`.
+fn contest_case(line: &str) -> Option<(Verdict, String)> {
+    let (head, verdict) = line.rsplit_once(" : ")?;
+    let (numbers, name) = head.split_once(" : ")?;
+    let (at, of) = numbers.split_once(" / ")?;
+    (at.trim().parse::<usize>().ok()?, of.trim().parse::<usize>().ok()?);
+    let verdict = match verdict.trim() {
+        "ok" => Verdict::Passed,
+        "not ok" => Verdict::Failed,
+        _ => Verdict::Skipped,
+    };
+    Some((verdict, name.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_suites_are_verdicts() {
+        let tap = |line| tap_case(line).map(|(verdict, name)| format!("{verdict:?} {name}"));
+        assert_eq!(tap("ok 1 runc exec --cgroup [v1]").as_deref(), Some("Passed runc exec --cgroup [v1]"));
+        assert_eq!(tap("ok 2 a # skip test requires x").as_deref(), Some("Skipped a"));
+        assert_eq!(tap("ok 12 - ps #SKIP requires v2 # 0.1s").as_deref(), Some("Skipped ps"));
+        assert_eq!(tap("not ok 3 - start # 5.2s").as_deref(), Some("Failed start"));
+        assert_eq!(tap("# not ok"), None);
+        let contest = |line| contest_case(line).map(|(verdict, name)| format!("{verdict:?} {name}"));
+        assert_eq!(contest("1 / 12 : create : ok").as_deref(), Some("Passed create"));
+        assert_eq!(contest("3 / 3 : zero : not ok").as_deref(), Some("Failed zero"));
+        assert_eq!(contest("3 / 3 : zero : skipped").as_deref(), Some("Skipped zero"));
+        assert_eq!(contest("# Start group x"), None);
+        let file = "def test_a():\n  x = {\"no\": 1}\n\nall_tests = {\n  \"a\": test_a,\n    \"b c\" : test_b,\n}\n";
+        assert_eq!(crun_names(file), ["a", "b c"]);
+    }
+}

@@ -63,11 +63,7 @@ fn omitted(of: &Type, field: &Field, value: &Value) -> bool {
     match field.item.shape {
         // A struct in Go: never empty, and 0 is a value (a rolling update's maxUnavailable).
         Shape::Scalar(Scalar::IntOrString) => false,
-        // A default that is the zero is left out again.
-        Shape::Scalar(_) => {
-            let kept = field.required || !is_zero(value) || field.item.default.as_ref().is_some_and(|d| !is_zero(d));
-            !kept && !value.is_null() && !is_pointer(of, &field.name)
-        }
+        Shape::Scalar(_) => !kept && !value.is_null() && !is_pointer(of, &field.name),
         Shape::List { .. } | Shape::Map { .. } => !kept,
         Shape::Struct { .. } | Shape::Any | Shape::Object => false,
     }

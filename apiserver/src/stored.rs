@@ -24,9 +24,9 @@ pub(crate) fn read(stored: &[u8], rules: &dyn Rules) -> Option<Document> {
         let mut document = Document::new(protobuf::object(stored).ok()?)?;
         let version = GroupVersion::parse(document.api_version())?;
         let schema = Schema::of_kind(&version.group, &version.version, document.kind())?;
+        omit_empty(&schema, &mut document);
         schema.default(&mut document);
         rules.default(&mut document);
-        omit_empty(&schema, &mut document);
         return Some(document);
     }
     let mut document = stored.starts_with(FIRST).then(|| Document::parse(stored).ok()).flatten()?;

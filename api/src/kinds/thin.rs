@@ -376,6 +376,10 @@ fn replication_controller(controller: &mut Document) {
             controller.set("/metadata/labels", labels);
         }
     }
+    // Go leaves this zero out, and the table's default is that zero.
+    if controller.i64_at("/spec/minReadySeconds") == Some(0) {
+        controller.remove("/spec/minReadySeconds");
+    }
     let spec = object(controller.value_mut(), "spec");
     fill(spec, "replicas", 1);
     if let Some(template) = spec.get_mut("template").filter(|t| t.is_object()) {

@@ -30,6 +30,8 @@ mod front_proxy;
 mod policies;
 #[path = "all/quota.rs"]
 mod quota;
+#[path = "all/reads.rs"]
+mod reads;
 #[path = "all/services.rs"]
 mod services;
 #[path = "all/webhooks.rs"]

@@ -5,6 +5,7 @@ mod conformance;
 mod e2e;
 mod mutants;
 mod packages;
+mod reads;
 mod run;
 mod sim;
 mod test;
@@ -39,6 +40,9 @@ enum Task {
     Conformance(conformance::Conformance),
     Bench(bench::Arguments),
     Sim(sim::Sim),
+    /// Watches and lists at full size, on the embedded store and on etcd: 200 watchers with selectors during 20,000
+    /// writes, a list of 100,000 objects in pages while it changes.
+    Reads,
     /// Proofs of the whole that take longer than CI has time for.
     #[command(subcommand)]
     E2e(e2e::E2e),
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Task::Conformance(what) => conformance::run(&what),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Reads => reads::run(),
         Task::E2e(proof) => e2e::run(&proof),
         Task::Repeat(arguments) => bench::repeat(&arguments),
     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
+use api::LabelSelector;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use store::{Entry, Event, Revision};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 
 use super::index::Index;
 use super::item::Item;
+use super::signature::{Marks, Needed, Signature};
 use crate::row::Strategy;
 
 /// How many changes are kept for watchers; older ones come from the store.
@@ -63,10 +65,33 @@ pub(crate) struct Kind {
     changed: watch::Sender<Revision>,
 }
 
+/// An object, and beside it what most selectors need to know of it.
+struct Slot {
+    labels: Signature,
+    item: Arc<Item>,
+}
+
+impl Slot {
+    fn of(item: &Arc<Item>) -> Self {
+        Self { labels: Signature::of(item), item: Arc::clone(item) }
+    }
+}
+
+/// What a search has found.
+pub(crate) struct Part {
+    /// In order.
+    pub items: Vec<Arc<Item>>,
+    /// How many objects there are from where the search began, selected or not; 0 where the limit was not reached.
+    pub count: usize,
+    /// The revision of that state.
+    pub applied: Revision,
+}
+
 #[derive(Default)]
 struct State {
-    items: BTreeMap<Bytes, Arc<Item>>,
+    items: BTreeMap<Bytes, Slot>,
     index: Index,
+    labels: Marks,
     log: VecDeque<Arc<Change>>,
     log_bytes: usize,
     /// All changes after this revision are in the log.
@@ -85,7 +110,9 @@ impl Kind {
         let read = |entry: &Entry| Some((entry.key.clone(), Arc::new(Item::of(entry, &strategy)?)));
         let items: BTreeMap<Bytes, Arc<Item>> = entries.iter().filter_map(read).collect();
         let index = Index::of(strategy.index_field(), items.values());
-        let state = State { items, index, complete_after: revision, applied: revision, ..State::default() };
+        let labels = Marks::of(items.values().map(|item| &**item));
+        let items = items.into_iter().map(|(key, item)| (key, Slot::of(&item))).collect();
+        let state = State { items, index, labels, complete_after: revision, applied: revision, ..State::default() };
         let (strategy, state) = (RwLock::new(strategy), RwLock::new(state));
         Self { prefix, strategy, state, changed: watch::Sender::new(revision) }
     }
@@ -118,15 +145,38 @@ impl Kind {
 
     /// One object.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Item>> {
-        self.state.read().items.get(key).cloned()
+        self.state.read().items.get(key).map(|slot| Arc::clone(&slot.item))
     }
 
     /// The objects whose keys begin with `prefix`, in order, and the revision of that state.
     pub(crate) fn list(&self, prefix: &str) -> (Vec<Arc<Item>>, Revision) {
+        let part = self.select(prefix, prefix, 0, &LabelSelector::everything(), |_| true);
+        (part.items, part.applied)
+    }
+
+    /// The objects whose keys begin with `prefix`, from the key `start` on, that `labels` and `selects` both select; no
+    /// more than `limit` of them (0: all).
+    pub(crate) fn select(
+        &self,
+        prefix: &str,
+        start: &str,
+        limit: usize,
+        labels: &LabelSelector,
+        selects: impl Fn(&Item) -> bool,
+    ) -> Part {
+        let needed = Needed::by(labels);
         let state = self.state.read();
-        let from = Bytes::copy_from_slice(prefix.as_bytes());
-        let range = state.items.range(from..).take_while(|(key, _)| key.starts_with(prefix.as_bytes()));
-        (range.map(|(_, item)| Arc::clone(item)).collect(), state.applied)
+        if !needed.may_be_in(&state.labels) {
+            return Part { items: Vec::new(), count: 0, applied: state.applied };
+        }
+        let from = Bytes::copy_from_slice(start.as_bytes());
+        let end = store::prefix_end(prefix.as_bytes()).max(from.clone());
+        let range = state.items.range(from.clone()..end.clone());
+        let selected = range.filter(|(_, slot)| needed.may_be(slot.labels) && selects(&slot.item));
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let items: Vec<_> = selected.take(limit).map(|(_, slot)| Arc::clone(&slot.item)).collect();
+        let count = if items.len() < limit { 0 } else { state.items.range(from..end).count() };
+        Part { items, count, applied: state.applied }
     }
 
     /// As [`Kind::list`], only objects whose `field` has that value; `None` where the kind has no index of it.
@@ -173,14 +223,20 @@ impl Kind {
 
 impl State {
     fn apply(&mut self, event: &Event, strategy: &Strategy) {
-        let before = self.items.get(event.key()).cloned();
+        let before = self.items.get(event.key()).map(|slot| Arc::clone(&slot.item));
         let Some((key, change)) = change(event, strategy, before.as_ref()) else { return };
         match &change.new {
-            Some(item) => drop(self.items.insert(key, Arc::clone(item))),
+            Some(item) => drop(self.items.insert(key, Slot::of(item))),
             None => drop(self.items.remove(&key)),
         }
-        before.iter().for_each(|item| self.index.remove(item));
-        change.new.iter().for_each(|item| self.index.add(item));
+        if let Some(item) = &before {
+            self.index.remove(item);
+            self.labels.remove(item);
+        }
+        if let Some(item) = &change.new {
+            self.index.add(item);
+            self.labels.add(item);
+        }
         self.log_bytes += change.weight();
         self.log.push_back(Arc::new(change));
     }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) mod index;
 mod item;
 pub(crate) mod kind;
+mod signature;
 
 use crate::row::Strategy;
 pub(crate) use item::{Item, encode};

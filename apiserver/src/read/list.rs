@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Document, Status, StatusResult};
+use api::{Document, LabelSelector, Status, StatusResult};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::Response;
@@ -15,6 +15,7 @@ use store::{Error, Range, Revision};
 use super::options::{self, ListOptions, Match};
 use super::token::Token;
 use super::{convert, document_in, form, fresh_enough, kind_of, table_shape, too_large};
+use crate::cache::kind::Part;
 use crate::cache::{Item, encode};
 use crate::call::Call;
 use crate::core::Core;
@@ -88,29 +89,34 @@ async fn current(
     let prefix = prefix(call)?;
     let kind = kind_of(core, call)?;
     let seen = core.cache.seen();
+    let start = start.unwrap_or(&prefix);
+    // One more than wanted tells whether there are more.
+    let most = if limit == 0 { 0 } else { limit + 1 };
+    let selects = |item: &Item| options.selection.selects(item);
     let by_index = |r: &api::selector::FieldRequirement| kind.find(&r.field, &r.value, &prefix);
     let mut required = options.selection.fields.requirements().iter().filter(|r| r.equal);
-    let (all, applied) = required.find_map(by_index).unwrap_or_else(|| kind.list(&prefix));
-    let first = start.map_or(0, |start| all.partition_point(|item| item.key.as_ref() < start.as_bytes()));
-    let candidates = all.get(first..).unwrap_or_default();
-    let revision = seen.max(applied);
-    let most = if limit == 0 { usize::MAX } else { limit + 1 };
-    let selected = |items: &[Arc<Item>]| {
-        let selected = items.iter().filter(|item| options.selection.selects(item));
-        selected.take(most).cloned().collect::<Vec<_>>()
-    };
-    let mut items = match call.row.converter.is_some() && !options.selection.is_everything() {
+    let up_to = if most == 0 { usize::MAX } else { most };
+    let mut part = if call.row.converter.is_some() && !options.selection.is_everything() {
         // A selector sees what the webhook makes of an object.
-        true => selected(&convert::shown(core, call, candidates.to_vec()).await?),
-        false => convert::shown(core, call, selected(candidates)).await?,
+        let Part { items, count, applied } = kind.select(&prefix, start, 0, &LabelSelector::everything(), |_| true);
+        let items = convert::shown(core, call, items).await?.into_iter().filter(|item| selects(item));
+        Part { items: items.take(up_to).collect(), count, applied }
+    } else {
+        let part = match required.find_map(by_index) {
+            Some((all, applied)) => {
+                let selected = all.into_iter().filter(|item| item.key.as_ref() >= start.as_bytes() && selects(item));
+                Part { items: selected.take(up_to).collect(), count: 0, applied }
+            }
+            None => kind.select(&prefix, start, most, &options.selection.labels, selects),
+        };
+        Part { items: convert::shown(core, call, part.items).await?, ..part }
     };
-    if limit == 0 {
-        return Ok(Found { items, revision, ..Found::default() });
+    let revision = seen.max(part.applied);
+    let more = limit > 0 && part.items.len() > limit;
+    if more {
+        part.items.truncate(limit);
     }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let left = candidates.len().saturating_sub(limit);
-    Ok(page(items, more, left, &prefix, revision, options))
+    Ok(page(part.items, more, part.count.saturating_sub(limit), &prefix, revision, options))
 }
 
 fn page(
@@ -169,32 +175,26 @@ async fn history(
 ) -> StatusResult<Found> {
     let prefix = prefix(call)?;
     let end = store::prefix_end(prefix.as_bytes());
-    let mut range = Range { start: start.into(), end, limit: HISTORY_PAGE, revision, count_only: false };
+    // One more than wanted tells whether there are more.
+    let whole = options.limit > 0 && options.selection.is_everything();
+    let step = if whole { HISTORY_PAGE.min(options.limit + 1) } else { HISTORY_PAGE };
+    let mut range = Range { start: start.into(), end, limit: step, revision, count_only: false };
     let mut items: Vec<Arc<Item>> = Vec::new();
-    let mut scanned = 0;
-    let mut more = false;
     loop {
-        let page = core.cache.store().range(range.clone()).await.map_err(|e| gone(&e, options, revision))?;
-        let full = page.entries.len() == HISTORY_PAGE;
-        let left = page.count;
-        let read = page.entries.iter().filter_map(|entry| Item::of(entry, &call.row.strategy).map(Arc::new));
-        for item in convert::shown(core, call, read.collect()).await? {
-            scanned += 1;
+        let part = core.cache.store().range(range.clone()).await.map_err(|e| gone(&e, options, revision))?;
+        let read = part.entries.iter().filter_map(|entry| Item::of(entry, &call.row.strategy).map(Arc::new));
+        for (at, item) in convert::shown(core, call, read.collect()).await?.into_iter().enumerate() {
             if !options.selection.selects(&item) {
                 continue;
             }
             if options.limit > 0 && items.len() == options.limit {
-                more = true;
-                break;
+                return Ok(page(items, true, part.count.saturating_sub(at), &prefix, revision, options));
             }
             items.push(item);
         }
-        match page.entries.last() {
-            Some(last) if full && !more => range.start = [last.key.as_ref(), &[0]].concat().into(),
-            _ => {
-                let left = left.saturating_sub(scanned % HISTORY_PAGE).saturating_add(usize::from(more));
-                return Ok(self::page(items, more, left, &prefix, revision, options));
-            }
+        match part.entries.last() {
+            Some(last) if part.entries.len() == step => range.start = [last.key.as_ref(), &[0]].concat().into(),
+            _ => return Ok(page(items, false, 0, &prefix, revision, options)),
         }
     }
 }

@@ -261,7 +261,7 @@ async fn a_snapshot_that_finds_no_room_costs_nothing() {
         disk
     };
     let roomy = snapshots(&run(None).await);
-    assert!(roomy.len() == 1 && roomy[0] > "snap-0000000000000001".to_owned(), "{roomy:?}");
+    assert!(roomy.len() == 1 && roomy[0].as_str() > "snap-0000000000000001", "{roomy:?}");
 
     let disk = run(Some(15 << 10)).await;
     assert_eq!(snapshots(&disk), ["snap-0000000000000001"]);

@@ -6,6 +6,7 @@
 //! ready                       waits until the server is ready                             ready UNIX_TIME
 //! put COUNT                   creates ConfigMaps of 1 KiB, one after the other             put TIME
 //! patch CLIENTS COUNT         CLIENTS patch a small Pod each, COUNT times                  patch TIME, all TIME
+//! allocated COUNT             the same as one client, and what Go's runtime says of it       patch, object BYTES
 //! fill TOTAL                  makes ConfigMaps until there are TOTAL                       (nothing)
 //! list COUNT                  lists ConfigMaps with a selector that matches none           list TIME
 //! pods COUNT IMAGE            creates a Pod, waits until it runs, deletes it               running TIME
@@ -64,6 +65,7 @@ async fn run(kubeconfig: &Path, task: &[&str]) -> Result<()> {
             let clients = (0..clients.parse()?).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
             patch(clients, count.parse()?).await
         }
+        ["allocated", count] => allocated(client()?, count.parse()?).await,
         ["fill", total] => fill((0..FILLERS).map(|_| client()).collect::<Result<_, _>>()?, total.parse()?).await,
         ["list", count] => list(client()?, count.parse()?).await,
         ["pods", count, image] => pods(client()?, count.parse()?, image).await,
@@ -176,6 +178,26 @@ async fn patch_one(api: &Api<Pod>, name: &str, count: usize, done: &mut (dyn FnM
         done(start);
     }
     Ok(())
+}
+
+/// The mean of what a server in Go allocates for a patch, and the size of the Pod.
+async fn allocated(client: Client, count: usize) -> Result<()> {
+    account(&client).await?;
+    let (api, name): (Api<Pod>, _) = (Api::default_namespaced(client.clone()), "patched");
+    there(api.create(&PostParams::default(), &pod(name, "none")?).await)?;
+    patch_one(&api, name, WARM, &mut |_| {}).await?;
+    let before = metric(&client, "go_memstats_alloc_bytes_total").await?;
+    patch_one(&api, name, count, &mut |_| {}).await?;
+    let bytes = metric(&client, "go_memstats_alloc_bytes_total").await? - before;
+    println!("patch {}", bytes / count as f64);
+    println!("object {}", serde_json::to_vec(&api.get(name).await?)?.len());
+    Ok(())
+}
+
+async fn metric(client: &Client, name: &str) -> Result<f64> {
+    let all = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+    let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no metric {name}"))?.parse()?)
 }
 
 async fn fill(clients: Vec<Client>, total: usize) -> Result<()> {

@@ -13,7 +13,7 @@ use super::row::Samples;
 use crate::run::{cargo, show};
 
 /// Packages whose examples take the times.
-const DRIVERS: &[&str] = &["e2e", "store", "scheduler", "runtime-core", "network"];
+const DRIVERS: &[&str] = &["e2e", "store", "apiserver", "scheduler", "runtime-core", "network"];
 /// The address of the only node.
 pub(crate) const ADDRESS: &str = "10.88.0.1";
 

@@ -3,8 +3,8 @@
 //! A row is a file here and a line in [`ROWS`]. What must be linked with the workspace's crates is an example there
 //! ([`host::Host::driver`]); it prints what it saw and this program counts, so that it stays quick to build.
 
+mod allocate;
 mod container;
-
 mod host;
 mod idle;
 mod list;
@@ -35,6 +35,7 @@ use row::Row;
 const ROWS: &[&Row] = &[
     &put::ROW,
     &patch::ROW,
+    &allocate::ROW,
     &list::ROW,
     &schedule::PLAIN,
     &schedule::CONSTRAINED,

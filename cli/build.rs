@@ -1,4 +1,4 @@
-//! The program is linked to a fixed address, so that it starts without relocating itself (docs/adr/0008).
+//! The program is linked to a fixed address, so that it starts without relocating itself (docs/adr/0009).
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use apiserver::identity::{Identity, Options};
+use apiserver::identity::{Identity, Options, Trust};
 use apiserver::{Config, Server, User, bootstrap};
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -64,19 +64,20 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let folder = tempfile::tempdir().expect("a folder");
     let serving = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let server = serving.block_on(serve(folder.path()));
+    let (server, trust) = serving.block_on(serve(folder.path()));
     SERVES.set(false);
     let asking = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    asking.block_on(async { patch(client(&serving, &server), count).await });
+    asking.block_on(async { patch(client(&serving, &server), &trust, count).await });
     serving.block_on(server.shutdown(std::time::Duration::from_secs(2)));
 }
 
-async fn serve(folder: &std::path::Path) -> Server {
+async fn serve(folder: &std::path::Path) -> (Server, Trust) {
     let options = Options::new(folder, &format!("https://{ADDRESS}"));
     let identity = Identity::open(options, api::Timestamp::now()).expect("an identity");
     let store = Embedded::open(&folder.join("store"), Settings::default()).expect("a store");
     let config = Config { advertise: ADDRESS.to_string(), ..Config::default() };
-    Server::start(config, Arc::new(store), identity.parts()).await.expect("a server")
+    let trust = identity.trust();
+    (Server::start(config, Arc::new(store), identity.parts()).await.expect("a server"), trust)
 }
 
 /// Its connections are served by the server's threads.
@@ -94,10 +95,10 @@ async fn ask(client: &client::Client, method: Method, path: &str, media: &str, b
     client.request_text(request.body(body.to_string().into_bytes()).expect("a request")).await.expect("an answer")
 }
 
-async fn patch(client: client::Client, count: usize) {
+async fn patch(client: client::Client, trust: &Trust, count: usize) {
     // Endpoints may not be on loopback; this one is reached by nobody.
     let elsewhere = SocketAddr::from(([192, 0, 2, 1], ADDRESS.port()));
-    bootstrap::reconcile(&client, [10, 96, 0, 1].into(), &[elsewhere]).await.expect("bootstrap objects");
+    bootstrap::reconcile(&client, [10, 96, 0, 1].into(), &[elsewhere], trust).await.expect("bootstrap objects");
     let create = async |kind: &str, object: Value| {
         ask(&client, Method::POST, &format!("/api/v1/namespaces/default/{kind}"), "application/json", &object).await
     };

@@ -236,7 +236,7 @@ fn contest_case(line: &str) -> Option<(Verdict, String)> {
     let (head, verdict) = line.rsplit_once(" : ")?;
     let (numbers, name) = head.split_once(" : ")?;
     let (at, of) = numbers.split_once(" / ")?;
-    (at.trim().parse::<usize>().ok()?, of.trim().parse::<usize>().ok()?);
+    [at, of].iter().all(|number| number.trim().parse::<usize>().is_ok()).then_some(())?;
     let verdict = match verdict.trim() {
         "ok" => Verdict::Passed,
         "not ok" => Verdict::Failed,

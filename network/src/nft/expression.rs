@@ -70,7 +70,7 @@ impl Expressions {
     }
 
     /// Goes on only if the connection is new.
-    pub(crate) fn is_new(self, scratch: Register) -> Self {
+    pub(crate) fn first_of_connection(self, scratch: Register) -> Self {
         self.conntrack_has(0, CT_STATE_NEW, scratch)
     }
 

@@ -52,7 +52,7 @@ pub(crate) fn base(batch: &mut Batch, table: &str, family: Family, ranges: &Rang
         base_chain(batch, table, name, kind, hook, priority);
         for to in jumps {
             let rule_of = Expressions::default();
-            let rule_of = if kind == "filter" { rule_of.is_new(Register(0)) } else { rule_of };
+            let rule_of = if kind == "filter" { rule_of.first_of_connection(Register(0)) } else { rule_of };
             rule(batch, table, name, rule_of.jump(to));
         }
     }

@@ -17,7 +17,7 @@ $ echo 'tty; exit 7' | script -qec 'kubectl exec -it box -- sh' /dev/null | tr -
 command terminated with exit code 7
 $ mkdir -p $WORK/d/e && echo deep > $WORK/d/e/f && kubectl cp $WORK/d box:/tmp/d && kubectl exec box -- cat /tmp/d/e/f
 deep
-$ kubectl exec box -- sh -c 'echo back > /tmp/d/e/g' && kubectl cp box:/tmp/d $WORK/back 2>/dev/null && cat $WORK/back/e/f $WORK/back/e/g
+$ kubectl exec box -- sh -c 'echo back > /tmp/d/e/g' && kubectl cp box:/tmp/d $WORK/back >/dev/null 2>&1 && cat $WORK/back/e/f $WORK/back/e/g
 deep
 back
 ~ kubectl exec box -- wget -qO- http://web/hostname | cut -d- -f1

@@ -16,7 +16,8 @@ use crate::{Document, Status, StatusResult};
 
 pub(crate) use json::same;
 pub use request::request;
-pub(crate) use shown::{go_type, value as go_value};
+pub use shown::go_type;
+pub(crate) use shown::value as go_value;
 
 /// Which patch a PATCH request carries; server-side apply is [`crate::apply`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,8 +33,8 @@ pub(super) fn not_a_map(of: &Value) -> String {
     format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
 }
 
-/// The Go type of an untyped value.
-pub(crate) fn go_type(of: &Value) -> &'static str {
+/// The Go type of an untyped value, as `%s` shows it: of null that is a complaint.
+pub fn go_type(of: &Value) -> &'static str {
     match of {
         Value::Null => "%!s(<nil>)",
         Value::Bool(_) => "bool",

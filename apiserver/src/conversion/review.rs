@@ -153,15 +153,7 @@ fn valid(name: &str, texts: &Value) -> Result<(), String> {
     if errors.is_empty() { Ok(()) } else { Err(crate::authz::aggregate(&errors)) }
 }
 
-/// The type of a decoded value, as Go prints it.
+/// The type of a decoded value, as Go's `%T` prints it.
 fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
+    if value.is_null() { "<nil>" } else { api::patch::go_type(value) }
 }

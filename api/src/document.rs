@@ -1,33 +1,51 @@
 //! The document: one Kubernetes object as its JSON tree.
 //!
-//! A newtype, so that the representation can become cheaper without touching anyone. Paths are JSON pointers
-//! (RFC 6901): `/metadata/name`.
+//! A newtype, so that the representation can become cheaper without touching anyone: clones share one tree until one of
+//! them is changed. Paths are JSON pointers (RFC 6901): `/metadata/name`.
+
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// One object (always a JSON object at the root).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Document(Value);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document(Arc<Value>);
 
 impl Default for Document {
     fn default() -> Self {
-        Self(Value::Object(Map::new()))
+        Self(Arc::new(Value::Object(Map::new())))
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl From<Map<String, Value>> for Document {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(Arc::new(Value::Object(map)))
     }
 }
 
 impl Document {
     /// The document that `value` is, or `None` where its root is not an object.
     pub fn new(value: Value) -> Option<Self> {
-        value.is_object().then_some(Self(value))
+        value.is_object().then(|| Self(Arc::new(value)))
     }
 
     /// Reads stored bytes. Input from outside goes through `schema::decode` instead, which checks it.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let map: Map<String, Value> = serde_json::from_slice(bytes)?;
-        Ok(Self(Value::Object(map)))
+        serde_json::from_slice(bytes)
     }
 
     /// The document of a typed object.
@@ -38,7 +56,7 @@ impl Document {
 
     /// The typed form; unknown fields are dropped, so never store what comes back from it.
     pub fn typed<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(&self.0)
+        T::deserialize(&*self.0)
     }
 
     /// The tree.
@@ -46,14 +64,14 @@ impl Document {
         &self.0
     }
 
-    /// The tree, to change in place. The root must stay an object.
+    /// The tree, to change in place; it is copied first where a clone shares it. The root must stay an object.
     pub fn value_mut(&mut self) -> &mut Value {
-        &mut self.0
+        Arc::make_mut(&mut self.0)
     }
 
     /// The tree, by value.
     pub fn into_value(self) -> Value {
-        self.0
+        Arc::unwrap_or_clone(self.0)
     }
 
     /// The canonical bytes: compact JSON, keys sorted.
@@ -68,7 +86,9 @@ impl Document {
 
     /// The value at a JSON pointer, to change in place.
     pub fn at_mut(&mut self, pointer: &str) -> Option<&mut Value> {
-        self.0.pointer_mut(pointer)
+        // What is not there is no reason to copy.
+        self.at(pointer)?;
+        self.value_mut().pointer_mut(pointer)
     }
 
     /// The string at a JSON pointer, empty where there is none (as Go's zero value is).
@@ -94,7 +114,7 @@ impl Document {
     /// Puts a value at a pointer of object keys, making the objects on the way.
     /// A non-object on the way is replaced; list indices are not made.
     pub fn set(&mut self, pointer: &str, value: impl Into<Value>) {
-        let mut at = &mut self.0;
+        let mut at = self.value_mut();
         for key in pointer.split('/').skip(1).map(unescape) {
             if !at.is_object() {
                 *at = Value::Object(Map::new());
@@ -115,7 +135,8 @@ impl Document {
     /// Takes the value at a pointer away and returns it.
     pub fn remove(&mut self, pointer: &str) -> Option<Value> {
         let (parent, key) = pointer.rsplit_once('/')?;
-        self.0.pointer_mut(parent)?.as_object_mut()?.remove(&unescape(key))
+        self.at(pointer)?;
+        self.value_mut().pointer_mut(parent)?.as_object_mut()?.remove(&unescape(key))
     }
 
     /// `apiVersion`.

@@ -49,6 +49,11 @@ struct Walk<'s> {
 
 type Side<'v> = Option<&'v Value>;
 
+/// What a side has under a key.
+fn below<'v>(side: Side<'v>, key: &str) -> Side<'v> {
+    side?.get(key)
+}
+
 impl<'s> Walk<'s> {
     fn value(&mut self, place: Place<'s>, before: Side<'_>, after: Side<'_>) {
         let (left, right) = (atom(self.schema, place, before), atom(self.schema, place, after));
@@ -106,15 +111,17 @@ impl<'s> Walk<'s> {
     }
 
     fn map(&mut self, fields: Fields<'s>, before: Side<'_>, after: Side<'_>) {
-        let side = |side: Side<'_>, key: &str| side.and_then(|value| value.get(key)).cloned();
         let mut keys: Vec<&String> =
             [before, after].into_iter().flatten().filter_map(Value::as_object).flat_map(|map| map.keys()).collect();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
+            let (before, after) = (below(before, key), below(after, key));
+            if before == after {
+                continue;
+            }
             self.path.push(Element::field(key));
-            let (before, after) = (side(before, key), side(after, key));
-            self.value(fields.get(key).unwrap_or(Place::Deduced), before.as_ref(), after.as_ref());
+            self.value(fields.get(key).unwrap_or(Place::Deduced), before, after);
             self.path.pop();
         }
     }

@@ -63,6 +63,12 @@ impl Set {
         Self { members, children: both.collect() }
     }
 
+    /// Whether a path is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let below = |(element, set): (&Element, &Self)| other.children.get(element).is_some_and(|other| set.meets(other));
+        !self.members.is_disjoint(&other.members) || self.children.iter().any(below)
+    }
+
     /// Without the paths of `other`.
     pub(super) fn difference(&self, other: &Self) -> Self {
         self.without(other, false)

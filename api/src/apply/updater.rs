@@ -77,7 +77,7 @@ fn take(
         return Err(conflicts);
     }
     for (manager, owned) in &mut managers.0 {
-        if Some(manager) != workflow {
+        if Some(manager) != workflow && (owned.set.meets(&touched) || owned.set.meets(&compared.removed)) {
             owned.set = owned.set.difference(&touched).difference(&compared.removed);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::Document;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use store::{Entry, Revision};
@@ -78,9 +78,7 @@ impl Item {
 
     /// The same object in another version.
     fn in_form(&self, document: &Document, strategy: &Strategy) -> Option<Self> {
-        let mut document = document.clone();
-        document.remove("/metadata/resourceVersion");
-        Self::of_value(self.key.clone(), &encode(&document), self.revision, strategy)
+        Self::of_value(self.key.clone(), &encode_stored(document), self.revision, strategy)
     }
 
     fn of_value(key: Bytes, value: &Bytes, revision: Revision, strategy: &Strategy) -> Option<Self> {
@@ -174,9 +172,7 @@ fn splice(value: &Bytes, revision: Revision) -> Option<(Bytes, usize)> {
     match metadata_at(value) {
         Some(at) => Some((insert(value, at, revision), at)),
         None => {
-            let mut document = Document::parse(value).ok()?;
-            document.remove("/metadata/resourceVersion");
-            let value = encode(&document);
+            let value = encode_stored(&Document::parse(value).ok()?);
             let at = metadata_at(&value)?;
             Some((insert(&value, at, revision), at))
         }
@@ -202,28 +198,50 @@ fn after_quote(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(at + 1..)
 }
 
-/// The bytes of an object: kind, apiVersion and metadata first, the rest sorted. The way objects are stored and shown.
+/// The bytes of an object: kind, apiVersion and metadata first, the rest sorted. The way objects are shown.
 pub(crate) fn encode(document: &Document) -> Bytes {
-    let mut out = Vec::with_capacity(512);
-    out.push(b'{');
+    encoded(document, |_| true)
+}
+
+/// The same without the resourceVersion, which is the store's to say: the way objects are stored.
+pub(crate) fn encode_stored(document: &Document) -> Bytes {
+    encoded(document, |key| key != "resourceVersion")
+}
+
+fn encoded(document: &Document, of_metadata: fn(&str) -> bool) -> Bytes {
     let Some(map) = document.value().as_object() else { return Bytes::from_static(b"{}") };
+    let mut out = Vec::with_capacity(2048);
     let first = ["kind", "apiVersion", "metadata"];
     let head = first.iter().filter_map(|key| map.get_key_value(*key));
     let rest = map.iter().filter(|(key, _)| !first.contains(&key.as_str()));
-    for (index, (key, value)) in head.chain(rest).enumerate() {
-        if index > 0 {
-            out.push(b',');
+    fields(&mut out, head.chain(rest), |out, key, value| match (key, value) {
+        ("metadata", Value::Object(metadata)) => {
+            fields(out, metadata.iter().filter(|(key, _)| of_metadata(key)), |out, _, value| write(out, value));
         }
-        write(&mut out, &Value::String(key.clone()));
-        out.push(b':');
-        write(&mut out, value);
-    }
-    out.push(b'}');
+        _ => write(out, value),
+    });
     out.into()
 }
 
+fn fields<'v>(
+    out: &mut Vec<u8>,
+    fields: impl Iterator<Item = (&'v String, &'v Value)>,
+    of: impl Fn(&mut Vec<u8>, &str, &Value),
+) {
+    out.push(b'{');
+    for (index, (key, value)) in fields.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, key);
+        out.push(b':');
+        of(out, key, value);
+    }
+    out.push(b'}');
+}
+
 /// Writing a tree into memory cannot fail.
-fn write(out: &mut Vec<u8>, value: &Value) {
+fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out, value);
 }
 

@@ -16,7 +16,7 @@ pub(crate) mod kind;
 mod signature;
 
 use crate::row::Strategy;
-pub(crate) use item::{Item, encode};
+pub(crate) use item::{Item, encode, encode_stored};
 pub(crate) use kind::{Change, Kind};
 
 /// All Kubernetes objects stand under this prefix.

@@ -191,7 +191,7 @@ fn valid(machine: &mut Machine<'_>, new: &Document, old: &Document) -> Stepped<(
 
 /// Whether nothing changed, times in managedFields apart; those then stay as they were.
 fn same(new: &mut Document, old: &Document) -> bool {
-    if timeless(new) == timeless(old) {
+    if same_but_times(new, old) {
         if let Some(managed) = old.at("/metadata/managedFields") {
             new.set("/metadata/managedFields", managed.clone());
         }
@@ -200,14 +200,22 @@ fn same(new: &mut Document, old: &Document) -> bool {
     false
 }
 
-fn timeless(document: &Document) -> Value {
-    let mut value = document.clone();
-    if let Some(Value::Array(entries)) = value.at_mut("/metadata/managedFields") {
-        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-            entry.remove("time");
+fn same_but_times(new: &Document, old: &Document) -> bool {
+    let (new_entries, old_entries) = (new.list_at("/metadata/managedFields"), old.list_at("/metadata/managedFields"));
+    equal_without("metadata", Some(new.value()), Some(old.value()))
+        && equal_without("managedFields", new.at("/metadata"), old.at("/metadata"))
+        && new_entries.len() == old_entries.len()
+        && new_entries.iter().zip(old_entries).all(|(new, old)| equal_without("time", Some(new), Some(old)))
+}
+
+/// Whether two objects are equal but for one field.
+fn equal_without(field: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            a.iter().filter(|(key, _)| *key != field).eq(b.iter().filter(|(key, _)| *key != field))
         }
+        _ => a == b,
     }
-    value.into_value()
 }
 
 /// Whether a deleted object's last hindrance is gone.

@@ -8,7 +8,7 @@ use store::{Compare, Op, Txn};
 
 use super::{Answer, Ask, Request, Shown, Snapshot, Verb, binding, change, create, delete, scale};
 use crate::admission::Plugin;
-use crate::cache::encode;
+use crate::cache::encode_stored;
 use crate::canonical::omit_empty;
 use crate::conversion::{self, Conversion};
 use crate::entropy::Entropy;
@@ -231,9 +231,7 @@ pub(super) fn free(key: &str) -> Compare {
 
 /// Stores an object: the resourceVersion is the store's and not part of the value.
 pub(super) fn put(key: &str, document: &Document, lease: i64) -> Op {
-    let mut stored = document.clone();
-    stored.remove("/metadata/resourceVersion");
-    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: encode(&stored), lease }
+    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: encode_stored(document), lease }
 }
 
 /// Removes a key.

@@ -1,7 +1,7 @@
 //! The metadata every object has (`k8s.io/apiserver/pkg/registry/rest/{create,update}.go`).
 
 use api::{Document, Timestamp, time};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::machine::{Machine, Stepped};
 use super::{Known, Snapshot};
@@ -87,7 +87,7 @@ fn parts(machine: &Machine<'_>, new: &mut Document, old: &Document) {
         }
         _ => {}
     }
-    if row.strategy.has_generation() && machine.request.subresource() != "status" && outside(new) != outside(old) {
+    if row.strategy.has_generation() && machine.request.subresource() != "status" && !outside(new).eq(outside(old)) {
         let generation = old.i64_at("/metadata/generation").unwrap_or_default();
         new.set("/metadata/generation", generation + 1);
     }
@@ -101,10 +101,9 @@ fn put_back(document: &mut Document, pointer: &str, value: Option<Value>) {
 }
 
 /// What is neither metadata nor status.
-fn outside(document: &Document) -> Map<String, Value> {
+fn outside(document: &Document) -> impl Iterator<Item = (&String, &Value)> {
     let fields = document.value().as_object().into_iter().flatten();
-    let counted = fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"));
-    counted.map(|(key, value)| (key.clone(), value.clone())).collect()
+    fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
 }
 
 /// Marks an object as being deleted.

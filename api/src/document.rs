@@ -3,6 +3,7 @@
 //! A newtype, so that the representation can become cheaper without touching anyone: clones share one tree until one of
 //! them is changed. Paths are JSON pointers (RFC 6901): `/metadata/name`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -81,14 +82,25 @@ impl Document {
 
     /// The value at a JSON pointer.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
-        self.0.pointer(pointer)
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            return None;
+        }
+        steps(pointer).try_fold(&*self.0, |value, step| match value {
+            Value::Object(map) => map.get(&*step),
+            Value::Array(items) => items.get(index(&step)?),
+            _ => None,
+        })
     }
 
     /// The value at a JSON pointer, to change in place.
     pub fn at_mut(&mut self, pointer: &str) -> Option<&mut Value> {
         // What is not there is no reason to copy.
         self.at(pointer)?;
-        self.value_mut().pointer_mut(pointer)
+        steps(pointer).try_fold(self.value_mut(), |value, step| match value {
+            Value::Object(map) => map.get_mut(&*step),
+            Value::Array(items) => items.get_mut(index(&step)?),
+            _ => None,
+        })
     }
 
     /// The string at a JSON pointer, empty where there is none (as Go's zero value is).
@@ -115,7 +127,7 @@ impl Document {
     /// A non-object on the way is replaced; list indices are not made.
     pub fn set(&mut self, pointer: &str, value: impl Into<Value>) {
         let mut at = self.value_mut();
-        for key in pointer.split('/').skip(1).map(unescape) {
+        for key in steps(pointer) {
             if !at.is_object() {
                 *at = Value::Object(Map::new());
             }
@@ -136,7 +148,7 @@ impl Document {
     pub fn remove(&mut self, pointer: &str) -> Option<Value> {
         let (parent, key) = pointer.rsplit_once('/')?;
         self.at(pointer)?;
-        self.value_mut().pointer_mut(parent)?.as_object_mut()?.remove(&unescape(key))
+        self.at_mut(parent)?.as_object_mut()?.remove(&*unescape(key))
     }
 
     /// `apiVersion`.
@@ -179,6 +191,11 @@ impl Document {
         self.strings_at("/metadata/labels")
     }
 
+    /// One label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.at("/metadata/labels")?.get(key)?.as_str()
+    }
+
     /// `metadata.annotations` as pairs.
     pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
         self.strings_at("/metadata/annotations")
@@ -200,9 +217,23 @@ impl Document {
     }
 }
 
+/// The steps of a JSON pointer; the empty one has none.
+fn steps(pointer: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    pointer.split('/').skip(1).map(unescape)
+}
+
 /// A step of a JSON pointer as the key that it means.
-pub(crate) fn unescape(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
+pub(crate) fn unescape(token: &str) -> Cow<'_, str> {
+    match token.contains('~') {
+        true => token.replace("~1", "/").replace("~0", "~").into(),
+        false => token.into(),
+    }
+}
+
+/// A step as an index, which has no sign and no leading zero.
+fn index(step: &str) -> Option<usize> {
+    let plain = !step.starts_with('+') && (step == "0" || !step.starts_with('0'));
+    plain.then(|| step.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -64,14 +64,16 @@ impl<'s> Walk<'s> {
 
 /// Makes members of all named fields that have members below them.
 pub(super) fn with_named_fields(schema: &Schema, place: Place<'_>, set: &Set) -> Set {
-    let mut out = Set { members: set.members.clone(), ..Set::default() };
+    let (members, children) = set.parts();
+    let mut out = Set::default();
+    members.iter().for_each(|member| out.add(member.clone()));
     let as_map = atom(schema, place, Some(&Value::Object(serde_json::Map::new())));
     let as_list = atom(schema, place, Some(&Value::Array(Vec::new())));
-    for (element, below) in &set.children {
+    for (element, below) in children {
         let next = match (element, as_map, as_list) {
             (Element::Field(name), Atom::Map { fields, .. }, _) => {
                 if fields.declared(name).is_some() {
-                    out.members.insert(element.clone());
+                    out.add(element.clone());
                 }
                 fields.get(name)
             }
@@ -79,7 +81,7 @@ pub(super) fn with_named_fields(schema: &Schema, place: Place<'_>, set: &Set) ->
             _ => None,
         };
         let below = next.map_or_else(|| below.clone(), |next| with_named_fields(schema, next, below));
-        out.children.insert(element.clone(), below);
+        out.add_below(element.clone(), below);
     }
     out
 }

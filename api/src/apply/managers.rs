@@ -75,11 +75,6 @@ impl Managers {
         self.0.is_empty()
     }
 
-    /// What a manager owns.
-    pub(super) fn set_of(&self, manager: &Manager) -> Set {
-        self.0.get(manager).map(|owned| owned.set.clone()).unwrap_or_default()
-    }
-
     /// Everything that is owned.
     pub(super) fn all(&self) -> Set {
         self.0.values().fold(Set::default(), |all, owned| all.union(&owned.set))

@@ -128,7 +128,8 @@ fn own_update(schema: &Schema, before: &Document, after: &Document, managers: &m
     if !changed.is_empty() {
         let api_version = schema.kind().group_version().to_string();
         let manager = Manager::new(writer.manager, false, &api_version, writer.subresource);
-        let set = managers.set_of(&manager).union(&changed);
+        let mut set = managers.0.remove(&manager).map(|owned| owned.set).unwrap_or_default();
+        set.absorb(changed);
         managers.0.insert(manager, Owned { set, api_version, time: Some(writer.now) });
     }
     managers.cap();

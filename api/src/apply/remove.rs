@@ -37,7 +37,7 @@ fn value(schema: &Schema, place: Place<'_>, of: &Value, gone: &Set) -> Value {
 }
 
 fn child(schema: &Schema, place: Place<'_>, of: &Value, gone: &Set, element: &Element) -> Option<Value> {
-    if gone.members.contains(element) {
+    if gone.has(element) {
         return None;
     }
     Some(match gone.below(element) {

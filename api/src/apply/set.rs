@@ -1,7 +1,5 @@
 //! Sets of paths to fields (`sigs.k8s.io/structured-merge-diff/fieldpath`), and their form on the wire, FieldsV1.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::{Map, Value};
 
 use super::element::Element;
@@ -9,8 +7,10 @@ use super::element::Element;
 /// A set of paths. A path may be a member while longer ones with the same beginning are, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Set {
-    pub(super) members: BTreeSet<Element>,
-    pub(super) children: BTreeMap<Element, Set>,
+    /// Sorted.
+    members: Vec<Element>,
+    /// Sorted, none of them empty.
+    children: Vec<(Element, Set)>,
 }
 
 impl Set {
@@ -28,67 +28,115 @@ impl Set {
     pub(super) fn insert(&mut self, path: &[Element]) {
         match path {
             [] => {}
-            [last] => {
-                self.members.insert(last.clone());
-            }
-            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+            [last] => self.add(last.clone()),
+            [first, rest @ ..] => match self.find(first) {
+                Ok(at) => self.children[at].1.insert(rest),
+                Err(at) => {
+                    let mut below = Self::default();
+                    below.insert(rest);
+                    self.children.insert(at, (first.clone(), below));
+                }
+            },
         }
     }
 
+    /// Makes an element a member.
+    pub(super) fn add(&mut self, element: Element) {
+        if let Err(at) = self.members.binary_search(&element) {
+            self.members.insert(at, element);
+        }
+    }
+
+    /// Adds paths below an element.
+    pub(super) fn add_below(&mut self, element: Element, below: Self) {
+        match self.find(&element) {
+            _ if below.is_empty() => {}
+            Ok(at) => self.children[at].1.absorb(below),
+            Err(at) => self.children.insert(at, (element, below)),
+        }
+    }
+
+    fn find(&self, element: &Element) -> Result<usize, usize> {
+        self.children.binary_search_by(|(own, _)| own.cmp(element))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.children.values().all(Self::is_empty)
+        self.members.is_empty() && self.children.is_empty()
+    }
+
+    /// Whether an element is a member.
+    pub(super) fn has(&self, element: &Element) -> bool {
+        self.members.binary_search(element).is_ok()
     }
 
     /// The paths below an element.
     pub(super) fn below(&self, element: &Element) -> Option<&Set> {
-        self.children.get(element).filter(|set| !set.is_empty())
+        self.find(element).ok().map(|at| &self.children[at].1)
+    }
+
+    /// The members, and what is below which element.
+    pub(super) fn parts(&self) -> (&[Element], &[(Element, Set)]) {
+        (&self.members, &self.children)
+    }
+
+    /// Adds all paths of `other`.
+    pub(super) fn absorb(&mut self, other: Self) {
+        other.members.into_iter().for_each(|member| self.add(member));
+        other.children.into_iter().for_each(|(element, below)| self.add_below(element, below));
+    }
+
+    /// Takes the paths of `other` out.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        self.take_out(other, false);
+    }
+
+    fn take_out(&mut self, other: &Self, recursive: bool) {
+        if other.is_empty() {
+            return;
+        }
+        self.members.retain(|member| !other.has(member));
+        self.children.retain_mut(|(element, below)| {
+            if recursive && other.has(element) {
+                return false;
+            }
+            if let Some(gone) = other.below(element) {
+                below.take_out(gone, recursive);
+            }
+            !below.is_empty()
+        });
+    }
+
+    /// Whether a path is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let below = |(element, set): &(Element, Self)| other.below(element).is_some_and(|other| set.meets(other));
+        self.members.iter().any(|member| other.has(member)) || self.children.iter().any(below)
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
-        out.members.extend(other.members.iter().cloned());
-        for (element, set) in &other.children {
-            let joined = out.children.get(element).map_or_else(|| set.clone(), |own| own.union(set));
-            out.children.insert(element.clone(), joined);
-        }
+        out.absorb(other.clone());
         out
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        let members = self.members.intersection(&other.members).cloned().collect();
+        let members = self.members.iter().filter(|member| other.has(member)).cloned().collect();
         let both = self.children.iter().filter_map(|(element, set)| {
-            let set = set.intersection(other.children.get(element)?);
+            let set = set.intersection(other.below(element)?);
             (!set.is_empty()).then(|| (element.clone(), set))
         });
         Self { members, children: both.collect() }
     }
 
-    /// Whether a path is in both.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        let below = |(element, set): (&Element, &Self)| other.children.get(element).is_some_and(|other| set.meets(other));
-        !self.members.is_disjoint(&other.members) || self.children.iter().any(below)
-    }
-
     /// Without the paths of `other`.
-    pub(super) fn difference(&self, other: &Self) -> Self {
-        self.without(other, false)
+    pub(super) fn difference(mut self, other: &Self) -> Self {
+        self.take_out(other, false);
+        self
     }
 
     /// Without the paths of `other` and all below them.
-    pub(super) fn recursive_difference(&self, other: &Self) -> Self {
-        self.without(other, true)
-    }
-
-    fn without(&self, other: &Self, recursive: bool) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let kept = self.children.iter().filter_map(|(element, set)| {
-            if recursive && other.members.contains(element) {
-                return None;
-            }
-            let set = other.children.get(element).map_or_else(|| set.clone(), |gone| set.without(gone, recursive));
-            (!set.is_empty()).then(|| (element.clone(), set))
-        });
-        Self { members, children: kept.collect() }
+    pub(super) fn recursive_difference(mut self, other: &Self) -> Self {
+        self.take_out(other, true);
+        self
     }
 
     /// Every path, members before longer ones.
@@ -115,9 +163,9 @@ impl Set {
     pub(super) fn encode(&self) -> Value {
         let mut map: Map<String, Value> =
             self.members.iter().map(|member| (member.encode(), Value::Object(Map::new()))).collect();
-        for (element, set) in self.children.iter().filter(|(_, set)| !set.is_empty()) {
+        for (element, set) in &self.children {
             let mut below = set.encode();
-            if let (true, Value::Object(below)) = (self.members.contains(element), &mut below) {
+            if let (true, Value::Object(below)) = (self.has(element), &mut below) {
                 below.insert(".".into(), Value::Object(Map::new()));
             }
             map.insert(element.encode(), below);
@@ -132,12 +180,9 @@ impl Set {
             let element = Element::decode(key)?;
             let map = below.as_object()?;
             if map.is_empty() || map.contains_key(".") {
-                set.members.insert(element.clone());
+                set.add(element.clone());
             }
-            let below = Self::decode(below)?;
-            if !below.is_empty() {
-                set.children.insert(element, below);
-            }
+            set.add_below(element, Self::decode(below)?);
         }
         Some(set)
     }
@@ -191,8 +236,9 @@ mod tests {
         #[test]
         fn sets_obey_the_laws_of_sets(a in set(), b in set()) {
             let (union, common) = (a.union(&b), a.intersection(&b));
-            prop_assert_eq!(&union.difference(&b).union(&common), &a);
-            prop_assert!(a.difference(&union).is_empty());
+            prop_assert_eq!(&union.clone().difference(&b).union(&common), &a);
+            prop_assert!(a.clone().difference(&union).is_empty());
+            prop_assert_eq!(a.meets(&b), !common.is_empty());
             prop_assert_eq!(union.paths().len() + common.paths().len(), a.paths().len() + b.paths().len());
         }
     }
@@ -202,7 +248,10 @@ mod tests {
         let mut set = Set::of_names(&["data", "data.k"]);
         set.insert(&[Element::field("l"), Element::Value(Scalar("x".into()))]);
         assert_eq!(set.encode(), json!({"f:data": {".": {}, "f:k": {}}, "f:l": {"v:\"x\"": {}}}));
-        assert_eq!(set.recursive_difference(&Set::of_names(&["data"])).encode(), json!({"f:l": {"v:\"x\"": {}}}));
+        assert_eq!(
+            set.clone().recursive_difference(&Set::of_names(&["data"])).encode(),
+            json!({"f:l": {"v:\"x\"": {}}})
+        );
         assert_eq!(set.difference(&Set::of_names(&["data"])).encode()["f:data"], json!({"f:k": {}}));
     }
 }

@@ -1,5 +1,7 @@
 //! Who owns what after a write (`sigs.k8s.io/structured-merge-diff/merge`).
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::compare::{Comparison, compare};
@@ -42,7 +44,7 @@ pub(super) fn described(schema: &Schema, config: &Document) -> String {
 }
 
 /// Metadata that nobody owns.
-fn unowned() -> Set {
+static UNOWNED: LazyLock<Set> = LazyLock::new(|| {
     let metadata = [
         "name",
         "namespace",
@@ -58,7 +60,7 @@ fn unowned() -> Set {
     let mut all: Vec<&str> = vec!["apiVersion", "kind", "metadata"];
     all.extend(paths.iter().map(String::as_str));
     Set::of_names(&all)
-}
+});
 
 /// Takes from all managers but one what changed. Without `force`, what others own and would change is a conflict.
 fn take(
@@ -68,17 +70,20 @@ fn take(
     force: bool,
 ) -> Result<(), Conflicts> {
     let touched = compared.touched();
-    let others = managers.0.iter().filter(|(manager, _)| Some(*manager) != workflow);
-    let conflicts: Conflicts = others
-        .map(|(manager, owned)| (manager.clone(), owned.clone(), owned.set.intersection(&touched)))
-        .filter(|(_, _, set)| !set.is_empty())
-        .collect();
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
+    if !force {
+        let others =
+            managers.0.iter().filter(|(manager, owned)| Some(*manager) != workflow && owned.set.meets(&touched));
+        let conflict =
+            |(manager, owned): (&Manager, &Owned)| (manager.clone(), owned.clone(), owned.set.intersection(&touched));
+        let conflicts: Conflicts = others.map(conflict).collect();
+        if !conflicts.is_empty() {
+            return Err(conflicts);
+        }
     }
     for (manager, owned) in &mut managers.0 {
-        if Some(manager) != workflow && (owned.set.meets(&touched) || owned.set.meets(&compared.removed)) {
-            owned.set = owned.set.difference(&touched).difference(&compared.removed);
+        if Some(manager) != workflow {
+            owned.set.subtract(&touched);
+            owned.set.subtract(&compared.removed);
         }
     }
     managers.0.retain(|_, owned| !owned.set.is_empty());
@@ -90,7 +95,7 @@ pub(super) fn update(schema: &Schema, before: &Value, after: &Value, managers: &
     let compared = compare(schema, before, after).without(&Set::of_names(resets));
     // A forced take has no conflicts.
     let _ = take(managers, None, &compared, true);
-    compared.touched().difference(&unowned())
+    compared.touched().difference(&UNOWNED)
 }
 
 /// The merged object, and who then owns what.
@@ -117,7 +122,7 @@ pub(super) fn apply(
     let compared = compare(schema, live.value(), &merged).without(&resets);
     take(&mut managers, Some(manager), &compared, writer.force).map_err(Fault::Conflicts)?;
     if let Some(owned) = managers.0.get_mut(manager) {
-        owned.set = owned.set.difference(&unowned());
+        owned.set.subtract(&UNOWNED);
     }
     managers.0.retain(|_, owned| !owned.set.is_empty());
     Ok((merged, managers))
@@ -132,7 +137,7 @@ fn prune(schema: &Schema, merged: Value, managers: &Managers, last: Option<Set>)
     let all = fields(&merged);
     let pruned = remove(schema, &merged, &last);
     // What others own comes back ...
-    let gone = all.difference(&fields(&pruned).union(&named(&managers.all())));
+    let gone = all.clone().difference(&fields(&pruned).union(&named(&managers.all())));
     let pruned = remove(schema, &merged, &gone);
     // ... and what the manager never owned itself.
     let gone = all.difference(&fields(&pruned)).intersection(&last);

@@ -64,7 +64,7 @@ fn find<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, Strin
     let mut at = document;
     for part in parents.split('/').skip(1) {
         at = match at {
-            Value::Object(map) => map.get_mut(&unescape(part))?,
+            Value::Object(map) => map.get_mut(&*unescape(part))?,
             Value::Array(items) => {
                 let index = index(part, items.len())?;
                 items.get_mut(index)?
@@ -72,7 +72,7 @@ fn find<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, Strin
             _ => return None,
         };
     }
-    (at.is_object() || at.is_array()).then(|| (at, unescape(last)))
+    (at.is_object() || at.is_array()).then(|| (at, unescape(last).into_owned()))
 }
 
 /// An index into `length` items; negative ones count from the end.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{PatchType, json, merge, shown, strategic};
 use crate::decode::node::Node;
 use crate::decode::read::{Words, read};
-use crate::decode::{Decoded, FieldValidation, Format, plain, plain_strict, strict_error};
+use crate::decode::{Decoded, FieldValidation, plain_strict, strict_error};
 use crate::field::{Error, Path};
 use crate::name::GroupKind;
 use crate::schema::{Schema, custom_tree};
@@ -20,10 +20,7 @@ pub fn request(
     body: &[u8],
     validation: FieldValidation,
 ) -> StatusResult<Decoded> {
-    if plain(body, Format::Json).is_err() {
-        return Err(Status::bad_request("invalid JSON patch"));
-    }
-    let (patch, duplicates) = plain_strict(body).map_err(Status::bad_request)?;
+    let (patch, duplicates) = plain_strict(body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
     let (patched, mut strict, shown) = match kind {
         PatchType::Json => {
             let kept = kept_duplicates(&patch, &duplicates);

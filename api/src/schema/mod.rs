@@ -82,6 +82,11 @@ impl Schema {
         Some(Self { own: Arc::new([]), root: TypeRef::BuiltIn(root), kind, raw: None })
     }
 
+    /// Whether such a kind is built in.
+    pub fn has_kind(group: &str, version: &str, kind: &str) -> bool {
+        load::table().kind(group, version, kind).is_some()
+    }
+
     /// The schema of a built-in type by its OpenAPI name, such as `io.k8s.api.core.v1.PodSpec`.
     pub fn of_type(name: &str) -> Option<Self> {
         let root = load::table().type_named(name)?;

@@ -56,7 +56,7 @@ pub fn finalizers(finalizers: &[Value], path: &Path) -> Errors {
 
 fn is_built_in(object: &Document) -> bool {
     let version = GroupVersion::parse(object.api_version());
-    version.is_some_and(|v| crate::Schema::of_kind(&v.group, &v.version, object.kind()).is_some())
+    version.is_some_and(|v| crate::Schema::has_kind(&v.group, &v.version, object.kind()))
 }
 
 /// Built-in kinds have finalizers with a domain, and a few standard ones.

@@ -21,8 +21,8 @@ impl Plugin for RoleEscalation {
     fn validate(&self, object: &Document, context: &Context<'_>) -> StatusResult<()> {
         let rbac = context.resource().group == GROUP && context.subresource().is_empty();
         let written = matches!(context.verb(), "create" | "update");
-        let untouched = context.old.is_some_and(|old| only_for_deletion(old, object));
-        if !rbac || !written || untouched || authz::is_master(&context.attributes.user) {
+        let untouched = || context.old.is_some_and(|old| only_for_deletion(old, object));
+        if !rbac || !written || authz::is_master(&context.attributes.user) || untouched() {
             return Ok(());
         }
         match context.resource().resource.as_str() {

@@ -262,9 +262,7 @@ const OWN: &[&str] = &[
 
 /// The labels that were set, changed or taken away although they are not the node's to decide.
 fn forbidden_labels(new: &Document, old: Option<&Document>) -> Vec<String> {
-    let get = |document: Option<&Document>, key: &str| -> Option<String> {
-        document?.labels().find(|(k, _)| *k == key).map(|(_, v)| v.to_owned())
-    };
+    let get = |document: Option<&Document>, key: &str| -> Option<String> { document?.label(key).map(str::to_owned) };
     let keys = new.labels().chain(old.into_iter().flat_map(Document::labels)).map(|(key, _)| key.to_owned());
     let mut bad: Vec<String> = keys.filter(|key| get(Some(new), key) != get(old, key) && is_forbidden(key)).collect();
     bad.sort();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use api::Document;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Entry, Revision};
 

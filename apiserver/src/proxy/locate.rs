@@ -306,9 +306,7 @@ fn endpoints(
     counts: impl Fn(&Value, &str) -> bool,
 ) -> Vec<(String, u16)> {
     let slices = view.list(&GroupResource::new("discovery.k8s.io", "endpointslices"), Some(&service.namespace));
-    let of_service = |slice: &Document| {
-        slice.labels().any(|(key, value)| key == "kubernetes.io/service-name" && value == service.name)
-    };
+    let of_service = |slice: &Document| slice.label("kubernetes.io/service-name") == Some(service.name.as_str());
     let mut all = Vec::new();
     for slice in slices.iter().filter(|slice| of_service(slice)) {
         let named = |port: &&Value| {

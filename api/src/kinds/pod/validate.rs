@@ -135,6 +135,9 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 
 /// Everything besides the few fields that may change stays.
 fn unchangeable(now: &Value, before: &Value, path: Path) -> Option<Error> {
+    if now == before {
+        return None;
+    }
     let mut munged = now.clone();
     for kind in ["containers", "initContainers"] {
         let images: Vec<Option<Value>> = list(before, kind).iter().map(|c| c.get("image").cloned()).collect();

@@ -77,7 +77,7 @@ type Mode = (Option<Result<Level, ()>>, Option<Option<u32>>);
 
 /// The level and the version that the labels of a mode name, as far as there are some.
 fn mode_of(namespace: &Document, mode: &str, errors: &mut Errors) -> Mode {
-    let label = |key: &str| namespace.labels().find(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
+    let label = |key: &str| namespace.label(key).map(str::to_owned);
     let path = |key: &str| Path::new("metadata").child("labels").key(key);
     let key = format!("pod-security.kubernetes.io/{mode}");
     let level = label(&key).map(|text| {

@@ -238,7 +238,7 @@ impl Resource {
         if let Some(convert) = version.convert {
             convert.to_storage(document);
         }
-        if let Some(storage) = &self.storage {
+        if let Some(storage) = self.storage.as_ref().filter(|storage| storage.api_version != document.api_version()) {
             document.set("/apiVersion", storage.api_version.as_str());
         }
     }
@@ -251,7 +251,9 @@ impl Resource {
         if let Some(convert) = version.convert {
             convert.unstore(document);
         }
-        document.set("/apiVersion", self.group_version(version).to_string());
+        if !version.is_of(&self.group, document.api_version()) {
+            document.set("/apiVersion", self.group_version(version).to_string());
+        }
     }
 
     /// Whether another row was made from the same definition as it is now, its end apart: what this one shows is true.

@@ -93,12 +93,11 @@ pub fn merge_object(schema: &Schema, object: &Document, config: &Document) -> Re
 /// as upstream does.
 pub fn update(schema: &Schema, live: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
     let mut managers = given(live, new, writer);
-    new.remove("/metadata/managedFields");
     if managers.is_empty() && live.is_some_and(|live| !live.uid().is_empty()) {
+        new.remove("/metadata/managedFields");
         return;
     }
-    let mut before = live.cloned().unwrap_or_else(|| empty(schema));
-    before.remove("/metadata/managedFields");
+    let before = live.cloned().unwrap_or_else(|| empty(schema));
     own_update(schema, &before, new, &mut managers, writer);
     managers.encode(new);
 }

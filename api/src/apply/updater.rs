@@ -43,6 +43,9 @@ pub(super) fn described(schema: &Schema, config: &Document) -> String {
     format!("{}/{}; {group}/{version}, Kind={kind}", config.namespace(), config.name())
 }
 
+/// Where owners are kept.
+static OWNERS: LazyLock<Set> = LazyLock::new(|| Set::of_names(&["metadata.managedFields"]));
+
 /// Metadata that nobody owns.
 static UNOWNED: LazyLock<Set> = LazyLock::new(|| {
     let metadata = [
@@ -92,7 +95,7 @@ fn take(
 
 /// What a plain write changed; the others no longer own it.
 pub(super) fn update(schema: &Schema, before: &Value, after: &Value, managers: &mut Managers, resets: &[&str]) -> Set {
-    let compared = compare(schema, before, after).without(&Set::of_names(resets));
+    let compared = compare(schema, before, after).without(&OWNERS).without(&Set::of_names(resets));
     // A forced take has no conflicts.
     let _ = take(managers, None, &compared, true);
     compared.touched().difference(&UNOWNED)

@@ -101,6 +101,9 @@ fn deadline(now: &Value, before: &Value, path: &Path) -> Result<Option<Error>, E
 }
 
 fn tolerations(now: &Value, before: &Value, path: &Path) -> Errors {
+    if get(now, "tolerations") == get(before, "tolerations") {
+        return Errors::new();
+    }
     let without_seconds = |toleration: &Value| {
         let mut bare = toleration.clone();
         replace(&mut bare, "tolerationSeconds", None);

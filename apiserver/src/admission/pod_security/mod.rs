@@ -100,14 +100,15 @@ fn pod<'a>(object: &'a Document, context: &Context<'_>) -> Option<(Pod<'a>, Poli
     if harmless {
         return None;
     }
+    if context.old.is_some_and(|old| template.is_empty() && !significant(object, old)) {
+        return None;
+    }
     let namespace = context.look_up("", "namespaces", "", context.namespace())?;
     let (policy, _) = Policy::of(&namespace);
     if policy.is_privileged() {
         return None;
     }
-    let unchanged = context.old.is_some_and(|old| template.is_empty() && !significant(object, old));
-    let of = |document: &'a Document| Pod::at(document.at(template)?);
-    (!unchanged).then(|| of(object)).flatten().map(|pod| (pod, policy))
+    Some((Pod::at(object.at(template)?)?, policy))
 }
 
 /// Whether an update changes a container or its image.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use reconcile::controller::{Parse, names};
 use reconcile::{Change, Failure, Resource, Selection, Timestamp, Watch, World};
+use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::Config;
@@ -156,14 +157,54 @@ fn renews(watch: &Watch, resource: &Resource) -> bool {
 impl Reading {
     /// Reads one object, without the fields that nobody keeps.
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<Arc<dyn reconcile::Object>, Failure> {
-        let bad = |e: serde_json::Error| Failure { code: 0, reason: "Unreadable".into(), message: e.to_string() };
-        if self.drops.is_empty() {
-            return (self.parse)(bytes).map_err(bad);
-        }
-        let mut document = api::Document::parse(bytes).map_err(bad)?;
+        let whole = || if self.drops.is_empty() { (self.parse)(bytes) } else { self.read_again(bytes, false) };
+        let read = whole().or_else(|_| self.read_again(bytes, true));
+        read.map_err(|e| Failure { code: 0, reason: "Unreadable".into(), message: e.to_string() })
+    }
+
+    fn read_again(&self, bytes: &[u8], no_nulls: bool) -> Result<Arc<dyn reconcile::Object>, serde_json::Error> {
+        let mut document = api::Document::parse(bytes)?;
         for pointer in &self.drops {
             document.remove(pointer);
         }
-        (self.parse)(&document.to_bytes()).map_err(bad)
+        if no_nulls {
+            mend_nulls(document.value_mut());
+        }
+        (self.parse)(&document.to_bytes())
+    }
+}
+
+/// Where Go writes null for a zero, our types want nothing, or a time where there must be one: in conditions.
+fn mend_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(time @ Value::Null) = map.get_mut("lastTransitionTime") {
+                *time = "0001-01-01T00:00:00Z".into();
+            }
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(mend_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(mend_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use reconcile::Watch;
+
+    use super::Reading;
+
+    #[test]
+    fn a_null_is_as_good_as_nothing() {
+        let Watch { parse, metadata_only, .. } = Watch::of::<Service>();
+        let bytes = br#"{"metadata": {"name": "a"}, "status": {"loadBalancer": null,
+            "conditions": [{"type": "T", "status": "True", "lastTransitionTime": null, "reason": "R", "message": ""}]}}"#;
+        for drops in [Vec::new(), vec!["/spec"]] {
+            let reading = Reading { parse, metadata_only, drops };
+            assert_eq!(reading.read(bytes).expect("a service").metadata().name.as_deref(), Some("a"));
+            assert!(reading.read(br#"{"metadata": []}"#).is_err());
+        }
     }
 }

@@ -148,26 +148,39 @@ impl Source {
         let event: WatchEvent<'_> = serde_json::from_str(line).map_err(|e| unreadable(&e))?;
         let bytes = event.object.get().as_bytes();
         match event.type_ {
-            "ADDED" | "MODIFIED" => {
-                let object = self.reading.read(bytes)?;
-                let revision = revision_of(object.metadata());
-                self.shared.apply(|world, now| world.said(&self.resource, object, now));
-                Ok(revision)
-            }
+            "ADDED" | "MODIFIED" => match self.reading.read(bytes) {
+                Ok(object) => {
+                    let revision = revision_of(object.metadata());
+                    self.shared.apply(|world, now| world.said(&self.resource, object, now));
+                    Ok(revision)
+                }
+                Err(failure) => left_out(&self.resource, bytes, &failure),
+            },
             "DELETED" => {
-                let object = self.reading.read(bytes)?;
-                self.shared.apply(|world, _| world.said_gone(&self.resource, object.as_ref()));
-                Ok(revision_of(object.metadata()))
+                let object = partial(bytes)?;
+                self.shared.apply(|world, _| world.said_gone(&self.resource, &object));
+                Ok(revision_of(&object.metadata))
             }
             "BOOKMARK" => {
-                let mark: Partial = serde_json::from_slice(bytes).map_err(|e| unreadable(&e))?;
-                let revision = revision_of(&mark.metadata);
+                let revision = revision_of(&partial(bytes)?.metadata);
                 self.shared.world_mut().bookmark(&self.resource, revision);
                 Ok(revision)
             }
             _ => Err(error_event(bytes)),
         }
     }
+}
+
+fn partial(bytes: &[u8]) -> Result<Partial, Failure> {
+    serde_json::from_slice(bytes).map_err(|e| unreadable(&e))
+}
+
+/// One object that cannot be read does not hold up the others: what is known of it stays. Returns its revision.
+fn left_out(resource: &Resource, bytes: &[u8], failure: &Failure) -> Result<u64, Failure> {
+    let Partial { metadata, .. } = partial(bytes)?;
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    tracing::warn!(%resource, namespace, name, message = failure.message, "an object cannot be read");
+    Ok(revision_of(&metadata))
 }
 
 fn error_event(bytes: &[u8]) -> Failure {
@@ -199,7 +212,11 @@ pub(crate) async fn list(
         let text = shared.client.request_text(request).await.map_err(request::failure)?;
         let page: ListPage<'_> = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
         for item in page.items.unwrap_or_default() {
-            objects.push(reading.read(item.get().as_bytes())?);
+            let bytes = item.get().as_bytes();
+            match reading.read(bytes) {
+                Ok(object) => objects.push(object),
+                Err(failure) => drop(left_out(resource, bytes, &failure)?),
+            }
         }
         if page.metadata.continue_.is_empty() {
             return Ok((objects, page.metadata.resource_version.parse().unwrap_or_default()));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Served, group_version_kind, reference};
+use super::{Served, group_version_kind, reference, words};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
@@ -58,18 +58,24 @@ fn embed(schema: &mut Value, root: bool) {
     }
     if root || map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
         let fields = map.entry("properties").or_insert_with(|| json!({}));
-        fields["apiVersion"] = json!({"type": "string"});
-        fields["kind"] = json!({"type": "string"});
-        fields["metadata"] = json!({"allOf": [reference(&format!("{META}ObjectMeta"))]});
+        let text = |field| json!({"type": "string", "description": words::of("", field)});
+        fields["apiVersion"] = text("apiVersion");
+        fields["kind"] = text("kind");
+        fields["metadata"] = metadata("ObjectMeta");
     }
 }
 
+fn metadata(of: &str) -> Value {
+    json!({"allOf": [reference(&format!("{META}{of}"))], "description": words::of("", "metadata")})
+}
+
 fn list(served: &Served, own: &str) -> Value {
+    let text = |field| json!({"type": "string", "description": words::of("", field)});
     let kind = group_version_kind(&served.group, &served.version, &format!("{}List", served.kind));
     let list = json!({"type": "object", "required": ["items"], "properties": {
-        "apiVersion": {"type": "string"}, "kind": {"type": "string"},
-        "items": {"type": "array", "items": reference(own)},
-        "metadata": {"allOf": [reference(&format!("{META}ListMeta"))]}},
+        "apiVersion": text("apiVersion"), "kind": text("kind"),
+        "items": {"type": "array", "items": reference(own), "description": words::of("", "items")},
+        "metadata": metadata("ListMeta")},
         "x-kubernetes-group-version-kind": [kind]});
     with_selectable(list, served)
 }

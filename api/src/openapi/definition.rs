@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{group_version_kind, reference};
+use super::{group_version_kind, reference, words};
 use crate::schema::{Field, Item, List, Scalar, Shape, Type, TypeRef, group_version_of, type_named};
 
 /// The schema of a type; `versions` are those served, which options and watch events belong to.
@@ -30,7 +30,7 @@ fn plain(of: &Type) -> Value {
 }
 
 fn structure(of: &Type) -> Value {
-    let properties: Map<String, Value> = of.fields.iter().map(|f| (f.name.clone(), property(f))).collect();
+    let properties: Map<String, Value> = of.fields.iter().map(|f| (f.name.clone(), property(of, f))).collect();
     let required: Vec<&str> = of.fields.iter().filter(|f| f.required).map(|f| f.name.as_str()).collect();
     let mut schema = json!({"type": "object", "properties": properties});
     let entries = [
@@ -48,17 +48,19 @@ fn add<const N: usize>(schema: &mut Value, entries: [(&str, Option<Value>); N]) 
     }
 }
 
-fn property(field: &Field) -> Value {
+fn property(of: &Type, field: &Field) -> Value {
     let item = &field.item;
+    // A type that is anything: nothing can stand beside the reference.
+    let bare = item.named.is_some() && matches!(item.shape, Shape::Any);
     let mut schema = match item.named {
-        // A type that is anything: nothing can stand beside the reference.
-        Some(named) if matches!(item.shape, Shape::Any) => reference(name(named)),
+        Some(named) if bare => reference(name(named)),
         Some(named) => json!({"allOf": [reference(name(named))]}),
         None => shape(&item.shape),
     };
     let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
     let entries = [
         ("default", item.default.clone().filter(|default| !default.is_null())),
+        ("description", words::of(of.go_name(), &field.name).filter(|_| !bare).map(Value::from)),
         ("enum", (!field.allowed.is_empty()).then(|| field.allowed.clone().into())),
         ("x-kubernetes-patch-strategy", text(&field.patch_strategy)),
         ("x-kubernetes-patch-merge-key", text(&field.merge_key)),

@@ -11,6 +11,7 @@ mod protobuf;
 #[cfg(test)]
 mod tests;
 mod v2;
+mod words;
 
 use std::collections::BTreeSet;
 

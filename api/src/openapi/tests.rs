@@ -105,6 +105,13 @@ fn custom_resources_are_published_as_they_are_written() {
     let widget = &document["components"]["schemas"]["com.example.shop.v1.Widget"];
     assert_eq!(widget["properties"]["spec"]["properties"]["mode"]["default"], "Fast");
     assert!(widget["properties"]["metadata"]["allOf"].is_array());
+    let meta = &document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"]["properties"];
+    let described =
+        [&widget["properties"]["apiVersion"], &widget["properties"]["metadata"], &meta["creationTimestamp"]];
+    let begins = ["APIVersion defines", "Standard object's metadata", "CreationTimestamp is a timestamp"];
+    for (of, begin) in described.into_iter().zip(begins) {
+        assert!(of["description"].as_str().is_some_and(|text| text.starts_with(begin)), "{of}");
+    }
     assert_eq!(widget["x-kubernetes-selectable-fields"], json!([{"fieldPath": "spec.mode"}]));
     assert!(document["components"]["schemas"]["com.example.shop.v1.WidgetList"].is_object());
     let patch = &document["paths"]["/apis/shop.example.com/v1/namespaces/{namespace}/widgets/{name}"]["patch"];

@@ -34,6 +34,8 @@ mod quota;
 mod reads;
 #[path = "all/services.rs"]
 mod services;
+#[path = "all/views.rs"]
+mod views;
 #[path = "all/webhooks.rs"]
 mod webhooks;
 

@@ -17,7 +17,7 @@ pub(super) fn of(facts: &Facts) -> Option<Alias> {
     match (facts.group.as_str(), facts.version.as_str(), facts.plural.as_str()) {
         ("events.k8s.io", "v1", "events") => Some(Alias { api_version: "v1", convert: &Events }),
         ("autoscaling", "v1", "horizontalpodautoscalers") => {
-            Some(Alias { api_version: "autoscaling/v2", convert: &Autoscaling })
+            Some(Alias { api_version: "autoscaling/v2", convert: &super::autoscaling::Autoscaling })
         }
         _ => None,
     }
@@ -69,47 +69,6 @@ impl Convert for Events {
             document.remove("/reportingInstance");
         }
     }
-}
-
-/// autoscaling/v1 keeps what it cannot say in annotations upstream; here only the CPU metric is carried over
-/// (`k8s.io/kubernetes/pkg/apis/autoscaling/v1/conversion.go`).
-struct Autoscaling;
-
-impl Convert for Autoscaling {
-    fn to_storage(&self, document: &mut Document) {
-        if let Some(percent) = document.remove("/spec/targetCPUUtilizationPercentage").filter(|v| !v.is_null()) {
-            let target = json!({"type": "Utilization", "averageUtilization": percent});
-            document.set("/spec/metrics", json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
-        }
-        if let Some(percent) = document.remove("/status/currentCPUUtilizationPercentage").filter(|v| !v.is_null()) {
-            let current = json!({"averageUtilization": percent, "averageValue": "0"});
-            document.set(
-                "/status/currentMetrics",
-                json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}]),
-            );
-        }
-        document.set_default("/status/currentMetrics", Value::Null);
-    }
-
-    fn unstore(&self, document: &mut Document) {
-        let target = cpu(document.list_at("/spec/metrics"), "/resource/target/averageUtilization");
-        let current = cpu(document.list_at("/status/currentMetrics"), "/resource/current/averageUtilization");
-        for gone in ["/spec/metrics", "/spec/behavior", "/status/currentMetrics", "/status/conditions"] {
-            document.remove(gone);
-        }
-        if let Some(target) = target {
-            document.set("/spec/targetCPUUtilizationPercentage", target);
-        }
-        if let Some(current) = current {
-            document.set("/status/currentCPUUtilizationPercentage", current);
-        }
-        document.set_default("/status/currentReplicas", 0);
-    }
-}
-
-fn cpu(metrics: &[Value], pointer: &str) -> Option<Value> {
-    let metric = metrics.iter().find(|m| m.pointer("/resource/name").and_then(Value::as_str) == Some("cpu"))?;
-    metric.pointer(pointer).cloned()
 }
 
 fn rename(value: &mut Value, from: &str, to: &str) {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::row::Resource;
 
 mod alias;
+mod autoscaling;
 pub(crate) mod behaviour;
 mod built_in;
 pub(crate) mod order;

@@ -24,10 +24,14 @@ use store::memory::Memory;
 mod conversion;
 #[path = "all/custom.rs"]
 mod custom;
+#[path = "all/every_kind.rs"]
+mod every_kind;
 #[path = "all/front_proxy.rs"]
 mod front_proxy;
 #[path = "all/policies.rs"]
 mod policies;
+#[path = "all/protobuf.rs"]
+mod protobuf;
 #[path = "all/quota.rs"]
 mod quota;
 #[path = "all/reads.rs"]

@@ -1,5 +1,7 @@
 //! Custom resources of several versions: rules, defaults, columns, and watchers of a definition that changes.
 
+use std::time::{Duration, Instant};
+
 use http::Method;
 use serde_json::{Value, json};
 use store::memory::Memory;
@@ -143,4 +145,70 @@ async fn a_changed_definition_ends_its_watches() {
     assert_eq!(code, 200);
     let end = tokio::time::timeout(std::time::Duration::from_secs(5), http_body_util::BodyExt::frame(&mut watch)).await;
     assert!(end.expect("in time").is_none(), "the stream is over");
+}
+
+/// A scale in both versions (strategy None), and everything that tells of a definition: there within a second, and gone
+/// with it.
+#[tokio::test]
+async fn a_definition_is_scaled_published_and_gone() {
+    let server = server(Memory::new()).await;
+    let mut scaled = definition();
+    let (counts, spec) =
+        (json!({"type": "integer"}), json!({"type": "object", "properties": {"n": {"type": "integer"}}}));
+    let status = json!({"type": "object", "properties": {"n": counts, "labels": {"type": "string"}}});
+    for version in scaled["spec"]["versions"].as_array_mut().expect("versions") {
+        version["schema"]["openAPIV3Schema"]["properties"] = json!({"spec": spec, "status": status});
+        version["subresources"]["scale"] = json!({"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n",
+            "labelSelectorPath": ".status.labels"});
+    }
+    let began = Instant::now();
+    let (code, made) = ask(&server, Method::POST, DEFINITIONS, Some(scaled)).await;
+    assert_eq!(code, 201, "{made}");
+    until(&server, Method::GET, V1, None, 200).await;
+    until(&server, Method::GET, V2, None, 200).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "served after {:?}", began.elapsed());
+
+    let (_, found) = ask(&server, Method::GET, "/apis/x.io/v1", None).await;
+    let mut names: Vec<&str> =
+        found["resources"].as_array().expect("a list").iter().filter_map(|r| r["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["things", "things/scale", "things/status"]);
+    let told = |server: apiserver::Server| async move {
+        let (_, groups) = ask(&server, Method::GET, "/apis", None).await;
+        let group = groups["groups"].as_array().expect("groups").iter().any(|group| group["name"] == "x.io");
+        let (_, index) = ask(&server, Method::GET, "/openapi/v3", None).await;
+        let third = index["paths"].get("apis/x.io/v1").is_some();
+        let (code, document) = ask(&server, Method::GET, "/openapi/v3/apis/x.io/v1", None).await;
+        let path = document["paths"].get("/apis/x.io/v1/namespaces/{namespace}/things/{name}/scale").is_some();
+        let (_, second) = ask(&server, Method::GET, "/openapi/v2", None).await;
+        let definition = second["definitions"].get("io.x.v1.Thing").is_some();
+        [group, third, code == 200, path, definition]
+    };
+    assert_eq!(told(server.clone()).await, [true; 5]);
+
+    let (code, made) = ask(&server, Method::POST, V1, Some(thing("v1", 3))).await;
+    assert_eq!(code, 201, "{made}");
+    let seen = json!({"status": {"n": 2, "labels": "a=b"}});
+    assert_eq!(ask(&server, Method::PATCH, &format!("{V2}/t/status"), Some(seen)).await.0, 200);
+    for path in [V1, V2] {
+        let (code, mut scale) = ask(&server, Method::GET, &format!("{path}/t/scale"), None).await;
+        assert_eq!((code, &scale["kind"], &scale["apiVersion"]), (200, &json!("Scale"), &json!("autoscaling/v1")));
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "a=b"}));
+        let more = scale["spec"]["replicas"].as_i64().expect("a number") + 1;
+        scale["spec"]["replicas"] = more.into();
+        let (code, put) = ask(&server, Method::PUT, &format!("{path}/t/scale"), Some(scale.clone())).await;
+        assert_eq!((code, &put["spec"]["replicas"]), (200, &json!(more)), "{put}");
+        let (code, _) = ask(&server, Method::PUT, &format!("{path}/t/scale"), Some(scale)).await;
+        assert_eq!(code, 409, "an old version");
+        let less = json!({"spec": {"replicas": -1}});
+        assert_eq!(ask(&server, Method::PATCH, &format!("{path}/t/scale"), Some(less)).await.0, 422);
+        assert_eq!(ask(&server, Method::GET, &format!("{V1}/t"), None).await.1["spec"]["n"], more);
+    }
+
+    ask(&server, Method::DELETE, &format!("{DEFINITIONS}/things.x.io"), None).await;
+    until(&server, Method::GET, &format!("{DEFINITIONS}/things.x.io"), None, 404).await;
+    for path in [V1, &format!("{V1}/t/scale"), "/apis/x.io", "/apis/x.io/v1"] {
+        until(&server, Method::GET, path, None, 404).await;
+    }
+    assert_eq!(told(server.clone()).await, [false; 5]);
 }

@@ -1,14 +1,17 @@
 //! ResourceQuota under concurrent writes: never more than there is room for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::Server;
+use apiserver::{Config, Server};
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
+use store::Store;
 use store::memory::Memory;
 
-use super::{ask, server, until};
+use super::services::etcd;
+use super::{ask, parts, server, until};
 
 const QUOTAS: &str = "/api/v1/namespaces/a/resourcequotas";
 const MAPS: &str = "/api/v1/namespaces/a/configmaps";
@@ -63,6 +66,14 @@ async fn ten_of_fifty_fit() {
 async fn ten_of_fifty_fit_on_two_servers() {
     let store = Memory::new();
     race(&[server(store.clone()).await, server(store).await]).await;
+}
+
+#[tokio::test]
+async fn ten_of_fifty_fit_on_two_servers_on_etcd() {
+    let Some((_running, etcd)) = etcd().await else { return };
+    let store: Arc<dyn Store> = Arc::new(etcd);
+    let start = || Server::start(Config::default(), Arc::clone(&store), parts());
+    race(&[start().await.expect("a server"), start().await.expect("a server")]).await;
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ use crate::{Attachment, Config, Error, Frontend, FrontendKey, Peer, Result, name
 pub struct Network {
     config: Config,
     handle: Handle,
+    /// One of its own for lists of addresses: the kernel refuses a second list on a connection while it sends the first.
+    lists: Handle,
     bridge: u32,
     leases: Mutex<Leases>,
     /// Taken for the length of a transaction, on a blocking thread.
@@ -52,6 +54,7 @@ impl Network {
         system("make the data directory", fs::create_dir_all(&config.data_dir))?;
         let leases = Leases::open(config.data_dir.join("addresses.json"))?;
         let handle = system("open a netlink socket", links::connect())?;
+        let lists = system("open a netlink socket", links::connect())?;
         let gateways: Vec<IpNet> = config.pod_cidrs.iter().filter_map(gateway_net).collect();
         let name = bridge_name(&config.instance);
         let bridge = system(format!("make bridge {name}"), links::bridge(&handle, &name, config.mtu, &gateways).await)?;
@@ -62,7 +65,7 @@ impl Network {
         system("turn forwarding on", forwarding(&name, &config))?;
         let tables = Tables::new(&config.instance, &config.cluster_cidrs, &config.pod_cidrs, &config.service_cidrs);
         let (tables, flows) = (Arc::new(Mutex::new(tables)), Arc::default());
-        Ok(Self { config, handle, bridge, leases: Mutex::new(leases), tables, flows })
+        Ok(Self { config, handle, lists, bridge, leases: Mutex::new(leases), tables, flows })
     }
 
     /// A namespace with loopback up, `eth0` with the pod's addresses, and a default route. Idempotent by id. `namespace`
@@ -123,7 +126,7 @@ impl Network {
         if served.is_empty() {
             return Ok(());
         }
-        let local = system("list addresses", links::addresses(&self.handle).await)?;
+        let local = system("list addresses", links::addresses(&self.lists).await)?;
         let local: Vec<IpAddr> = local.into_iter().map(|(ip, _)| ip).collect();
         let flows = self.flows.clone();
         let forget = move || conntrack::forget(&mut flows.lock(), &served, &local);

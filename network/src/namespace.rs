@@ -10,8 +10,9 @@ use std::thread;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-/// Runs `inside` in a network namespace, the given or a new one, that is then kept at `path`. `outside` runs first on the same thread, still
-/// in the caller's namespace, and hands its result over: sockets belong to the namespace they are made in.
+/// Runs `inside` in a network namespace, the given or a new one, that is then kept at `path`: what stands there is whole,
+/// whenever this process is killed. `outside` runs first on the same thread, still in the caller's namespace, and hands
+/// its result over: sockets belong to the namespace they are made in.
 pub(crate) fn create<A, T: Send + 'static>(
     path: PathBuf,
     given: Option<OwnedFd>,
@@ -25,10 +26,11 @@ pub(crate) fn create<A, T: Send + 'static>(
             // SAFETY: the flag is NEWNET alone: memory, descriptors and the file system stay shared with the process.
             None => unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?,
         }
-        pin(&path)?;
-        inside(prepared).inspect_err(|_| {
+        let done = inside(prepared)?;
+        pin(&path).inspect_err(|_| {
             let _ = delete(&path);
-        })
+        })?;
+        Ok(done)
     };
     thread::spawn(work).join().map_err(|_| io::Error::other("the namespace's thread panicked"))?
 }
@@ -72,5 +74,32 @@ pub(crate) fn remove_shared_directory(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root.
+    #[test]
+    fn what_is_not_whole_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        let of = path.clone();
+        let inode = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_ino);
+        let made = create(
+            path.clone(),
+            None,
+            || Ok(()),
+            move |()| {
+                assert!(!of.exists(), "a process that is killed now leaves nothing that looks like a namespace");
+                Ok(inode(Path::new("/proc/thread-self/ns/net"))?)
+            },
+        );
+        assert_eq!(inode(&path).unwrap(), made.unwrap());
+        delete(&path).unwrap();
+        let failed = create(path.clone(), None, || Ok(()), |()| Err::<(), _>(io::Error::other("no")));
+        assert!(failed.is_err() && !path.exists());
     }
 }

@@ -200,6 +200,7 @@ fn config(seed: &Seed<'_>, serving: Serving, client_ca_pem: String) -> Result<Co
         client_ca_pem: Some(client_ca_pem),
         plain_http_registries: Vec::new(),
         version: format!("v1.37.2+trimtab-{}", env!("CARGO_PKG_VERSION")),
+        on_step: None,
     })
 }
 

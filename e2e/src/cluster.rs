@@ -396,7 +396,7 @@ pub(crate) fn last_lines(log: &Path) -> String {
 }
 
 /// Makes an image with a shell, as `docker save` would write it.
-pub(crate) fn busybox_archive(dir: &Path) -> Result<PathBuf> {
+pub fn busybox_archive(dir: &Path) -> Result<PathBuf> {
     let root = dir.join("busybox");
     let script = "mkdir -p $R/bin $R/tmp && cp /bin/busybox $R/bin/ && for a in $(/bin/busybox --list); do \
          [ $a = busybox ] || ln -sf busybox $R/bin/$a; done && tar -C $R -cf $L .";

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
+use node_plan::Step;
 
 /// The settings of one node agent. Everything it makes on the host carries `instance`.
 #[derive(Clone, Debug)]
@@ -56,7 +58,12 @@ pub struct Config {
     pub plain_http_registries: Vec<String>,
     /// The version that the node reports as its kubelet's.
     pub version: String,
+    /// Told of every step, for proofs that end the process there.
+    pub on_step: Option<OnStep>,
 }
+
+/// What is told of a step of a pod: that it is about to be done, or (true) that it is done and nobody knows it yet.
+pub type OnStep = fn(&Pod, &Step, bool);
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug)]

@@ -27,7 +27,7 @@ mod watch;
 mod worker;
 
 pub use agent::run;
-pub use config::{Config, Serving};
+pub use config::{Config, OnStep, Serving};
 pub use dns::{DnsConfig, run_dns};
 pub use down::purge;
 

@@ -9,6 +9,11 @@ use k8s_openapi::api::core::v1::Pod;
 use node_plan::Observed;
 use serde::{Deserialize, Serialize};
 
+use crate::perform::remove_tree;
+
+/// The file of a pod's memory, in the pod's folder.
+pub(crate) const STATE: &str = "state.json";
+
 /// A pod and what was seen of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Memory {
@@ -22,10 +27,17 @@ pub(crate) fn save(path: &Path, memory: &Memory) -> io::Result<()> {
     replace(path, &bytes, 0o600)
 }
 
-/// Every memory below `pods`; one that cannot be read is passed over with a warning.
+/// Every memory below `pods`; one that cannot be read is passed over with a warning. A folder without a memory is what was
+/// left when an agent was killed that took it away: it goes.
 pub(crate) fn load_all(pods: &Path) -> Vec<Memory> {
-    let entries = fs::read_dir(pods).into_iter().flatten().flatten();
-    entries.filter_map(|entry| load(&entry.path().join("state.json"))).collect()
+    let entries = fs::read_dir(pods).into_iter().flatten().flatten().map(|entry| entry.path());
+    let (whole, left): (Vec<_>, Vec<_>) = entries.partition(|pod| pod.join(STATE).exists());
+    for pod in left {
+        if let Err(error) = remove_tree(&pod) {
+            tracing::warn!(%error, path = %pod.display(), "what was left of a pod cannot be removed");
+        }
+    }
+    whole.iter().filter_map(|pod| load(&pod.join(STATE))).collect()
 }
 
 fn load(path: &Path) -> Option<Memory> {
@@ -48,4 +60,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Makes a directory that only root enters, with its parents.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_agent_had_begun_to_forget_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, left) = (dir.path().join("u1"), dir.path().join("u2"));
+        let memory = Memory { pod: Pod::default(), seen: Observed::new(api::Timestamp::UNIX_EPOCH) };
+        save(&pod.join(STATE), &memory).unwrap();
+        fs::create_dir_all(left.join("volumes/v")).unwrap();
+        assert_eq!(load_all(dir.path()).len(), 1);
+        assert!(pod.exists() && !left.exists());
+    }
 }

@@ -31,7 +31,7 @@ impl PodPaths {
 
     /// The pod's memory.
     pub(crate) fn state(&self) -> PathBuf {
-        self.data.join("state.json")
+        self.data.join(crate::memory::STATE)
     }
 
     /// A file of the pod's /etc.

@@ -64,39 +64,51 @@ impl Performer {
 
 /// Performs one step and tells what came of it.
 pub(crate) async fn perform(performer: Performer, pod: Pod, seen: Observed, step: Step) {
-    let p = &performer;
-    let fact = match step {
-        Step::AttachNetwork => Fact::Network(sandbox::attach(p, &pod).await),
-        Step::MountVolumes => Fact::Volumes(volume::mount_all(p, &pod, &seen).await),
-        Step::StartSandbox => Fact::Sandbox(sandbox::start(p, &pod, &seen).await),
+    let on_step = performer.agent.config.on_step.unwrap_or(|_, _, _| {});
+    on_step(&pod, &step, false);
+    let fact = done(&performer, &pod, &seen, step.clone()).await;
+    on_step(&pod, &step, true);
+    if let Some(fact) = fact {
+        performer.tell(fact).await;
+    }
+}
+
+/// Does a step; answers what there is to be told of it.
+async fn done(p: &Performer, pod: &Pod, seen: &Observed, step: Step) -> Option<Fact> {
+    Some(match step {
+        Step::AttachNetwork => Fact::Network(sandbox::attach(p, pod).await),
+        Step::MountVolumes => Fact::Volumes(volume::mount_all(p, pod, seen).await),
+        Step::StartSandbox => Fact::Sandbox(sandbox::start(p, pod, seen).await),
         Step::PullImage { container, attempt, image, policy } => {
-            let result = image::pull(p, &pod, &container, &image, policy).await;
+            let result = image::pull(p, pod, &container, &image, policy).await;
             Fact::Image { container, attempt, result }
         }
         Step::StartContainer { container, attempt, .. } => {
-            let result = container::start(p, &pod, &seen, &container, attempt).await;
+            let result = container::start(p, pod, seen, &container, attempt).await;
             Fact::Started { container, attempt, result }
         }
         Step::Resize { container, run, resources } => {
-            let result = resize::run(p, &pod, &container, &run, &resources).await;
+            let result = resize::run(p, pod, &container, &run, &resources).await;
             Fact::Resized { container, run, resources, result }
         }
         Step::RunHook { container, run, which, deadline } => {
-            let result = hook::run(p, &pod, &seen, &container, &run, which, deadline).await;
+            let result = hook::run(p, pod, seen, &container, &run, which, deadline).await;
             Fact::Hook { container, run, which, result }
         }
         Step::RunProbe { container, run, which } => {
-            let (ok, output) = probe::run(p, &pod, &seen, &container, &run, which).await;
+            let (ok, output) = probe::run(p, pod, seen, &container, &run, which).await;
             Fact::Probe { container, run, which, ok, output }
         }
-        Step::Signal { run, signal, kill, .. } => return stop::signal(p, run, signal, kill).await,
+        Step::Signal { run, signal, kill, .. } => {
+            stop::signal(p, run, signal, kill).await;
+            return None;
+        }
         Step::RemoveRun { container, run } => {
             stop::remove(p, &run).await;
             Fact::Removed { container, run }
         }
-        Step::Teardown => Fact::TornDown(stop::tear_down(p, &pod).await),
-        Step::Forget => Fact::Forgotten(stop::forget(p, &pod, &seen).await),
-        Step::Conclude(_) | Step::StopPod { .. } | Step::StopRun { .. } | Step::TellBackoff { .. } => return,
-    };
-    performer.tell(fact).await;
+        Step::Teardown => Fact::TornDown(stop::tear_down(p, pod).await),
+        Step::Forget => Fact::Forgotten(stop::forget(p, pod, seen).await),
+        Step::Conclude(_) | Step::StopPod { .. } | Step::StopRun { .. } | Step::TellBackoff { .. } => return None,
+    })
 }

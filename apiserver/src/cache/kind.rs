@@ -30,13 +30,20 @@ pub(crate) struct Change {
     /// The object before it; `None`: created.
     pub old: Option<Arc<Item>>,
     /// The watch frames of those who see the change as it is, in JSON and in protobuf, made when first wanted.
-    pub frames: [OnceLock<Bytes>; 2],
+    frames: [OnceLock<Bytes>; 2],
 }
 
 impl Change {
     /// The same change of other forms of the objects.
     pub(crate) fn with(&self, old: Option<Arc<Item>>, new: Option<Arc<Item>>) -> Self {
         Self { revision: self.revision, new, old, frames: [OnceLock::new(), OnceLock::new()] }
+    }
+
+    /// The watch frame of everyone who sees the change as it is, made by the first who wants it in that encoding.
+    pub(crate) fn frame(&self, protobuf: bool, make: impl FnOnce() -> Bytes) -> Bytes {
+        let [in_json, in_protobuf] = &self.frames;
+        let frame = if protobuf { in_protobuf } else { in_json };
+        frame.get_or_init(make).clone()
     }
 
     fn weight(&self) -> usize {
@@ -247,5 +254,26 @@ impl State {
             self.log_bytes -= gone.weight();
             self.complete_after = gone.revision;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_made_once_for_each_encoding_and_only_if_wanted() {
+        let change = Change { revision: 1, new: None, old: None, frames: Default::default() };
+        let mut made = Vec::new();
+        for (protobuf, watchers) in [(false, 3), (true, 2)] {
+            for _ in 0..watchers {
+                let frame = change.frame(protobuf, || {
+                    made.push(protobuf);
+                    Bytes::from(format!("{protobuf}"))
+                });
+                assert_eq!(frame, format!("{protobuf}"));
+            }
+        }
+        assert_eq!(made, [false, true]);
     }
 }

@@ -296,20 +296,20 @@ impl Watcher {
             |item: &&Arc<Item>| item.key.starts_with(self.prefix.as_bytes()) && self.options.selection.selects(item);
         let new = change.new.as_ref().filter(mine).cloned();
         let old = change.old.as_ref().filter(mine).cloned();
-        let encoding = self.encoding;
+        let (encoding, protobuf) = (self.encoding, self.encoding == Encoding::Protobuf);
         let shared = new.iter().chain(&old).all(|item| self.shares_frames(item));
         match (new, old) {
             (None, None) => Ok(None),
             (Some(new), Some(_)) if shared => {
-                Ok(Some(natural(change, encoding, || frame(encoding, "MODIFIED", &new.bytes))))
+                Ok(Some(change.frame(protobuf, || frame(encoding, "MODIFIED", &new.bytes))))
             }
             (Some(new), Some(_)) => self.frame("MODIFIED", &new, None).map(Some),
             (Some(new), None) if shared && change.old.is_none() => {
-                Ok(Some(natural(change, encoding, || frame(encoding, "ADDED", &new.bytes))))
+                Ok(Some(change.frame(protobuf, || frame(encoding, "ADDED", &new.bytes))))
             }
             (Some(new), None) => self.frame("ADDED", &new, None).map(Some),
             (None, Some(old)) if shared && change.new.is_none() => {
-                Ok(Some(natural(change, encoding, || frame(encoding, "DELETED", &old.at(change.revision)))))
+                Ok(Some(change.frame(protobuf, || frame(encoding, "DELETED", &old.at(change.revision)))))
             }
             (None, Some(old)) => self.frame("DELETED", &old, Some(change.revision)).map(Some),
         }
@@ -394,13 +394,6 @@ fn lost(error: &store::Error, from: Revision) -> Box<Status> {
 
 fn initial_end_annotation() -> serde_json::Map<String, Value> {
     [("k8s.io/initial-events-end".to_owned(), Value::from("true"))].into_iter().collect()
-}
-
-/// The frame that every watcher without a selector's transition gets, made once an encoding.
-fn natural(change: &Change, encoding: Encoding, make: impl FnOnce() -> Bytes) -> Bytes {
-    let [json, protobuf] = &change.frames;
-    let frame = if encoding == Encoding::Protobuf { protobuf } else { json };
-    frame.get_or_init(make).clone()
 }
 
 /// One event of the stream: a line of JSON, or a message with its length before it.

@@ -255,7 +255,7 @@ impl Place for Cluster {
         let mut command = node.within();
         command.args(["bash", "-c", line]);
         command.env("KUBECONFIG", node.data.join("admin.kubeconfig")).env("DATA", &node.data);
-        command.env("NODE_IP", &node.address).env("WORK", self.dir.path());
+        command.env("NODE_IP", &node.address).env("WORK", self.dir.path()).env("PROGRAMS", programs());
         // Where kubectl and helm keep what they learnt.
         command.env("HOME", self.dir.path());
         Ok(at_hand(&mut command)?.current_dir(stories()).stdin(Stdio::null()).output()?)
@@ -377,6 +377,12 @@ pub fn program() -> PathBuf {
 /// `target/<triple>/debug/deps/test` -> `target/<triple>/debug/trimtab`.
 fn beside(test: PathBuf) -> Option<PathBuf> {
     Some(test.parent()?.parent()?.join("trimtab"))
+}
+
+/// The examples of this crate: programs that play a part in stories.
+fn programs() -> PathBuf {
+    let profile = env::current_exe().ok().and_then(|own| Some(own.parent()?.parent()?.to_path_buf()));
+    profile.unwrap_or_default().join("examples")
 }
 
 /// Puts the program under test on the command's PATH.

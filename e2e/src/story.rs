@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks of a `~` line.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Where a story's lines run: with kubectl and trimtab at hand, `$KUBECONFIG` set, and a folder `$WORK`.
+/// Where a story's lines run: with kubectl and trimtab at hand, `$KUBECONFIG` set, and a folder `$WORK`. On clusters of this
+/// machine `$PROGRAMS` is the folder of the examples.
 pub trait Place {
     /// Runs a shell line.
     fn shell(&self, line: &str) -> Result<Output>;

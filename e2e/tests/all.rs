@@ -68,7 +68,7 @@ const EVERY_DAY: &[&str] = &[
 fn every_story_holds_on_the_embedded_store() {
     with_cluster("emb", 1, None, |cluster| {
         told(cluster, EVERY_DAY);
-        told(cluster, &["reviews", "tokens", "images"]);
+        told(cluster, &["reviews", "tokens", "images", "injection"]);
         bad_input(cluster);
         rolling_update(cluster);
         agent_killed(cluster);
@@ -82,7 +82,7 @@ fn every_story_holds_on_the_embedded_store() {
 fn every_story_holds_on_a_real_etcd() {
     with_cluster("etcd", 2, Some("etcd"), |cluster| {
         told(cluster, EVERY_DAY);
-        told(cluster, &["lease", "reviews"]);
+        told(cluster, &["lease", "reviews", "injection"]);
         bad_input(cluster);
         rolling_update(cluster);
         agent_killed(cluster);

@@ -37,7 +37,7 @@ enum Command {
     Agent(node::Agent),
     /// Makes, lists and deletes tokens with which agents join.
     Token(token::Token),
-    /// Lists, pulls, imports and removes images of this node.
+    /// Pulls, pushes, imports, exports and removes images of this node.
     Image(image::Image),
     #[command(flatten)]
     Part(part::Part),
@@ -103,7 +103,7 @@ async fn command(command: Command) -> Result<ExitCode> {
         Command::Server(arguments) => server::run(arguments).await?,
         Command::Agent(arguments) => node::agent(arguments).await?,
         Command::Token(arguments) => token::run(arguments).await?,
-        Command::Image(arguments) => image::run(arguments).await?,
+        Command::Image(arguments) => return image::run(arguments).await,
         Command::Part(part) => part::run(part).await?,
         Command::Verb(verb) => return verbs::run(verb).await,
         Command::Web(arguments) => web::run(arguments).await?,

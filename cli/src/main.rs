@@ -10,6 +10,7 @@ mod part;
 mod plane;
 mod print;
 mod progress;
+mod registries;
 mod server;
 mod token;
 mod up;

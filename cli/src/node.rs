@@ -19,6 +19,7 @@ use crate::instance::{DEFAULT_DATA_DIR, Instance};
 use crate::part::{Connection, on_signal};
 use crate::plane::{Options, Plane, hostname};
 use crate::progress::Progress;
+use crate::registries;
 use crate::up::{NodePorts, default_address, node_ready};
 
 /// The image that is made from this program.
@@ -198,7 +199,7 @@ fn config(seed: &Seed<'_>, serving: Serving, client_ca_pem: String) -> Result<Co
         listen: SocketAddr::new(seed.node_ip, seed.agent_port),
         serving,
         client_ca_pem: Some(client_ca_pem),
-        plain_http_registries: Vec::new(),
+        registries: registries::load(&instance.data)?,
         version: format!("v1.37.2+trimtab-{}", env!("CARGO_PKG_VERSION")),
         on_step: None,
     })

@@ -54,8 +54,8 @@ pub struct Config {
     pub serving: Serving,
     /// The CA whose client certificates are accepted there, PEM; `None`: only bearer tokens are.
     pub client_ca_pem: Option<String>,
-    /// Registries (`host[:port]`) that speak plain HTTP.
-    pub plain_http_registries: Vec<String>,
+    /// How registries are reached: mirrors, certificates, plain HTTP.
+    pub registries: runtime_image::Registries,
     /// The version that the node reports as its kubelet's.
     pub version: String,
     /// Told of every step, for proofs that end the process there.

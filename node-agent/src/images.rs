@@ -29,10 +29,9 @@ pub(crate) async fn keep_room(agent: Arc<Agent>) {
     let mut idle = BTreeMap::new();
     loop {
         let (of, known) = (agent.clone(), std::mem::take(&mut idle));
-        let pods = agent.config.data_dir.join("pods");
         let looked = blocking(move || {
             let disk = Disk::of(&of.config.images_dir);
-            collect(&of.images, &used(&load_all(&pods).iter().map(|m| &m.seen).collect::<Vec<_>>()), known, disk)
+            collect(&of.images, &in_use(&of.config.data_dir), known, disk)
         });
         match looked.await {
             Ok((since, None)) => idle = since,
@@ -69,6 +68,11 @@ impl Disk {
         let free_at = |percent: u64| self.size / 100 * (100 - percent);
         if self.available > free_at(HIGH) { 0 } else { free_at(LOW).saturating_sub(self.available) }
     }
+}
+
+/// The ids of the images that the containers of an instance run from, or are about to, as its agent has written them down.
+pub fn in_use(data_dir: &Path) -> BTreeSet<String> {
+    used(&load_all(&data_dir.join("pods")).iter().map(|memory| &memory.seen).collect::<Vec<_>>())
 }
 
 /// The ids of the images that containers run from, or are about to.

@@ -30,6 +30,7 @@ pub use agent::run;
 pub use config::{Config, OnStep, Serving};
 pub use dns::{DnsConfig, run_dns};
 pub use down::purge;
+pub use images::in_use as images_in_use;
 
 /// Why the agent could not do its work.
 #[derive(Debug, thiserror::Error)]

@@ -53,7 +53,7 @@ fn failure(error: &Error) -> PullFailure {
 /// Each credential that fits is tried, then none.
 async fn fetch(p: &Performer, pod: &Pod, name: &str) -> Result<Pulled, PullFailure> {
     let begun = Instant::now();
-    let options = PullOptions { plain_http: p.agent.config.plain_http_registries.clone(), ..PullOptions::default() };
+    let options = PullOptions { registries: p.agent.config.registries.clone(), ..PullOptions::default() };
     let mut last = None;
     for auth in credentials(p, pod, name).await {
         match p.agent.images.pull(name, &auth, &options, |_| {}).await {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, reference};
+use crate::{Error, Result, document, reference};
 
 /// Writes what it is given and hashes it on the way.
+#[derive(Debug)]
 pub(crate) struct Hashing<W> {
     inner: W,
     hash: Sha256,
@@ -25,7 +26,20 @@ impl<W> Hashing<W> {
         (self.inner, format_digest(self.hash), self.bytes)
     }
 
-    fn saw(&mut self, bytes: &[u8]) {
+    /// The digest of what was seen so far.
+    pub(crate) fn digest(&self) -> String {
+        format_digest(self.hash.clone())
+    }
+
+    pub(crate) fn seen_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn inner(&self) -> &W {
+        &self.inner
+    }
+
+    pub(crate) fn saw(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
     }
@@ -70,7 +84,7 @@ fn format_digest(hash: Sha256) -> String {
 pub(crate) fn hex(digest: &str) -> Result<&str> {
     match digest.strip_prefix("sha256:") {
         Some(hex) if reference::is_digest(digest) => Ok(hex),
-        _ => Err(Error::Malformed(format!("unsupported digest {digest:?}"))),
+        _ => Err(Error::Malformed(format!("unsupported digest {:?}", document::short(digest)))),
     }
 }
 
@@ -94,11 +108,6 @@ impl Incoming {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(|e| io_error(&self.path, e))
-    }
-
-    /// How many bytes have arrived.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.out.bytes
     }
 
     /// Verifies against `expected` (where given), makes the bytes durable and visible; returns digest and size.

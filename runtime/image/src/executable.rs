@@ -1,7 +1,7 @@
 //! An image of one static executable, made without a registry: the built-in image that runs this very program.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::{self, Hashing, io_error};
 use crate::document::{self, Configuration, Descriptor, Manifest, RootFs};
+use crate::ingest::Ingest;
 use crate::reference::Reference;
-use crate::store::{Ingest, Record, Store, publish};
-use crate::{Error, Image, Result};
+use crate::store::{Record, Store, publish};
+use crate::{Error, Image, Result, tree};
 
 /// What the image was made from: unchanged means the image is still right, without hashing the executable again.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,20 @@ impl Store {
         let text = serde_json::to_vec(&source).map_err(|e| Error::Malformed(e.to_string()))?;
         blob::replace(&note, &text)?;
         Ok(image)
+    }
+
+    /// The bytes of a blob, to be sent elsewhere. That of a layer made from an executable is made again.
+    pub(crate) fn open_blob(&self, blob: &Descriptor, layer: Option<&str>) -> Result<Box<dyn Read + Send>> {
+        let path = blob::path(&self.blobs(), &blob.digest)?;
+        match File::open(&path) {
+            Ok(file) => Ok(Box::new(file)),
+            // The first layer's ChainID is its DiffID, and that is its digest where nothing compressed it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && layer == Some(&*blob.digest) => {
+                let dir = self.layers().join(blob::hex(&blob.digest)?);
+                tar_of(&dir).map_err(|e| io_error(&dir, e))
+            }
+            Err(e) => Err(io_error(&path, e)),
+        }
     }
 
     fn unchanged(&self, note: &Path, source: &Source, name: &str) -> Result<Option<Image>> {
@@ -77,7 +92,7 @@ impl Store {
         let layer = self.layers().join(blob::hex(&diff)?);
         // Its file may be a link to what was overwritten since.
         if layer.exists() && !same_file(&layer.join(file_name), &target) {
-            fs::remove_dir_all(&layer).map_err(|e| io_error(&layer, e))?;
+            tree::remove(&layer)?;
         }
         publish(&staged, &layer)?;
         Ok((diff, size))
@@ -143,6 +158,21 @@ fn describe(executable: &Path, entrypoint: &[&str]) -> Result<Source> {
     })
 }
 
+/// The tar that holds the one file of a directory.
+fn tar_of(dir: &Path) -> std::io::Result<Box<dyn Read + Send>> {
+    let entry = fs::read_dir(dir)?.next().ok_or(std::io::ErrorKind::NotFound)??;
+    let file = File::open(entry.path())?;
+    let bytes = file.metadata()?.len();
+    let header = header(Path::new(&entry.file_name()), bytes)?;
+    let head = std::io::Cursor::new(header.as_bytes().to_vec());
+    Ok(Box::new(head.chain(file.take(bytes)).chain(std::io::repeat(0).take(padding(bytes)))))
+}
+
+/// What fills the last block of a file, and the end of its archive.
+fn padding(bytes: u64) -> u64 {
+    (512 - bytes % 512) % 512 + 1024
+}
+
 fn header(name: &Path, bytes: u64) -> std::io::Result<tar::Header> {
     let mut header = tar::Header::new_ustar();
     header.set_path(name)?;
@@ -182,8 +212,7 @@ fn digest_of_tar(name: &Path, file: &File) -> std::io::Result<(String, u64)> {
         tar.write_all(buffer.get(..n).unwrap_or_default())?;
         at += n as u64;
     }
-    let padding = (512 - bytes % 512) % 512 + 1024;
-    tar.write_all(&vec![0; padding as usize])?;
+    tar.write_all(&vec![0; padding(bytes) as usize])?;
     let (_, diff, size) = tar.finish();
     Ok((diff, size))
 }

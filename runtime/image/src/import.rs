@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::archive::{Member, Members};
 use crate::blob::{Incoming, io_error};
 use crate::document::{self, Descriptor, Document, Manifest, malformed};
+use crate::ingest::Ingest;
 use crate::reference::Reference;
-use crate::store::{Ingest, Record, Store};
-use crate::{Error, Image, Result};
+use crate::store::{Record, Store};
+use crate::{Error, Image, Platform, Result, layer};
 
 /// No honest archive has more members.
 const MAX_MEMBERS: usize = 10_000;
@@ -38,6 +40,14 @@ impl Store {
     /// then must hold one image.
     pub fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<Image>> {
         let name = name.map(|name| Reference::parse(name).map(|r| r.to_string())).transpose()?;
+        let result = self.import_named(archive, name);
+        if result.is_err() {
+            let _ = self.sweep_unused();
+        }
+        result
+    }
+
+    fn import_named(&self, archive: &Path, name: Option<String>) -> Result<Vec<Image>> {
         let ingest = self.ingest()?;
         let dir = if archive.is_dir() { archive.to_owned() } else { extract(archive, &ingest)? };
         let mut found = if dir.join("index.json").exists() {
@@ -87,7 +97,7 @@ impl Store {
     fn take_manifest(&self, dir: &Path, ingest: &Ingest, descriptor: Descriptor) -> Result<Option<Descriptor>> {
         let path = layout_blob(dir, &descriptor.digest)?;
         match document::parse(&read_small(&path)?, &descriptor.digest)? {
-            Document::Index(index) => match document::choose(&index) {
+            Document::Index(index) => match document::choose(&index, &Platform::host()) {
                 // One level: an index of indexes is not an image.
                 Some(inner) if inner.digest != descriptor.digest => {
                     let bytes = read_small(&layout_blob(dir, &inner.digest)?)?;
@@ -180,33 +190,50 @@ fn extract(archive: &Path, ingest: &Ingest) -> Result<PathBuf> {
     })?;
     let dir = ingest.path.join("archive");
     fs::create_dir(&dir).map_err(|e| io_error(&dir, e))?;
-    let mut tar = tar::Archive::new(crate::layer::decompress(file)?);
-    let entries = tar.entries().map_err(|e| malformed(&shown(archive), e))?;
-    for (count, entry) in entries.enumerate() {
-        let mut entry = entry.map_err(|e| malformed(&shown(archive), e))?;
-        if count >= MAX_MEMBERS {
+    let wrong = |e: std::io::Error| malformed(&shown(archive), e);
+    let mut members = Members::new(layer::Bounded { inner: layer::decompress(file)?, left: MAX_UNPACKED_BYTES });
+    let mut count = 0;
+    while let Some(member) = members.next().map_err(wrong)? {
+        count += 1;
+        if count > MAX_MEMBERS {
             return Err(malformed(&shown(archive), "too many members"));
         }
-        let path = dir.join(crate::layer::clean(&entry.path_bytes())?);
-        let kind = entry.header().entry_type();
+        let path = dir.join(layer::clean(&member.path)?);
         let parent = path.parent().unwrap_or(&dir);
-        fs::create_dir_all(parent).map_err(|e| io_error(parent, e))?;
-        if kind.is_file() {
-            let mut out = File::options().create_new(true).write(true).open(&path).map_err(|e| io_error(&path, e))?;
-            std::io::copy(&mut entry, &mut out).map_err(|e| malformed(&shown(archive), e))?;
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            link(&entry, &dir, &path)?;
+        fs::create_dir_all(parent).map_err(|e| placed(archive, parent, e))?;
+        if member.kind.is_file() {
+            let out = File::options().create_new(true).write(true).open(&path);
+            let copied = std::io::copy(&mut members, &mut out.map_err(|e| placed(archive, &path, e))?);
+            if copied.map_err(wrong)? != member.size {
+                return Err(malformed(
+                    &shown(archive),
+                    format!("{} is cut off", String::from_utf8_lossy(&member.path)),
+                ));
+            }
+        } else if member.kind.is_symlink() || member.kind.is_hard_link() {
+            link(&member, &dir, &path).map_err(|e| placed(archive, &path, e))?;
         }
     }
     Ok(dir)
 }
 
+/// Why a member has no place: it is there already, or something else is where its folder should be.
+fn placed(archive: &Path, path: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
+    match error.kind() {
+        AlreadyExists | InvalidFilename | IsADirectory | NotADirectory => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            malformed(&shown(archive), format!("member {name:?}: {error}"))
+        }
+        _ => io_error(path, error),
+    }
+}
+
 /// A link becomes a hard link to a member that came before; one that points elsewhere is left out, and missed later.
-fn link(entry: &tar::Entry<'_, impl Read>, dir: &Path, path: &Path) -> Result<()> {
-    let target = entry.link_name_bytes().unwrap_or_default();
-    let base = if entry.header().entry_type().is_symlink() { path.parent().unwrap_or(dir) } else { dir };
+fn link(member: &Member, dir: &Path, path: &Path) -> std::io::Result<()> {
+    let base = if member.kind.is_symlink() { path.parent().unwrap_or(dir) } else { dir };
     let mut resolved = base.to_owned();
-    for component in target.split(|b| *b == b'/') {
+    for component in member.link.split(|b| *b == b'/') {
         match component {
             b"" | b"." => {}
             b".." => {
@@ -216,13 +243,13 @@ fn link(entry: &tar::Entry<'_, impl Read>, dir: &Path, path: &Path) -> Result<()
         }
     }
     if resolved.starts_with(dir) && resolved.is_file() {
-        fs::hard_link(&resolved, path).map_err(|e| io_error(path, e))?;
+        fs::hard_link(&resolved, path)?;
     }
     Ok(())
 }
 
 fn member(dir: &Path, name: &str) -> Result<PathBuf> {
-    let path = dir.join(crate::layer::clean(name.as_bytes())?);
+    let path = dir.join(layer::clean(name.as_bytes())?);
     if path.is_file() { Ok(path) } else { Err(malformed("manifest.json", format!("{name} is not in the archive"))) }
 }
 

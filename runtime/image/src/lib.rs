@@ -1,19 +1,34 @@
-//! Images: references, a content-addressed store, pull over HTTP(S), import of OCI layouts and docker archives,
-//! unpacked layers for overlayfs. No Kubernetes.
+//! Images: references, a content-addressed store, pull from and push to registries, import and export of OCI layouts and
+//! docker-archives, unpacked layers for overlayfs. No Kubernetes.
 
 use std::path::PathBuf;
 
+mod archive;
 mod blob;
+mod collect;
+mod credentials;
 mod document;
 mod executable;
+mod export;
 mod import;
+mod ingest;
 mod layer;
+mod options;
+mod partial;
 mod pull;
+mod push;
+#[cfg(test)]
+mod random;
 mod reference;
+mod registry;
 mod store;
+mod tree;
+mod verify;
 
+pub use credentials::{Credentials, Found};
+pub use options::{Auth, Host, Platform, Progress, PullOptions, Registries};
 pub use reference::Reference;
-pub use store::Store;
+pub use store::{Details, Store};
 
 /// Why an image operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +57,13 @@ pub enum Error {
     Io(String, #[source] std::io::Error),
 }
 
+impl Error {
+    /// Whether the same may succeed another time, though nothing is done about it.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Transport(_))
+    }
+}
+
 /// The result of an image operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -60,42 +82,4 @@ pub struct Image {
     pub config: oci_spec::image::Config,
     /// Unpacked layers for overlayfs, topmost first.
     pub layers: Vec<PathBuf>,
-}
-
-/// Credentials for one registry.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Auth {
-    Anonymous,
-    Basic { username: String, password: String },
-    Bearer(String),
-}
-
-/// How to pull.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PullOptions {
-    /// Layers fetched at the same time.
-    pub parallel_layers: usize,
-    /// Registries (`host[:port]`) spoken to over plain HTTP.
-    pub plain_http: Vec<String>,
-    /// Refuse an image whose layers hold more bytes than this, unpacked.
-    pub max_unpacked_bytes: u64,
-}
-
-impl Default for PullOptions {
-    fn default() -> Self {
-        Self { parallel_layers: 3, plain_http: Vec::new(), max_unpacked_bytes: 64 << 30 }
-    }
-}
-
-/// How far a pull has come.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Progress {
-    /// The manifest is known.
-    Resolved { layers: usize, total_bytes: u64 },
-    /// More of a blob has arrived.
-    Fetched { digest: String, done_bytes: u64, total_bytes: u64 },
-    /// A layer is unpacked (or was already there).
-    Unpacked { digest: String },
 }

@@ -1,49 +1,50 @@
-//! Pull over HTTP(S): manifests by oci-client, blobs streamed, verified and resumed by us, layers in parallel.
+//! Pull: manifests, then layers in parallel, streamed to the disk and verified. What has arrived of a blob outlives the
+//! process and is taken up by the next one. What a registry lied about leaves nothing behind.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol, SizedStream};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference as Target};
-use tokio::sync::mpsc;
+use futures::FutureExt;
+use futures::stream::{self, StreamExt};
+use tokio::sync::{mpsc, watch};
 
-use crate::blob::{self, Incoming};
-use crate::document::{self, Descriptor, Document, Manifest};
+use crate::document::{self, Descriptor, Document, Manifest, malformed};
+use crate::ingest::Ingest;
+use crate::partial::{self, Partial};
 use crate::reference::Reference;
-use crate::store::{Ingest, Record, Store};
+use crate::registry::{ATTEMPTS, Arriving, Endpoint, Registry};
+use crate::store::{Record, Store};
 use crate::{Auth, Error, Image, Progress, PullOptions, Result};
 
-const ACCEPTED: [&str; 4] = [document::MANIFEST, document::INDEX, document::DOCKER_MANIFEST, document::DOCKER_INDEX];
-/// How often a blob is asked for again when its stream breaks.
-const ATTEMPTS: u32 = 3;
 /// Chunks between the network and the disk.
 const CHUNKS: usize = 16;
+/// How often we look whether somebody else has brought a blob.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One pull under way.
 struct Pull<'a, P> {
     store: &'a Store,
-    client: Client,
-    target: Target,
+    registry: Registry,
     reference: &'a Reference,
-    auth: RegistryAuth,
+    options: &'a PullOptions,
     progress: P,
+    /// Set when a blob has failed: the others need not come.
+    stopped: watch::Sender<bool>,
 }
 
 /// What a reference stands for at its registry.
 struct Resolved {
     manifest: Manifest,
     digest: String,
-    bytes: Bytes,
+    bytes: Vec<u8>,
     /// The digest the reference itself points to: an index's where it is one.
     top: String,
 }
 
 impl Store {
-    /// Fetches an image of this machine's platform from its registry. What is here already is not fetched again.
+    /// Fetches an image from its registry. What is here already is not fetched again, and of what is here in part only the
+    /// rest. `auth` is for the registry itself, and for none of its mirrors.
     pub async fn pull(
         &self,
         reference: &str,
@@ -51,159 +52,259 @@ impl Store {
         options: &PullOptions,
         progress: impl Fn(Progress) + Send + Sync,
     ) -> Result<Image> {
-        let reference = Reference::parse(reference)?;
-        let pull = Pull {
-            store: self,
-            client: Client::new(config(options)),
-            target: target(&reference)?,
-            reference: &reference,
-            auth: registry_auth(auth),
-            progress,
-        };
-        let resolved = pull.resolve().await?;
-        let ingest = self.ingest()?;
-        pull.blobs(&resolved.manifest, &ingest, options.parallel_layers.clamp(1, 16)).await?;
-        pull.finish(resolved, ingest, options.max_unpacked_bytes).await
+        let reference = &Reference::parse(reference)?;
+        let registry = Registry::to_pull(reference, auth, &options.registries)?;
+        let stopped = watch::Sender::new(false);
+        let pull = Pull { store: self, registry, reference, options, progress, stopped };
+        let result = pull.run().await;
+        if result.as_ref().is_err_and(|error| !error.is_passing()) {
+            let store = self.clone();
+            let _ = blocking(move || store.sweep_unused()).await;
+        }
+        result
     }
 }
 
 impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
+    async fn run(&self) -> Result<Image> {
+        let resolved = self.resolve().await?;
+        let ingest = self.store.ingest()?;
+        ingest.hold(self.store, resolved.blobs())?;
+        self.blobs(&resolved.manifest).await?;
+        self.finish(resolved, ingest).await
+    }
+
     async fn resolve(&self) -> Result<Resolved> {
-        let (bytes, top) = self.document(&self.target, self.reference.digest.as_deref()).await?;
+        let wanted = self.reference.digest.as_ref().or(self.reference.tag.as_ref());
+        let wanted = wanted.ok_or_else(|| Error::Reference(self.reference.to_string()))?;
+        let (bytes, top) = self.document(wanted, None).await?;
         let (digest, bytes) = match document::parse(&bytes, &top)? {
             Document::Manifest(manifest) => return Ok(Resolved { manifest, digest: top.clone(), bytes, top }),
             Document::Index(index) => {
-                let machine = document::architecture();
-                let missing = || Error::NotFound(format!("{} for linux/{machine}", self.reference));
-                let digest = document::choose(&index).ok_or_else(missing)?.digest.clone();
-                let inner = self.target.clone_with_digest(digest.clone());
-                (digest.clone(), self.document(&inner, Some(&digest)).await?.0)
+                let platform = &self.options.platform;
+                let missing = || Error::NotFound(format!("{} for {platform}", self.reference));
+                let chosen = document::choose(&index, platform).ok_or_else(missing)?;
+                (chosen.digest.clone(), self.document(&chosen.digest, Some(chosen.size)).await?.0)
             }
         };
         match document::parse(&bytes, &digest)? {
             Document::Manifest(manifest) => Ok(Resolved { manifest, digest, bytes, top }),
-            Document::Index(_) => Err(document::malformed(&digest, "an index within an index")),
+            Document::Index(_) => Err(malformed(&digest, "an index within an index")),
         }
     }
 
-    /// A manifest or index, and the digest of what really arrived.
-    async fn document(&self, target: &Target, expected: Option<&str>) -> Result<(Bytes, String)> {
-        let answer = self.client.pull_manifest_raw(target, &self.auth, &ACCEPTED).await;
-        let (bytes, _) = answer.map_err(|e| self.failed(e))?;
-        let got = blob::digest(&bytes);
-        match expected {
-            Some(expected) if expected != got => Err(Error::Digest { digest: expected.to_owned(), got }),
-            _ => Ok((bytes, got)),
+    /// A manifest or index from the first place that has it, and the digest of what really arrived.
+    async fn document(&self, tag_or_digest: &str, size: Option<u64>) -> Result<(Vec<u8>, String)> {
+        let name = self.reference.to_string();
+        let mut failure = Error::NotFound(name.clone());
+        for endpoint in &self.registry.endpoints {
+            match endpoint.manifest(tag_or_digest, &name).await {
+                Ok((bytes, digest)) => match size.filter(|size| *size != bytes.len() as u64) {
+                    None => return Ok((bytes, digest)),
+                    Some(size) => failure = malformed(&digest, format!("{} bytes; its index says {size}", bytes.len())),
+                },
+                Err(error) => failure = error,
+            }
         }
+        Err(failure)
     }
 
-    async fn blobs(&self, manifest: &Manifest, ingest: &Ingest, parallel: usize) -> Result<()> {
-        let total_bytes = manifest.layers.iter().map(|d| d.size).sum();
+    async fn blobs(&self, manifest: &Manifest) -> Result<()> {
+        let sizes = manifest.layers.iter().map(|layer| layer.size);
+        let total_bytes = sizes.fold(0u64, u64::saturating_add);
+        if total_bytes > self.options.max_unpacked_bytes || manifest.config.size > document::MAX_DOCUMENT_BYTES {
+            return Err(malformed(
+                &self.reference.to_string(),
+                format!("layers[].size: {total_bytes} bytes are too many"),
+            ));
+        }
         (self.progress)(Progress::Resolved { layers: manifest.layers.len(), total_bytes });
         let mut seen = BTreeSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
-        let wanted: Vec<_> = all.filter(|d| seen.insert(d.digest.clone()) && !self.store.has_blob(&d.digest)).collect();
-        let fetches: Vec<_> = wanted.into_iter().map(|descriptor| self.blob(descriptor, ingest)).collect();
-        stream::iter(fetches).buffer_unordered(parallel).try_collect().await
-    }
-
-    async fn blob(&self, descriptor: &Descriptor, ingest: &Ingest) -> Result<()> {
-        let mut incoming = self.fresh(descriptor, ingest)?;
-        for attempt in 1.. {
-            let (back, result) = self.fetch(descriptor, ingest, incoming).await?;
-            incoming = back;
-            match result {
-                Ok(()) => break,
-                Err(error) if attempt >= ATTEMPTS => return Err(error),
-                Err(_) => {}
+        let wanted: Vec<_> = all.filter(|d| seen.insert(d.digest.clone())).collect();
+        let parallel = self.options.parallel_layers.clamp(1, 16);
+        let fetches: Vec<_> = wanted.iter().map(|wanted| self.blob(wanted)).collect();
+        let mut results = stream::iter(fetches).buffer_unordered(parallel);
+        let mut failure = None;
+        // Each comes to its end, so that nobody writes any more to what is removed.
+        while let Some(result) = results.next().await {
+            if let Err(error) = result {
+                self.stopped.send_replace(true);
+                failure.get_or_insert(error);
             }
         }
-        let (blobs, digest) = (self.store.blobs(), descriptor.digest.clone());
-        blocking(move || incoming.commit(&blobs, Some(&digest))).await.map(|_| ())
+        let Some(error) = failure else { return Ok(()) };
+        // The rest may come another time; what was wrong may not stay.
+        let dir = self.store.partials();
+        wanted.iter().for_each(|wanted| partial::forget(&dir, &wanted.digest, error.is_passing()));
+        Err(error)
     }
 
-    fn fresh(&self, descriptor: &Descriptor, ingest: &Ingest) -> Result<Incoming> {
-        Incoming::create(&ingest.path, blob::hex(&descriptor.digest)?)
+    /// Waits for something from the network, unless a blob has failed.
+    async fn unless_stopped<T>(&self, what: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            result = what => result,
+            _ = stopped.wait_for(|stopped| *stopped) => Err(Error::Transport("stopped".to_owned())),
+        }
     }
 
-    /// Fetches what is missing of a blob. The inner result is the network's, worth another attempt.
+    /// Brings a blob, or waits while another pull brings it.
+    async fn blob(&self, wanted: &Descriptor) -> Result<()> {
+        let dir = self.store.partials();
+        loop {
+            if *self.stopped.borrow() {
+                return Err(Error::Transport("stopped".to_owned()));
+            }
+            if self.store.has_blob(&wanted.digest) {
+                (self.progress)(Progress::Present { digest: wanted.digest.clone() });
+                return Ok(());
+            }
+            let (of, digest, size) = (dir.clone(), wanted.digest.clone(), wanted.size);
+            match blocking(move || Partial::claim(&of, &digest, size)).await? {
+                // Whoever had it before us may just have finished.
+                Some(partial) if self.store.has_blob(&wanted.digest) => partial.discard(),
+                Some(partial) => return self.bring(wanted, partial).await,
+                None => {
+                    self.arrived(wanted, partial::arrived(&dir, &wanted.digest));
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Asks each place for the blob. What is left of one that failed is gone on with at the next.
+    async fn bring(&self, wanted: &Descriptor, mut partial: Partial) -> Result<()> {
+        let mut failure = Error::NotFound(wanted.digest.clone());
+        for endpoint in self.registry.endpoints.iter().take_while(|_| !*self.stopped.borrow()) {
+            let result;
+            (partial, result) = self.bring_from(endpoint, wanted, partial).await?;
+            match result {
+                Ok(()) => {
+                    let blobs = self.store.blobs();
+                    return blocking(move || partial.commit(&blobs)).await;
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn bring_from(
+        &self,
+        endpoint: &Endpoint,
+        wanted: &Descriptor,
+        mut partial: Partial,
+    ) -> Result<(Partial, Result<()>)> {
+        let mut attempt = 1;
+        loop {
+            let found = partial.bytes();
+            let result;
+            (partial, result) = self.fetch(endpoint, wanted, partial).await?;
+            let Err(error) = result else { return Ok((partial, Ok(()))) };
+            if matches!(error, Error::Digest { .. }) {
+                partial.restart()?;
+                // What lay on the disk may be to blame, once.
+                if found > 0 && attempt == 1 {
+                    attempt = ATTEMPTS;
+                    continue;
+                }
+                return Ok((partial, Err(error)));
+            }
+            // A stream that breaks but brings something each time is not asked a limited number of times.
+            let moved = partial.bytes() > found;
+            if !error.is_passing() || (attempt >= ATTEMPTS && !moved) || *self.stopped.borrow() {
+                return Ok((partial, Err(error)));
+            }
+            attempt = if moved { 1 } else { attempt + 1 };
+        }
+    }
+
+    /// Fetches what is missing of a blob and verifies all of it. The outer result is the disk's.
     async fn fetch(
         &self,
-        descriptor: &Descriptor,
-        ingest: &Ingest,
-        incoming: Incoming,
-    ) -> Result<(Incoming, Result<()>)> {
-        let mut incoming = incoming;
-        let wanted = OciDescriptor {
-            digest: descriptor.digest.clone(),
-            size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-            ..OciDescriptor::default()
-        };
-        let stream = match incoming.bytes() {
-            0 => self.client.pull_blob_stream(&self.target, &wanted).await,
-            offset => match self.client.pull_blob_stream_partial(&self.target, &wanted, offset, None).await {
-                Ok(BlobResponse::Partial(stream)) => Ok(stream),
-                Ok(BlobResponse::Full(stream)) => {
-                    incoming = self.fresh(descriptor, ingest)?;
-                    Ok(stream)
-                }
-                Err(e) => Err(e),
-            },
-        };
-        match stream {
-            Ok(stream) => self.drain(descriptor, stream, incoming).await,
-            Err(e) => match self.failed(e) {
-                error @ (Error::NotFound(_) | Error::Unauthorized(_)) => Err(error),
-                error => Ok((incoming, Err(error))),
-            },
+        endpoint: &Endpoint,
+        wanted: &Descriptor,
+        mut partial: Partial,
+    ) -> Result<(Partial, Result<()>)> {
+        if partial.bytes() < wanted.size {
+            let arriving = match self.unless_stopped(endpoint.blob(wanted, partial.bytes())).await {
+                Ok(arriving) => arriving,
+                Err(error) => return Ok((partial, Err(error))),
+            };
+            if arriving.offset != partial.bytes() {
+                partial.restart()?;
+            }
+            let (html, result) = (arriving.html, self.drain(wanted, arriving, partial).await?);
+            partial = result.0;
+            if let Err(error) = result.1 {
+                return Ok((partial, Err(error)));
+            }
+            let verified = partial.verify();
+            let page = || malformed(&wanted.digest, "the registry answers with an HTML page instead of the blob");
+            return Ok((partial, if html { verified.map_err(|_| page()) } else { verified }));
         }
+        let verified = partial.verify();
+        Ok((partial, verified))
     }
 
     /// Moves a stream to the disk, which works on a thread of its own.
     async fn drain(
         &self,
-        descriptor: &Descriptor,
-        stream: SizedStream,
-        mut incoming: Incoming,
-    ) -> Result<(Incoming, Result<()>)> {
-        let mut done = incoming.bytes();
+        wanted: &Descriptor,
+        mut arriving: Arriving,
+        mut partial: Partial,
+    ) -> Result<(Partial, Result<()>)> {
+        let mut done = partial.bytes();
         let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS);
         let writer = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
-                incoming.write(&chunk)?;
+                if let Err(error) = partial.write(&chunk) {
+                    // A full disk has no room for what may never be asked for again.
+                    partial.discard();
+                    return Err(error);
+                }
             }
-            Ok::<_, Error>(incoming)
+            Ok(partial)
         });
         let mut result = Ok(());
-        let mut stream: BoxStream<'_, _> = stream.stream;
-        while let Some(chunk) = stream.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(e) => {
-                    result = Err(Error::Transport(format!("{}: {e}", descriptor.digest)));
+        loop {
+            let next = self.unless_stopped(arriving.stream.next().map(Option::transpose));
+            let chunk = match next.await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
                     break;
                 }
             };
             done += chunk.len() as u64;
-            if done > descriptor.size {
-                return Err(document::malformed(&descriptor.digest, "longer than its manifest says"));
+            if done > wanted.size {
+                result =
+                    Err(malformed(&wanted.digest, format!("longer than the {} bytes of its manifest", wanted.size)));
+                break;
             }
             if sender.send(chunk).await.is_err() {
                 break;
             }
-            let (digest, total_bytes) = (descriptor.digest.clone(), descriptor.size);
-            (self.progress)(Progress::Fetched { digest, done_bytes: done, total_bytes });
+            self.arrived(wanted, done);
         }
         drop(sender);
-        let incoming = writer.await.map_err(|e| Error::Transport(e.to_string()))??;
-        if result.is_ok() && done < descriptor.size {
-            result = Err(Error::Transport(format!("{}: ended after {done} bytes", descriptor.digest)));
+        let partial = writer.await.map_err(|e| Error::Transport(e.to_string()))??;
+        if result.is_ok() && done < wanted.size {
+            let size = wanted.size;
+            result = Err(malformed(&wanted.digest, format!("ends after {done} of the {size} bytes of its manifest")));
         }
-        Ok((incoming, result))
+        Ok((partial, result))
     }
 
-    async fn finish(&self, resolved: Resolved, ingest: Ingest, max_bytes: u64) -> Result<Image> {
-        let (store, reference) = (self.store.clone(), self.reference.clone());
+    fn arrived(&self, wanted: &Descriptor, done_bytes: u64) {
+        (self.progress)(Progress::Fetched { digest: wanted.digest.clone(), done_bytes, total_bytes: wanted.size });
+    }
+
+    async fn finish(&self, resolved: Resolved, ingest: Ingest) -> Result<Image> {
+        let (store, reference, max_bytes) =
+            (self.store.clone(), self.reference.clone(), self.options.max_unpacked_bytes);
         // Every layer reports once, and a manifest has at most 500.
         let (sender, mut receiver) = mpsc::channel(512);
         let work = tokio::task::spawn_blocking(move || {
@@ -227,68 +328,16 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
         }
         work.await.map_err(|e| Error::Transport(e.to_string()))?
     }
+}
 
-    fn failed(&self, error: OciDistributionError) -> Error {
-        let name = self.reference.to_string();
-        match &error {
-            OciDistributionError::ImageManifestNotFoundError(_) => Error::NotFound(name),
-            OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-                Error::Unauthorized(name)
-            }
-            OciDistributionError::ServerError { code: 404, .. } => Error::NotFound(name),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
-                if has(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::BlobUnknown]) {
-                    Error::NotFound(name)
-                } else if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    Error::Unauthorized(name)
-                } else {
-                    Error::Transport(format!("{name}: {error}"))
-                }
-            }
-            _ => Error::Transport(format!("{name}: {}", chain(&error))),
-        }
+impl Resolved {
+    /// Every blob that the image will need.
+    fn blobs(&self) -> Vec<&str> {
+        let named = self.manifest.layers.iter().chain([&self.manifest.config]).map(|d| d.digest.as_str());
+        named.chain([self.digest.as_str()]).collect()
     }
 }
 
-fn config(options: &PullOptions) -> ClientConfig {
-    ClientConfig {
-        protocol: ClientProtocol::HttpsExcept(options.plain_http.clone()),
-        connect_timeout: Some(std::time::Duration::from_secs(10)),
-        read_timeout: Some(std::time::Duration::from_secs(60)),
-        user_agent: concat!("trimtab/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    }
-}
-
-fn target(reference: &Reference) -> Result<Target> {
-    let (registry, repository) = (reference.registry.clone(), reference.repository.clone());
-    Ok(match (&reference.digest, &reference.tag) {
-        (Some(digest), _) => Target::with_digest(registry, repository, digest.clone()),
-        (None, Some(tag)) => Target::with_tag(registry, repository, tag.clone()),
-        (None, None) => return Err(Error::Reference(reference.to_string())),
-    })
-}
-
-fn registry_auth(auth: &Auth) -> RegistryAuth {
-    match auth {
-        Auth::Anonymous => RegistryAuth::Anonymous,
-        Auth::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.clone()),
-        Auth::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Transport(e.to_string()))?
-}
-
-/// An error with its causes: reqwest hides the interesting one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -5,23 +5,29 @@
 //! index.json      every image: id, manifest, names, digests, chain of layers
 //! blobs/sha256/   manifests, configurations, layers as they came
 //! layers/<chain>  unpacked layers in overlayfs form, by ChainID
-//! ingest/<n>/     what is on its way in; its maker holds a lock on the directory
+//! partial/        blobs that are being fetched, or were when a process died
+//! ingest/<n>/     what is on its way in; its maker holds a lock on the directory, and `held` in it names the blobs that
+//!                 no collection may take away meanwhile
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{self, Incoming, io_error};
-use crate::document::{self, Configuration, Manifest};
+use crate::document::{self, Manifest};
+use crate::ingest::Ingest;
 use crate::reference::{Reference, is_digest};
-use crate::{Error, Image, Result, layer};
+use crate::{Error, Image, Result, layer, partial, tree};
 
 const VERSION: u32 = 1;
+/// How long a blob that was begun waits for somebody to go on with it, in seconds.
+const PARTIAL_LIFE_S: u64 = 24 * 3600;
 
 /// The images of an instance, in a directory of mode 0700. Safe for several processes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,10 +35,24 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// What the store has of an image.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// What a container needs of it.
+    pub image: Image,
+    /// `sha256:...` of the manifest.
+    pub manifest_digest: String,
+    /// The manifest and the configuration as they came.
+    #[allow(missing_docs)]
+    pub manifest: serde_json::Value,
+    #[allow(missing_docs)]
+    pub configuration: serde_json::Value,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Index {
+pub(crate) struct Index {
     version: u32,
-    images: BTreeMap<String, Record>,
+    pub(crate) images: BTreeMap<String, Record>,
 }
 
 /// One image in the index; the key is its id.
@@ -48,19 +68,6 @@ pub(crate) struct Record {
     pub(crate) chain: Vec<String>,
 }
 
-/// A directory for what is on its way in, removed when dropped.
-#[derive(Debug)]
-pub(crate) struct Ingest {
-    pub(crate) path: PathBuf,
-    _lock: File,
-}
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
 impl Store {
     /// Opens the store below `root` (`<data>/images`), making it where absent and clearing what a killed process left.
     pub fn open(root: &Path) -> Result<Self> {
@@ -74,18 +81,51 @@ impl Store {
             return Err(Error::Malformed(format!("{}: format {version} is newer than {VERSION}", root.display())));
         }
         store.clear_ingests()?;
+        let since = SystemTime::now().checked_sub(Duration::from_secs(PARTIAL_LIFE_S));
+        partial::clear(&store.partials(), Some(since.unwrap_or(SystemTime::UNIX_EPOCH)))?;
         Ok(store)
     }
 
     /// The image by name (normalised as docker does), `name@sha256:...`, id, or a unique prefix of an id.
     pub fn get(&self, reference: &str) -> Result<Option<Image>> {
-        let index = self.read_index()?;
-        find(&index, reference).map(|(id, record)| self.load(id, record)).transpose()
+        self.find(reference)?.map(|(id, record)| self.load(&id, &record)).transpose()
     }
 
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<Image>> {
         self.read_index()?.images.iter().map(|(id, record)| self.load(id, record)).collect()
+    }
+
+    /// What the store has of an image: documents as they came.
+    pub fn details(&self, reference: &str) -> Result<Option<Details>> {
+        let Some((id, record)) = self.find(reference)? else { return Ok(None) };
+        let json = |digest: &str| document::json(&self.read_blob(digest)?, digest);
+        Ok(Some(Details {
+            image: self.load(&id, &record)?,
+            manifest: json(&record.manifest)?,
+            configuration: json(&id)?,
+            manifest_digest: record.manifest,
+        }))
+    }
+
+    /// Gives an image another name, which leaves any image that has it. Returns the name in full.
+    pub fn tag(&self, reference: &str, name: &str) -> Result<String> {
+        let parsed = Reference::parse(name)?;
+        let name = parsed.tagged().filter(|_| parsed.digest.is_none());
+        let name = name.ok_or_else(|| Error::Reference(format!("{parsed}: a name may not hold a digest")))?;
+        let mut found = false;
+        self.change(|index| {
+            let Some(id) = find(index, reference).map(|(id, _)| id.to_owned()) else { return };
+            for (other, record) in &mut index.images {
+                record.names.retain(|known| *known != name);
+                if *other == id {
+                    record.names.insert(name.clone());
+                    record.digests.insert(format!("{}@{}", parsed.name(), record.manifest));
+                    found = true;
+                }
+            }
+        })?;
+        if found { Ok(name) } else { Err(Error::NotFound(reference.to_owned())) }
     }
 
     /// Removes a name, or with an id all names of an image. Blobs stay until [`Store::collect`]. No error where absent.
@@ -111,25 +151,10 @@ impl Store {
         })
     }
 
-    /// Removes every blob and layer that no name and none of the ids `in_use` needs. Returns the bytes freed.
-    pub fn collect(&self, in_use: &[String]) -> Result<u64> {
-        let _lock = self.lock()?;
-        let mut index = self.read_index()?;
-        index
-            .images
-            .retain(|id, record| !record.names.is_empty() || record.pinned || in_use.iter().any(|used| used == id));
-        let mut keep = BTreeSet::new();
-        for (id, record) in &index.images {
-            keep.extend([id.clone(), record.manifest.clone()]);
-            keep.extend(record.chain.iter().cloned());
-            keep.extend(self.manifest(&record.manifest)?.layers.into_iter().map(|d| d.digest));
-        }
-        // What a pull in another process has committed, but not yet named, must survive.
-        if self.busy()? {
-            return Ok(0);
-        }
-        self.write_index(&index)?;
-        Ok(sweep(&self.blobs(), &keep)? + sweep(&self.layers(), &keep)?)
+    /// The id and the record of an image.
+    pub(crate) fn find(&self, reference: &str) -> Result<Option<(String, Record)>> {
+        let index = self.read_index()?;
+        Ok(find(&index, reference).map(|(id, record)| (id.to_owned(), record.clone())))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -144,7 +169,11 @@ impl Store {
         self.root.join("layers")
     }
 
-    fn ingests(&self) -> PathBuf {
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    pub(crate) fn ingests(&self) -> PathBuf {
         self.root.join("ingest")
     }
 
@@ -176,24 +205,6 @@ impl Store {
         }
     }
 
-    /// A fresh directory for what is on its way in.
-    pub(crate) fn ingest(&self) -> Result<Ingest> {
-        let _lock = self.lock()?;
-        for n in 0..10_000u32 {
-            let path = self.ingests().join(n.to_string());
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {
-                    let lock = File::open(&path).map_err(|e| io_error(&path, e))?;
-                    flock(&lock, FlockOperation::LockExclusive).map_err(|e| io_error(&path, e.into()))?;
-                    return Ok(Ingest { path, _lock: lock });
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(io_error(&path, e)),
-            }
-        }
-        Err(Error::Malformed("too many pulls at once".to_owned()))
-    }
-
     /// Unpacks the layers of a manifest whose blobs are all here. Returns the ChainIDs, the lowest first.
     pub(crate) fn unpack(
         &self,
@@ -202,19 +213,24 @@ impl Store {
         max_bytes: u64,
         mut done: impl FnMut(&str),
     ) -> Result<Vec<String>> {
-        let configuration: Configuration = document::json(&self.read_blob(&manifest.config.digest)?, "configuration")?;
+        let id = &manifest.config.digest;
+        let configuration = document::configuration(&self.read_blob(id)?, id)?;
         let diffs = &configuration.rootfs.diff_ids;
         if diffs.len() != manifest.layers.len() {
             let (layers, diffs) = (manifest.layers.len(), diffs.len());
-            return Err(Error::Malformed(format!("{layers} layers in the manifest, {diffs} in the configuration")));
+            let why = format!("rootfs.diff_ids: {diffs} of them, and {layers} layers in the manifest");
+            return Err(document::malformed(id, why));
         }
         let mut chain: Vec<String> = Vec::new();
+        for diff in diffs {
+            chain.push(chain_id(chain.last(), diff));
+        }
+        ingest.hold_layers(self, &chain)?;
         let mut left = max_bytes;
-        for (descriptor, diff) in manifest.layers.iter().zip(diffs) {
-            let id = chain_id(chain.last(), diff);
-            let target = self.layers().join(blob::hex(&id)?);
+        for (at, ((descriptor, diff), id)) in manifest.layers.iter().zip(diffs).zip(&chain).enumerate() {
+            let target = self.layers().join(blob::hex(id)?);
             if !target.exists() {
-                let parents: Vec<PathBuf> = self.layer_paths(&chain)?;
+                let parents: Vec<PathBuf> = self.layer_paths(chain.get(..at).unwrap_or_default())?;
                 let blob = blob::path(&self.blobs(), &descriptor.digest)?;
                 let file = File::open(&blob).map_err(|e| io_error(&blob, e))?;
                 let staged = ingest.path.join("layer");
@@ -222,13 +238,16 @@ impl Store {
                 publish(&staged, &target)?;
             }
             done(&descriptor.digest);
-            chain.push(id);
         }
         Ok(chain)
     }
 
     /// Records a whole image and moves the names to it.
     pub(crate) fn record(&self, id: &str, record: Record) -> Result<Image> {
+        // The index may not reach the disk before what it names.
+        for dir in [self.blobs(), self.layers()] {
+            File::open(&dir).and_then(|dir| dir.sync_all()).map_err(|e| io_error(&dir, e))?;
+        }
         self.change(|index| {
             for other in index.images.values_mut() {
                 other.names.retain(|name| !record.names.contains(name));
@@ -243,13 +262,13 @@ impl Store {
     }
 
     /// The layers' directories, topmost first, as overlayfs wants them.
-    fn layer_paths(&self, chain: &[String]) -> Result<Vec<PathBuf>> {
+    pub(crate) fn layer_paths(&self, chain: &[String]) -> Result<Vec<PathBuf>> {
         chain.iter().rev().map(|id| Ok(self.layers().join(blob::hex(id)?))).collect()
     }
 
     fn load(&self, id: &str, record: &Record) -> Result<Image> {
         let manifest = self.manifest(&record.manifest)?;
-        let configuration: Configuration = document::json(&self.read_blob(id)?, id)?;
+        let configuration = document::configuration(&self.read_blob(id)?, id)?;
         Ok(Image {
             id: id.to_owned(),
             names: record.names.iter().cloned().collect(),
@@ -260,7 +279,7 @@ impl Store {
         })
     }
 
-    fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         let path = self.root.join("lock");
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| io_error(&path, e))?;
@@ -268,7 +287,7 @@ impl Store {
         Ok(file)
     }
 
-    fn read_index(&self) -> Result<Index> {
+    pub(crate) fn read_index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
         match fs::read(&path) {
             Ok(bytes) => document::json(&bytes, &path.display().to_string()),
@@ -277,7 +296,7 @@ impl Store {
         }
     }
 
-    fn write_index(&self, index: &Index) -> Result<()> {
+    pub(crate) fn write_index(&self, index: &Index) -> Result<()> {
         let bytes = serde_json::to_vec(index).map_err(|e| Error::Malformed(e.to_string()))?;
         blob::replace(&self.root.join("index.json"), &bytes)
     }
@@ -287,19 +306,6 @@ impl Store {
         let mut index = self.read_index()?;
         change(&mut index);
         self.write_index(&index)
-    }
-
-    fn clear_ingests(&self) -> Result<()> {
-        for path in entries(&self.ingests())? {
-            if !is_held(&path)? {
-                fs::remove_dir_all(&path).map_err(|e| io_error(&path, e))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn busy(&self) -> Result<bool> {
-        entries(&self.ingests())?.iter().try_fold(false, |busy, path| Ok(busy || is_held(path)?))
     }
 }
 
@@ -312,7 +318,7 @@ pub(crate) fn chain_id(parent: Option<&String>, diff: &str) -> String {
 pub(crate) fn publish(staged: &Path, target: &Path) -> Result<()> {
     match fs::rename(staged, target) {
         Ok(()) => Ok(()),
-        Err(_) if target.exists() => fs::remove_dir_all(staged).map_err(|e| io_error(staged, e)),
+        Err(_) if target.exists() => tree::remove(staged).map(drop),
         Err(e) => Err(io_error(target, e)),
     }
 }
@@ -341,47 +347,7 @@ fn find<'a>(index: &'a Index, reference: &str) -> Option<(&'a str, &'a Record)> 
     })
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let list = fs::read_dir(dir).map_err(|e| io_error(dir, e))?;
     list.map(|entry| entry.map(|e| e.path()).map_err(|e| io_error(dir, e))).collect()
-}
-
-/// Whether a live process holds the lock on an ingest directory.
-fn is_held(path: &Path) -> Result<bool> {
-    let Ok(dir) = File::open(path) else { return Ok(false) };
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(false),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(e) => Err(io_error(path, e.into())),
-    }
-}
-
-fn sweep(dir: &Path, keep: &BTreeSet<String>) -> Result<u64> {
-    let mut freed = 0;
-    for path in entries(dir)? {
-        let name = path.file_name().map(|n| format!("sha256:{}", n.to_string_lossy())).unwrap_or_default();
-        if keep.contains(&name) {
-            continue;
-        }
-        let metadata = fs::symlink_metadata(&path).map_err(|e| io_error(&path, e))?;
-        freed += if metadata.is_dir() { tree_bytes(&path)? } else { metadata.len() };
-        let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(|e| io_error(&path, e))?;
-    }
-    Ok(freed)
-}
-
-fn tree_bytes(root: &Path) -> Result<u64> {
-    let (mut bytes, mut pending) = (0, vec![root.to_owned()]);
-    while let Some(dir) = pending.pop() {
-        for path in entries(&dir)? {
-            let metadata = fs::symlink_metadata(&path).map_err(|e| io_error(&path, e))?;
-            if metadata.is_dir() {
-                pending.push(path);
-            } else {
-                bytes += metadata.len();
-            }
-        }
-    }
-    Ok(bytes)
 }

@@ -1,0 +1,128 @@
+//! Documents with each field wrong, and thousands of mutations of them: nothing panics, an error is one line, and what is
+//! taken has what later code relies on. Seeded: a failure repeats.
+
+use crate::document::{self, Document, MAX_LAYERS};
+use crate::random::Random;
+use crate::reference::is_digest;
+use crate::{Error, Result};
+
+/// Mutations of each line. All of them take about a second.
+const MUTATIONS: u64 = 1000;
+/// What a mutation puts in the place of something.
+const PIECES: [&str; 16] = [
+    "null",
+    "-1",
+    "18446744073709551616",
+    "1e999",
+    "\"\"",
+    "[]",
+    "{}",
+    "\\u0000",
+    "\\n",
+    "\u{1b}",
+    "\"sha256:../..\"",
+    "layers",
+    "manifests",
+    "[[[[",
+    "\u{feff}",
+    "\\ud800",
+];
+
+struct Line {
+    number: usize,
+    is_configuration: bool,
+    json: String,
+    wanted: &'static str,
+}
+
+fn lines() -> Vec<Line> {
+    let text = include_str!("../../corpus/documents.txt");
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    let line = |(at, line): (usize, &'static str)| {
+        let (kind, rest) = line.split_once(' ').unwrap();
+        let (json, wanted) = rest.rsplit_once(" => ").unwrap();
+        let json = json.replace("DIGEST", &format!("sha256:{}", "0a".repeat(32)));
+        Line { number: at + 1, is_configuration: kind == "configuration", json, wanted }
+    };
+    lines.map(line).collect()
+}
+
+/// Reads a document, and checks what is taken.
+fn read(bytes: &[u8], is_configuration: bool) -> Result<()> {
+    if is_configuration {
+        let configuration = document::configuration(bytes, "it")?;
+        assert!(configuration.rootfs.diff_ids.iter().all(|diff| is_digest(diff)));
+        let config = configuration.config.unwrap_or_default();
+        let user = config.user().clone().unwrap_or_default();
+        assert!(!user.chars().any(char::is_control));
+        let arguments = [config.env(), config.entrypoint(), config.cmd()];
+        assert!(arguments.iter().filter_map(|list| list.as_ref()).flatten().all(|text| !text.contains('\0')));
+        return Ok(());
+    }
+    match document::parse(bytes, "it")? {
+        Document::Manifest(manifest) => {
+            assert!(manifest.layers.len() <= MAX_LAYERS);
+            assert!(manifest.layers.iter().chain([&manifest.config]).all(|descriptor| is_digest(&descriptor.digest)));
+        }
+        Document::Index(index) => assert!(index.manifests.iter().all(|descriptor| is_digest(&descriptor.digest))),
+    }
+    Ok(())
+}
+
+#[test]
+fn each_field_that_is_wrong_is_named() {
+    for line in lines() {
+        let said = match read(line.json.as_bytes(), line.is_configuration) {
+            Ok(()) => "ok".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let right = if line.wanted == "ok" { said == "ok" } else { said.contains(line.wanted) };
+        assert!(right, "line {}: {said:?} does not speak of {:?}", line.number, line.wanted);
+    }
+}
+
+#[test]
+fn mutations_of_documents_are_read_or_refused() {
+    let lines = lines();
+    for line in &lines {
+        for mutation in 0..MUTATIONS {
+            let seed = line.number as u64 * 1_000_003 + mutation;
+            let bytes = mutate(line.json.as_bytes(), &lines, &mut Random::new(seed));
+            match read(&bytes, line.is_configuration) {
+                Ok(()) => {}
+                Err(Error::Malformed(text)) => {
+                    let clean = text.len() < 2000 && !text.chars().any(char::is_control);
+                    assert!(clean, "line {} with seed {seed}: {text:?}", line.number);
+                }
+                Err(other) => panic!("line {} with seed {seed}: {other:?}", line.number),
+            }
+        }
+    }
+}
+
+fn mutate(bytes: &[u8], lines: &[Line], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..1 + random.below(4) {
+        let length = bytes.len() as u64;
+        let mut place = || random.below(length + 1) as usize;
+        let (one, two) = (place(), place());
+        let (from, to) = (one.min(two), one.max(two).min(one.min(two) + 30));
+        match random.below(5) {
+            0 => bytes.truncate(to),
+            1 => drop(bytes.drain(from..to)),
+            2 => drop(bytes.splice(from..to, PIECES[random.below(PIECES.len() as u64) as usize].bytes())),
+            3 => {
+                let other = lines[random.below(lines.len() as u64) as usize].json.as_bytes();
+                let start = random.below(other.len() as u64) as usize;
+                let end = other.len().min(start + random.below(80) as usize);
+                bytes.splice(from..to, other[start..end].iter().copied());
+            }
+            _ => {
+                if let Some(byte) = bytes.get_mut(from) {
+                    *byte = random.below(256) as u8;
+                }
+            }
+        }
+    }
+    bytes
+}

@@ -1,4 +1,4 @@
-# The node's images: listed, imported, pulled from a registry, removed.
+# The node's images: listed, imported, pulled from a registry, named, exported, verified, removed, pruned.
 $ trimtab image ls --data-dir $DATA | awk 'NR>1{print $NF}' | sort
 trimtab.local/busybox:latest
 trimtab.local/trimtab:latest
@@ -12,11 +12,24 @@ $ trimtab image ls --data-dir $DATA | grep -c 127.0.0.1:5000/tools:1
 1
 $ trimtab image rm 127.0.0.1:5000/tools:1 --data-dir $DATA
 127.0.0.1:5000/tools:1 removed
-$ trimtab image rm example.org/tools:1 --data-dir $DATA
+$ trimtab image tag example.org/tools:1 example.org/tools:2 --data-dir $DATA
+example.org/tools:2
+$ trimtab image export -o $WORK/tools.tar example.org/tools:2 --data-dir $DATA && tar tf $WORK/tools.tar | grep -v sha256
+oci-layout
+index.json
+manifest.json
+$ trimtab image verify example.org/tools:2 --data-dir $DATA
+example.org/tools:2: as it came
+$ trimtab image inspect example.org/tools:2 --data-dir $DATA | grep -c 'example.org/tools:[12]'
+2
+$ trimtab image rm example.org/tools:1 example.org/tools:2 --data-dir $DATA
 example.org/tools:1 removed
+example.org/tools:2 removed
 $ trimtab image rm nothing --data-dir $DATA
 error: nothing: not found
 exit 1
+$ trimtab image prune --data-dir $DATA | grep -c freed
+1
 $ trimtab image ls --data-dir $DATA | awk 'NR>1{print $NF}' | sort
 trimtab.local/busybox:latest
 trimtab.local/trimtab:latest

@@ -49,7 +49,7 @@ impl Store {
         let (manifest, bytes) = (self.manifest(&record.manifest)?, self.read_blob(&record.manifest)?);
         ingest.hold(self, manifest.layers.iter().chain([&manifest.config]).map(|d| d.digest.as_str()))?;
         let siblings = siblings(&record.digests, &target);
-        let endpoint = Endpoint::origin(&target, auth, registries)?;
+        let endpoint = Endpoint::to_push(&target, auth, registries)?;
         let push = Push { store: self, endpoint, siblings, chain: record.chain, progress };
         push.blobs(&manifest).await.map_err(|error| match error {
             // It is not about this blob.

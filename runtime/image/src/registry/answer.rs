@@ -1,10 +1,12 @@
 //! What registries answer that is not what was asked for, in one sentence.
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
+use super::PATIENCE;
 use crate::{Error, Result};
 
 /// As much of an answer as is read for its words.
@@ -57,15 +59,28 @@ pub(super) fn is_html(response: &Response) -> bool {
 /// The whole body, which may not be longer than `max_bytes`.
 pub(super) async fn bounded(response: Response, max_bytes: u64, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut stream = Box::pin(response.bytes_stream());
+    let mut stream = chunks(response, what.to_owned());
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|e| Error::Transport(format!("{what}: {}", chain(&e))))?;
+        let chunk = chunk?;
         if bytes.len() as u64 + chunk.len() as u64 > max_bytes {
             return Err(Error::Malformed(format!("{what}: the registry answers with more than {max_bytes} bytes")));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// The body as it comes; it ends with an error where nothing comes for too long.
+pub(super) fn chunks(response: Response, what: String) -> BoxStream<'static, Result<Bytes>> {
+    let stream = response.bytes_stream().boxed();
+    let next = |(mut stream, what): (BoxStream<'static, reqwest::Result<Bytes>>, String)| async move {
+        let item = match tokio::time::timeout(PATIENCE, stream.next()).await {
+            Ok(chunk) => chunk?.map_err(|e| Error::Transport(format!("{what}: {}", chain(&e)))),
+            Err(_) => Err(Error::Transport(format!("{what}: nothing came for {PATIENCE:?}"))),
+        };
+        Some((item, (stream, what)))
+    };
+    futures::stream::unfold((stream, what), next).boxed()
 }
 
 /// One line of what a stranger wrote.

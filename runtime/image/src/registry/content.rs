@@ -1,11 +1,11 @@
 //! What is read from a registry: manifests and blobs. Nothing is believed that a digest can tell.
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
-use super::{Endpoint, answer, chain};
+use super::{Endpoint, answer};
 use crate::document::{self, Descriptor, malformed};
 use crate::reference::is_digest;
 use crate::{Error, Result, blob};
@@ -76,10 +76,7 @@ impl Endpoint {
                 format!("the registry sends {length} bytes{page}; its manifest says {expected}"),
             ));
         }
-        let digest = wanted.digest.clone();
-        let stream = response.bytes_stream();
-        let stream = stream.map(move |chunk| chunk.map_err(|e| Error::Transport(format!("{digest}: {}", chain(&e)))));
-        Ok(Arriving { offset, stream: stream.boxed(), html })
+        Ok(Arriving { offset, stream: answer::chunks(response, wanted.digest.clone()), html })
     }
 }
 

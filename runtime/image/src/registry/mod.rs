@@ -29,6 +29,10 @@ const MAX_HOPS: u32 = 5;
 /// The longest a registry can make us wait, and what we wait where it says nothing.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// How long a registry may say nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a body may take: this many bytes a second are the least that is put up with.
+const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
 
 /// The places an image can be had from: mirrors first, the registry itself last.
 pub(crate) struct Registry {
@@ -57,26 +61,40 @@ pub(crate) struct Request<'a> {
     headers: HeaderMap,
     /// Makes the body, again for each repetition.
     body: Option<&'a (dyn Fn() -> Result<Body> + Sync)>,
+    /// How long the beginning of an answer may take.
+    patience: Duration,
     /// What errors speak of.
     what: &'a str,
+}
+
+/// Why there is no answer.
+struct NoAnswer {
+    why: String,
+    /// Whether asking again may help.
+    again: bool,
 }
 
 impl Registry {
     /// Where to pull from.
     pub(crate) fn to_pull(reference: &Reference, auth: &Auth, registries: &Registries) -> Result<Self> {
         let mirrors = registries.hosts.get(&reference.registry).map(|host| host.mirrors.as_slice()).unwrap_or_default();
-        let mut endpoints = Vec::new();
+        let (mut endpoints, shared) = (Vec::new(), client(None)?);
         for mirror in mirrors {
-            endpoints.push(Endpoint::mirror(mirror, reference, registries)?);
+            endpoints.push(Endpoint::mirror(mirror, reference, registries, &shared)?);
         }
-        endpoints.push(Endpoint::origin(reference, auth, registries)?);
+        endpoints.push(Endpoint::origin(reference, auth, registries, &shared)?);
         Ok(Self { endpoints })
     }
 }
 
 impl Endpoint {
+    /// Where to push to.
+    pub(crate) fn to_push(reference: &Reference, auth: &Auth, registries: &Registries) -> Result<Self> {
+        Self::origin(reference, auth, registries, &client(None)?)
+    }
+
     /// The registry that a reference names.
-    pub(crate) fn origin(reference: &Reference, auth: &Auth, registries: &Registries) -> Result<Self> {
+    fn origin(reference: &Reference, auth: &Auth, registries: &Registries, shared: &Client) -> Result<Self> {
         let name = &reference.registry;
         let host = if name == "docker.io" { "registry-1.docker.io" } else { name };
         let scheme = if registries.plain_http.contains(name) { "http" } else { "https" };
@@ -86,10 +104,10 @@ impl Endpoint {
             given => given.clone(),
         };
         let base = format!("{scheme}://{host}/v2/{}/", reference.repository);
-        Self::new(&base, auth, known, registries, None)
+        Self::new(&base, auth, known, registries, None, shared)
     }
 
-    fn mirror(url: &str, reference: &Reference, registries: &Registries) -> Result<Self> {
+    fn mirror(url: &str, reference: &Reference, registries: &Registries, shared: &Client) -> Result<Self> {
         let bad = || Error::Malformed(format!("mirror {url:?}: not a URL of http or https"));
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(bad)?;
         let name = match (parsed.host_str(), parsed.port()) {
@@ -102,7 +120,7 @@ impl Endpoint {
         let base = format!("{}://{name}{api}/{}/", parsed.scheme(), reference.repository);
         let known = registries.hosts.get(&name);
         let auth = known.and_then(|known| known.auth.clone()).unwrap_or(Auth::Anonymous);
-        Self::new(&base, auth, known, registries, Some(reference.registry.clone()))
+        Self::new(&base, auth, known, registries, Some(reference.registry.clone()), shared)
     }
 
     fn new(
@@ -111,9 +129,10 @@ impl Endpoint {
         known: Option<&Host>,
         registries: &Registries,
         namespace: Option<String>,
+        shared: &Client,
     ) -> Result<Self> {
         let base = Url::parse(base).map_err(|e| Error::Malformed(format!("{base}: {e}")))?;
-        let other_client = client(None)?;
+        let other_client = shared.clone();
         let own = known.filter(|known| known.ca_pem.is_some() || known.client_pem.is_some());
         let client = own.map_or_else(|| Ok(other_client.clone()), |known| client(Some(known)))?;
         let given = match &auth {
@@ -129,7 +148,7 @@ impl Endpoint {
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
-        Ok(Request { method, url, headers: HeaderMap::new(), body: None, what })
+        Ok(Request { method, url, headers: HeaderMap::new(), body: None, patience: PATIENCE, what })
     }
 
     /// Asks, with credentials where they are wanted, again where that may help, and where a redirect leads to.
@@ -138,12 +157,12 @@ impl Endpoint {
         loop {
             let response = match self.once(request, &url).await {
                 Ok(response) => response,
-                Err(error) if attempt < ATTEMPTS && !error.is_connect() && !error.is_builder() => {
+                Err(NoAnswer { again: true, .. }) if attempt < ATTEMPTS => {
                     tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await;
                     attempt += 1;
                     continue;
                 }
-                Err(error) => return Err(Error::Transport(format!("{}: {}", request.what, chain(&error)))),
+                Err(NoAnswer { why, .. }) => return Err(Error::Transport(format!("{}: {why}", request.what))),
             };
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !challenged && self.is_own(&url) {
@@ -162,7 +181,7 @@ impl Endpoint {
         }
     }
 
-    async fn once(&self, request: &Request<'_>, url: &Url) -> std::result::Result<Response, reqwest::Error> {
+    async fn once(&self, request: &Request<'_>, url: &Url) -> std::result::Result<Response, NoAnswer> {
         let own = self.is_own(url);
         let client = if own { &self.client } else { &self.other_client };
         let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
@@ -170,14 +189,13 @@ impl Endpoint {
         if let Some(authorization) = authorization.filter(|_| own) {
             builder = builder.header(AUTHORIZATION, authorization);
         }
-        match request.body.map(|make| make()) {
-            None => builder.send().await,
-            Some(Ok(body)) => builder.body(body).send().await,
-            // What cannot be read is sent as a body that fails.
-            Some(Err(error)) => {
-                let failing = futures::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other(error.to_string()))]);
-                builder.body(Body::wrap_stream(failing)).send().await
-            }
+        if let Some(make) = request.body {
+            builder = builder.body(make().map_err(|error| NoAnswer { why: error.to_string(), again: false })?);
+        }
+        match tokio::time::timeout(request.patience, builder.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(NoAnswer { why: chain(&error), again: !error.is_connect() && !error.is_builder() }),
+            Err(_) => Err(NoAnswer { why: format!("no answer within {:?}", request.patience), again: false }),
         }
     }
 
@@ -216,7 +234,6 @@ fn client(known: Option<&Host>) -> Result<Client> {
     let mut builder = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(60))
         .user_agent(concat!("trimtab/", env!("CARGO_PKG_VERSION")));
     let bad = |what: &str, e: reqwest::Error| Error::Malformed(format!("{what} for a registry: {}", chain(&e)));
     if let Some(pem) = known.and_then(|known| known.ca_pem.as_deref()) {

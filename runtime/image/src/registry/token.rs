@@ -8,7 +8,7 @@ use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::challenge::{self, Challenge};
-use super::{Endpoint, answer, chain};
+use super::{Endpoint, PATIENCE, answer, chain};
 use crate::options::Auth;
 use crate::{Error, Result};
 
@@ -85,7 +85,9 @@ impl Endpoint {
             }
         };
         let failed = |why: String| Error::Transport(format!("{what}: a token from {}: {why}", wanted.realm));
-        let response = request.send().await.map_err(|e| failed(chain(&e)))?;
+        let answer = tokio::time::timeout(PATIENCE, request.send()).await;
+        let answer = answer.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?;
+        let response = answer.map_err(|e| failed(chain(&e)))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Error::Unauthorized(what.to_owned())),

@@ -1,9 +1,11 @@
 //! What is written to a registry: blobs and manifests (OCI distribution-spec, Push).
 
+use std::time::Duration;
+
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body, Method, StatusCode, Url};
 
-use super::{Endpoint, answer};
+use super::{Endpoint, SLOWEST_BYTES_PER_S, answer};
 use crate::document::{Descriptor, malformed};
 use crate::{Error, Result};
 
@@ -52,6 +54,7 @@ impl Endpoint {
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
         request.body = Some(body);
+        request.patience += Duration::from_secs(descriptor.size / SLOWEST_BYTES_PER_S);
         let response = self.send(&request).await?;
         match response.status() {
             StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),

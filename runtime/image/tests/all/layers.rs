@@ -78,3 +78,18 @@ fn hostile_layers_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_link_in_a_layer_below_gives_nothing_of_the_host_away() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = tempfile::tempdir().unwrap();
+    fs::create_dir(host.path().join("x")).unwrap();
+    fs::set_permissions(host.path().join("x"), fs::Permissions::from_mode(0o711)).unwrap();
+    let below: &[_] = &[("l", SYM, host.path().to_str().unwrap())];
+    let above: &[_] = &[("l/x/f", FILE, "x")];
+    let (_dir, images) = import(&[below, above]);
+    let image = &images.unwrap()[0];
+    // The directories take their modes from the layer below, which has none, and not from where its link leads to.
+    assert_eq!(fs::symlink_metadata(image.layers[0].join("l/x")).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(fs::read_dir(host.path().join("x")).unwrap().count(), 0);
+}

@@ -196,6 +196,24 @@ fn layers_that_are_not_what_the_configuration_says_leave_nothing() {
 }
 
 #[test]
+fn what_unpacks_to_more_than_is_allowed_leaves_nothing() {
+    // A thousand times as much as came.
+    let layers = [crate::support::layer(&[("zeros", crate::support::FILE, &"0".repeat(4 << 20))])];
+    let registry = Registry::honest();
+    Sample::of(&layers, vec![crate::sample::gzip(&layers[0])]).serve(&registry);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let name = format!("{}/team/app:1", registry.address);
+    let mut options = options(&[&registry.address]);
+    for (allowed, why) in [(1 << 20, "layer: more bytes than allowed"), (100, "bytes are too many")] {
+        options.max_unpacked_bytes = allowed;
+        let error = wait(store.pull(&name, &Auth::Anonymous, &options, |_| {})).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(residue(dir.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_connection_that_always_breaks_ends_with_what_came_of_it() {
     // It breaks at once, so that nothing comes.
     let registry = Registry::lying(|s, a| if blob(s) { Answer { cut: Some(0), ..a } } else { a });

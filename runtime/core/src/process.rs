@@ -182,6 +182,10 @@ impl Prepared {
             })
         };
         let Err(error) = run();
+        if let Some(gate) = gate {
+            // Who creates is gone when it is started: who starts reads what is left there.
+            let _ = rustix::io::write(gate, error.to_string().as_bytes());
+        }
         let _ = channel.send(&Message::of(error));
         sys::exit_now(1)
     }

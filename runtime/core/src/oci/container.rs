@@ -1,11 +1,13 @@
 //! A container of the OCI command line: a directory below `--root` with its state, its spec and its gate.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,15 @@ use crate::{Error, Result, failed, files};
 
 /// What is there of a container before its state.
 const UNFINISHED: &str = "creating.json";
+
+/// The fifo that the first process waits at. Callers look for runc's name.
+const GATE: &str = "exec.fifo";
+
+/// What is written to the gate to open it.
+const GO: u8 = 0;
+
+/// An error longer than this is cut.
+const MAX_LEFT_BYTES: usize = 4096;
 
 /// The version of the state file.
 const VERSION: u32 = 1;
@@ -206,7 +217,7 @@ impl Container {
     }
 
     fn gate_path(&self) -> PathBuf {
-        self.dir.join("gate")
+        self.dir.join(GATE)
     }
 
     /// A fifo the first process waits at. Opened for both ways, so that neither side ever waits for the other to open.
@@ -218,15 +229,41 @@ impl Container {
         rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed(what))
     }
 
-    /// Lets the first process go.
+    /// Lets the first process go, and comes back when it has become its program: behind the startContainer hooks
+    /// (runtime.md, Lifecycle 7 and 8), with their error.
     pub(super) fn open_gate(&self) -> Result<()> {
         let what = || "start".to_owned();
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Without a reader the process is gone.
         let gate = rustix::fs::open(self.gate_path(), flags, Mode::empty()).map_err(failed(what))?;
         fs::remove_file(self.gate_path()).map_err(|e| Error::System(what(), e))?;
-        rustix::io::write(gate, &[1]).map_err(failed(what))?;
-        Ok(())
+        rustix::io::write(&gate, &[GO]).map_err(failed(what))?;
+        // Its end is close-on-exec, and the only one beside ours.
+        loop {
+            match poll(&mut [PollFd::new(&gate, PollFlags::empty())], None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(failed(what)(e)),
+            }
+        }
+        match Self::left_at(&gate).map_err(|e| Error::System(what(), e))? {
+            left if left.is_empty() => Ok(()),
+            left if left == [GO] => Err(Error::State(format!("container {} has ended", self.id))),
+            left => Err(Error::State(String::from_utf8_lossy(&left).into_owned())),
+        }
+    }
+
+    /// What nobody has read from a fifo that only we hold.
+    fn left_at(gate: &OwnedFd) -> std::io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let again = rustix::fs::open(format!("/proc/self/fd/{}", gate.as_raw_fd()), flags, Mode::empty())?;
+        let mut left = vec![0; MAX_LEFT_BYTES];
+        let length = match rustix::io::read(&again, &mut left) {
+            Err(Errno::AGAIN) => 0,
+            other => other?,
+        };
+        left.truncate(length);
+        Ok(left)
     }
 
     /// The state as runtime.md, State, has it.

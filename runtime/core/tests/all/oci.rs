@@ -198,6 +198,28 @@ fn hooks_run_in_order() {
 }
 
 #[test]
+fn start_waits_for_its_hooks_and_tells_of_them() {
+    let Some(_) = busybox() else { return };
+    for (script, good) in [("sleep 0.3; echo ran > /hook", true), ("sleep 0.3; exit 7", false)] {
+        let bundle = Bundle::new("gate", "sleep 1000", |s| {
+            s["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        });
+        let id = bundle.id.as_str();
+        let mut create = bundle.command(&["create", "-b", bundle.bundle(), id]);
+        assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        if good {
+            bundle.good(&["start", id]);
+            assert!(bundle.dir.path().join("rootfs/hook").exists());
+            assert_eq!(bundle.status(), "running");
+        } else {
+            let error = bundle.bad(&["start", id]);
+            assert!(error.contains("startContainer hook #0") && error.contains("exit code 7"), "{error}");
+            eventually("it stops", || bundle.status() == "stopped");
+        }
+    }
+}
+
+#[test]
 fn user_namespaces_map_ids() {
     let Some(_) = busybox() else { return };
     let bundle = Bundle::new("user", "id -u; cat /proc/self/uid_map; stat -c %t:%T /dev/null", |s| {

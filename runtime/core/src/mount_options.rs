@@ -11,6 +11,8 @@ pub(crate) struct Options {
     pub(crate) bind: Option<Bind>,
     /// Attributes of the mount itself.
     pub(crate) own: MountAttributes,
+    /// One of them says when access times are written: `noatime`, `relatime` and their kin, not what undoes these.
+    pub(crate) names_atime: bool,
     /// Attributes of everything below it too (`rro` and the like).
     pub(crate) recursive: MountAttributes,
     /// (MS_PRIVATE and so on, recursively).
@@ -52,6 +54,12 @@ const STRICTATIME: u64 = MountAttrFlags::MOUNT_ATTR_STRICTATIME.bits() as u64;
 /// The access time attributes are one field of values: it is cleared whole when one is set.
 const ATIME: u64 = MountAttrFlags::MOUNT_ATTR__ATIME.bits() as u64;
 
+/// What else a bind mount clears once it names one of these: mount(2), MS_REMOUNT with MS_BIND.
+const LOCKABLE: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+
+/// Words that choose when access times are written; without one of them a bind mount keeps what its source does.
+const ATIME_WORDS: [&str; 4] = ["noatime", "nodiratime", "relatime", "strictatime"];
+
 /// Word, attributes set, attributes cleared. With an `r` in front the word is recursive.
 const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("ro", RDONLY, 0),
@@ -75,6 +83,21 @@ const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("defaults", 0, 0),
     ("nofail", 0, 0),
 ];
+
+impl Options {
+    /// The attributes of a bind mount. One that names any has those and no others, as if mount(8) remounted it; one that
+    /// names none keeps its source's. With `locked`, what protects the source stays unless it is named.
+    pub(crate) fn of_bind(&self, locked: bool) -> MountAttributes {
+        let MountAttributes { set, clear, .. } = self.own;
+        if set | clear == 0 {
+            return self.own;
+        }
+        let atime = if self.names_atime { clear | ATIME | NODIRATIME } else { clear & !(ATIME | NODIRATIME) };
+        let others = if locked { NOSYMFOLLOW } else { NOSYMFOLLOW | LOCKABLE };
+        // Access times are one field: a value in it is set after all of it has been cleared.
+        MountAttributes { set, clear: (atime | others) & !(set & !ATIME), ..self.own }
+    }
+}
 
 const PROPAGATION: [(&str, u64); 4] = [
     ("private", libc::MS_PRIVATE),
@@ -111,6 +134,7 @@ fn apply(parsed: &mut Options, option: &str) {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == word);
     if let Some((_, set, clear)) = attribute(option) {
         merge(&mut parsed.own, *set, *clear);
+        parsed.names_atime |= ATIME_WORDS.contains(&option);
     } else if let Some((_, set, clear)) = option.strip_prefix('r').and_then(attribute) {
         merge(&mut parsed.recursive, *set, *clear);
     } else if let Some(found) = propagation(option) {
@@ -150,6 +174,18 @@ mod tests {
         assert_eq!(options.bind, Some(Bind::Recursive));
         assert_eq!(options.propagation, Some((libc::MS_SLAVE, true)));
         assert_eq!(options.data, ["size=64k"]);
+        let bind = |words: &[&str], locked| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            let attributes = parse(&words).of_bind(locked);
+            (attributes.set, attributes.clear)
+        };
+        let rest = NODEV | NOEXEC | NOSYMFOLLOW;
+        assert_eq!(bind(&["rbind", "rprivate", "defaults"], false), (0, 0));
+        assert_eq!(bind(&["ro", "nosuid"], false), (RDONLY | NOSUID, rest));
+        assert_eq!(bind(&["ro", "nosuid"], true), (RDONLY | NOSUID, NOSYMFOLLOW));
+        assert_eq!(bind(&["rw", "atime"], true), (0, NOSYMFOLLOW | RDONLY));
+        assert_eq!(bind(&["nodiratime"], false), (NODIRATIME, ATIME | RDONLY | NOSUID | rest));
+        assert_eq!(bind(&["noatime"], true), (NOATIME, ATIME | NODIRATIME | NOSYMFOLLOW));
         assert_eq!(options.id_map, None);
         assert_eq!(parse(&["ridmap".to_owned()]).id_map, Some((true, None)));
         assert_eq!(parse(&["idmap=uids=0-1-2".to_owned()]).id_map, Some((false, Some("uids=0-1-2".to_owned()))));

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     readonly_root: bool,
     /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host.
     own_mounts: bool,
+    /// It is in a user namespace: what protects the host's files from it stays.
+    own_users: bool,
     propagation: Option<(u64, bool)>,
     cwd: PathBuf,
 }
@@ -71,6 +73,9 @@ const READ_ONLY: MountAttributes = MountAttributes {
 enum Source {
     /// A detached copy of something on the host.
     Tree { mount: OwnedFd, is_dir: bool },
+    /// Something in the container's own root, with what is mounted there by then: this path below it, all that is
+    /// mounted below too, and who sees it with other ids.
+    Inside { path: PathBuf, recursive: bool, users: Option<(bool, OwnedFd)> },
     /// A symbolic link that leads there.
     Link(PathBuf),
     /// A new file system of this type.
@@ -89,11 +94,11 @@ pub(crate) struct Users<'a> {
 
 /// What [`plan`] needs beside the spec.
 pub(crate) struct Sources<'a> {
-    /// Overlay layers, or `None` for the spec's `root.path`.
+    /// Overlay layers, or `None` for what lies where the root is attached.
     pub(crate) rootfs: Option<&'a Rootfs>,
     /// Relative paths of the spec start here.
     pub(crate) bundle: &'a Path,
-    /// A directory of the host for the root's mount point.
+    /// A directory of the host for the root's mount point; without layers the spec's `root.path`.
     pub(crate) attach_to: &'a Path,
     /// The user namespace that layers and bind mounts are seen from: ids on disk are those inside. The file systems must
     /// know idmapped mounts (ext4, xfs, btrfs, tmpfs since Linux 6.3), overlayfs detached ones as layers (Linux 6.15).
@@ -104,18 +109,24 @@ pub(crate) struct Sources<'a> {
     pub(crate) cgroups: Vec<(String, OwnedFd)>,
 }
 
+impl Sources<'_> {
+    /// A path of the host as one below the container's root, where it is a directory of the host.
+    fn inside<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let below = path.strip_prefix(self.attach_to).ok().filter(|_| self.rootfs.is_none());
+        below.filter(|below| !below.as_os_str().is_empty())
+    }
+}
+
 /// Opens all sources; runs in the host's mount namespace.
 pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let linux = spec.linux().as_ref();
     let root = spec.root().as_ref();
-    let (base, attach_to) = match sources.rootfs {
-        Some(rootfs) => (overlay_base(rootfs, sources.users)?, sources.attach_to.to_owned()),
+    let base = match sources.rootfs {
+        Some(rootfs) => overlay_base(rootfs, sources.users)?,
         None => {
-            let path = root.map(|r| r.path().clone()).ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
-            let path = sources.bundle.join(path);
-            let tree = clone_tree(&path, true)?;
+            let tree = clone_tree(sources.attach_to, true)?;
             propagate(tree.as_fd(), libc::MS_SLAVE, true)?;
-            (tree, path)
+            tree
         }
     };
     let mut cgroups = Some(std::mem::take(&mut sources.cgroups));
@@ -124,6 +135,8 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         mounts.iter().map(|mount| plan_mount(mount, linux, &sources, &mut cgroups)).collect::<Result<_>>()?;
     let is_dev = |m: &Planned| m.destination == Path::new("/dev") && matches!(m.source, Source::Tree { .. });
     let fill_dev = !mounts.iter().any(is_dev);
+    let listed = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+    let has_users = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
     let paths = |list: Option<&Vec<String>>| {
         let mut paths: Vec<PathBuf> = Vec::new();
         for path in list.into_iter().flatten().map(PathBuf::from) {
@@ -148,7 +161,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     }
     Ok(Plan {
         root: base,
-        attach_to,
+        attach_to: sources.attach_to.to_owned(),
         mounts,
         devices,
         nodes,
@@ -157,6 +170,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         readonly: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         readonly_root: root.and_then(|r| r.readonly()).unwrap_or(false),
         own_mounts: sources.own_mounts,
+        own_users: sources.users.is_some() || has_users,
         propagation: propagation.transpose()?,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
     })
@@ -242,7 +256,9 @@ fn plan_mount(
     sources: &Sources<'_>,
     cgroups: &mut Option<Vec<(String, OwnedFd)>>,
 ) -> Result<Planned> {
-    let destination = Path::new("/").join(mount.destination());
+    // Some callers name a place by the host's path.
+    let named = sources.inside(mount.destination()).unwrap_or(mount.destination());
+    let destination = Path::new("/").join(named);
     let options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
     let place = destination.display();
@@ -272,6 +288,10 @@ fn bind_source(
 ) -> Result<Source> {
     let path = &sources.bundle.join(path);
     let recursive = bind == Bind::Recursive;
+    if let Some(inside) = sources.inside(path) {
+        let users = mount_users(mount, options, linux)?;
+        return Ok(Source::Inside { path: inside.to_owned(), recursive, users });
+    }
     if options.source_link == Some(SourceLink::Copy)
         && let Ok(target) = std::fs::read_link(path)
     {
@@ -412,14 +432,15 @@ impl Plan {
     fn mount(&self, root: &Root, planned: &Planned) -> Result<()> {
         let place = &planned.destination;
         match &planned.source {
-            Source::Tree { mount, is_dir } => {
-                let target = match *is_dir {
-                    _ if planned.options.over_link => root.make_place(place)?,
-                    true => root.make_dir(place)?,
-                    false => root.make_file(place)?,
-                };
-                bind(mount, &planned.options, place)?;
-                put(mount.as_fd(), &target, place)
+            Source::Tree { mount, is_dir } => self.put_tree(root, mount, *is_dir, planned),
+            Source::Inside { path, recursive, users } => {
+                let what = || format!("open mount source {}", path.display());
+                let source = root.open(path, OFlags::PATH).map_err(failed(what))?;
+                let tree = clone_fd(source.as_fd(), *recursive).map_err(failed(what))?;
+                if let Some((below, namespace)) = users {
+                    map_ids(&tree, path, *below, namespace.as_fd())?;
+                }
+                self.put_tree(root, &tree, is_dir(&source).map_err(failed(what))?, planned)
             }
             Source::Link(target) => {
                 let (dir, name) = root.parent(place)?;
@@ -433,13 +454,14 @@ impl Plan {
                 Err(Error::Invalid(format!("mounts: /: {kind}: there is nothing below / to copy up")))
             }
             Source::Filesystem { kind, source } => {
+                let there = root.open(place, OFlags::PATH).is_ok();
                 let target = target_for(root, kind, place)?;
-                let mount = match new_filesystem(kind, source, planned, &target) {
+                let mount = match new_filesystem(kind, source, planned, there.then_some(&target)) {
                     // A user namespace that has no network namespace of its own has no /sys of its own either.
                     Err(Error::System(_, e)) if kind == "sysfs" && e.raw_os_error() == Some(libc::EPERM) => {
                         let host = clone_tree(Path::new("/sys"), true)?;
                         let own = planned.options.own;
-                        bind(&host, &Options { recursive: own, ..Options::default() }, place)?;
+                        bind(&host, &Options { recursive: own, ..Options::default() }, true, place)?;
                         host
                     }
                     other => other?,
@@ -449,6 +471,17 @@ impl Plan {
             }
             Source::Cgroups(mounts) => mount_cgroups(root, mounts, planned),
         }
+    }
+
+    fn put_tree(&self, root: &Root, tree: &OwnedFd, is_dir: bool, planned: &Planned) -> Result<()> {
+        let place = &planned.destination;
+        let target = match is_dir {
+            _ if planned.options.over_link => root.make_place(place)?,
+            true => root.make_dir(place)?,
+            false => root.make_file(place)?,
+        };
+        bind(tree, &planned.options, self.own_users, place)?;
+        put(tree.as_fd(), &target, place)
     }
 
     fn mask(&self, root: &Root) -> Result<()> {
@@ -578,14 +611,22 @@ fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool) -> Result<()> {
     sys::mount_setattr(mount, recursive, &attributes).map_err(|e| Error::System("set the propagation".to_owned(), e))
 }
 
-/// Gives a cloned tree its attributes and propagation, before anybody can see it.
-fn bind(mount: &OwnedFd, options: &Options, place: &Path) -> Result<()> {
+/// Gives a cloned tree its attributes and propagation, before anybody can see it. `locked`: what protects its source
+/// stays.
+fn bind(mount: &OwnedFd, options: &Options, locked: bool, place: &Path) -> Result<()> {
     let what = || format!("set the options of {}", place.display());
-    for (recursive, attributes) in [(false, &options.own), (true, &options.recursive)] {
-        if attributes.set | attributes.clear != 0 {
-            sys::mount_setattr(mount.as_fd(), recursive, attributes).map_err(|e| Error::System(what(), e))?;
-        }
-    }
+    let set = |recursive, attributes: &MountAttributes| match attributes.set | attributes.clear {
+        0 => Ok(()),
+        _ => sys::mount_setattr(mount.as_fd(), recursive, attributes),
+    };
+    set(false, &options.of_bind(locked))
+        .or_else(|e| match e.raw_os_error() {
+            // Locked by the kernel: we are in a user namespace, and the source is of one above (user_namespaces(7)).
+            Some(libc::EPERM) => set(false, &options.of_bind(true)),
+            _ => Err(e),
+        })
+        .and_then(|()| set(true, &options.recursive))
+        .map_err(|e| Error::System(what(), e))?;
     // The clone is a peer of the host's mount: only `shared` may leave it so.
     let (flag, recursive) = options.propagation.unwrap_or((libc::MS_SLAVE, true));
     propagate(mount.as_fd(), flag, recursive)
@@ -608,7 +649,8 @@ fn target_for(root: &Root, kind: &str, place: &Path) -> Result<OwnedFd> {
     target.map_err(failed(|| format!("mounts: {}: {kind} must be mounted on ordinary directory", place.display())))
 }
 
-fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: &OwnedFd) -> Result<OwnedFd> {
+/// A tmpfs has the mode of the directory that it is mounted over, if nobody says another: `target`.
+fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&OwnedFd>) -> Result<OwnedFd> {
     let place = planned.destination.display();
     let context =
         fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(|| format!("mounts: {place}: type {kind}")))?;
@@ -624,9 +666,9 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: &OwnedFd)
         };
         set.map_err(failed(|| format!("mounts: {place}: option {option}{}", explanation(&context))))?;
     }
-    if kind == "tmpfs" && !planned.options.data.iter().any(|o| o.starts_with("mode=")) {
-        let mode = rustix::fs::fstat(target).map_or(0o1777, |stat| stat.st_mode & 0o7777);
-        let _ = fsconfig_set_string(&context, "mode", format!("{mode:o}"));
+    let says_mode = planned.options.data.iter().any(|o| o.starts_with("mode="));
+    if let Some(stat) = target.filter(|_| kind == "tmpfs" && !says_mode).and_then(|t| rustix::fs::fstat(t).ok()) {
+        let _ = fsconfig_set_string(&context, "mode", format!("{:o}", stat.st_mode & 0o7777));
     }
     fsconfig_create(&context).map_err(failed(|| format!("mounts: {place}: mount {kind}{}", explanation(&context))))?;
     let late = if planned.is_late() { READ_ONLY.set } else { 0 };
@@ -663,7 +705,7 @@ fn mount_cgroups(root: &Root, mounts: &[(String, OwnedFd)], planned: &Planned) -
     let empty =
         Planned { destination: place.clone(), options: Options::default(), source: Source::Cgroups(Vec::new()) };
     let target = root.make_dir(place)?;
-    let tmpfs = new_filesystem("tmpfs", "tmpfs", &empty, &target)?;
+    let tmpfs = new_filesystem("tmpfs", "tmpfs", &empty, Some(&target))?;
     put(tmpfs.as_fd(), &target, place)?;
     for (name, mount) in mounts {
         let sub = place.join(name);

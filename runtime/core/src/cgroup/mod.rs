@@ -24,6 +24,8 @@ pub(crate) use stats::Stats;
 
 /// How long to wait for killed processes to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to begin anew to make a cgroup whose parents are removed meanwhile.
+const MAKE_TRIES: usize = 100;
 /// How often to look at a v1 cgroup.
 const INTERVAL: Duration = Duration::from_millis(2);
 
@@ -450,6 +452,14 @@ impl Hierarchy {
     }
 
     fn make(&self, path: &Path) -> Result<OwnedFd> {
+        let gone = |e: &Error| matches!(e, Error::System(_, e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)));
+        // Whoever removes the last other cgroup in a parent removes the parent as well, at any moment.
+        let mut tries = (0..MAKE_TRIES).map(|_| self.make_once(path));
+        let made = tries.find(|made| !made.as_ref().is_err_and(gone));
+        made.unwrap_or_else(|| Err(failed(|| format!("make cgroup {}", path.display()))(Errno::NOENT)))
+    }
+
+    fn make_once(&self, path: &Path) -> Result<OwnedFd> {
         let mut dir = self.open(Path::new(""))?;
         for component in path.components() {
             let what = || format!("make cgroup {} ({})", path.display(), self.name);
@@ -687,6 +697,26 @@ mod tests {
             Some((String::new(), vec![], true, "/".into()))
         );
         assert_eq!(line("33 25 0:29 / /x rw - tmpfs tmpfs rw"), None);
+    }
+
+    #[test]
+    fn a_cgroup_is_made_while_its_parents_are_removed() {
+        let host = Host::discover().unwrap();
+        if host.hierarchies.is_empty() {
+            return;
+        }
+        let parent = format!("trimtab-unit-{}", std::process::id());
+        let churn = |name: &str| {
+            for _ in 0..200 {
+                let group = host.create(&Path::new(&parent).join(name), None).unwrap();
+                host.remove(&group).unwrap();
+                host.remove_empty_parents(&group);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| churn("a"));
+            churn("b");
+        });
     }
 
     #[test]

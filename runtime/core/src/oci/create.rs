@@ -130,12 +130,13 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let group = host.create(&container.cgroup, linux.resources().as_ref().filter(|_| !global.without_cgroup))?;
     let wants_cgroups =
         spec.mounts().iter().flatten().any(|m| m.typ().as_deref().is_some_and(|t| t.starts_with("cgroup")));
+    let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
     let plan = rootfs::plan(
         spec,
         Sources {
             rootfs: None,
             bundle: &container.bundle,
-            attach_to: &container.bundle,
+            attach_to: &container.bundle.join(root.path()),
             users: None,
             own_mounts: namespaces.new & NEW_MOUNT != 0,
             cgroups: if wants_cgroups { host.mounts(&group)? } else { Vec::new() },

@@ -4,7 +4,8 @@ use super::print;
 use crate::{Error, Result};
 
 /// Command, what it takes, what it does.
-const COMMANDS: [(&str, &str, &str); 15] = [
+const COMMANDS: [(&str, &str, &str); 17] = [
+    ("checkpoint", "ID", "not supported"),
     (
         "create",
         "[-b BUNDLE] [-f CONFIG] [--pid-file F] [--console-socket S] [--pidfd-socket S] [--preserve-fds N] ID",
@@ -23,6 +24,7 @@ const COMMANDS: [(&str, &str, &str); 15] = [
     ("list", "[-q] [-f table|json]", "list containers"),
     ("pause", "ID", "stop all processes of a container for a while"),
     ("ps", "[-f table|json] ID [PS-OPTIONS...]", "list the processes of a container"),
+    ("restore", "ID", "not supported"),
     ("resume", "ID", "let a paused container go on"),
     (
         "run",
@@ -43,7 +45,7 @@ const COMMANDS: [(&str, &str, &str); 15] = [
 
 /// The whole command line.
 pub(super) fn all() -> Result<()> {
-    let commands = COMMANDS.map(|(name, _, what)| format!("   {name:<9} {what}\n")).concat();
+    let commands = COMMANDS.map(|(name, _, what)| format!("   {name:<10} {what}\n")).concat();
     print(&format!(
         "NAME:\n   trimtab oci - Open Container Initiative runtime\n\n\
          USAGE:\n   trimtab oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND\n\n\

@@ -140,6 +140,7 @@ fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result
         "list" => done(describe::list(global, arguments)),
         "ps" => describe::ps(global, arguments),
         "spec" => done(describe::spec(arguments)),
+        "checkpoint" | "restore" => Err(Error::Invalid(format!("{command}: not supported"))),
         "features" => done(features::features()),
         "version" => done(describe::version()),
         "help" => done(help::all()),

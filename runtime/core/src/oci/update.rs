@@ -17,6 +17,8 @@ enum Kind {
     /// A number of bytes, which may have a unit (`50M`).
     Bytes,
     Text,
+    /// A number of processes; negative: any.
+    Processes,
 }
 
 /// Flag, section and field of `linux.resources`.
@@ -37,8 +39,8 @@ const FLAGS: [(&str, &str, &str, Kind); 18] = [
     ("--memory", "memory", "limit", Kind::Bytes),
     ("--memory-reservation", "memory", "reservation", Kind::Bytes),
     ("--memory-swap", "memory", "swap", Kind::Bytes),
-    ("--pids-limit", "pids", "limit", Kind::Number),
-    ("--pids", "pids", "limit", Kind::Number),
+    ("--pids-limit", "pids", "limit", Kind::Processes),
+    ("--pids", "pids", "limit", Kind::Processes),
 ];
 
 /// A document of resources larger than this is refused.
@@ -85,6 +87,8 @@ fn value(flag: &str, text: &str, kind: Kind) -> Result<Value> {
     let number = match kind {
         Kind::Text => return Ok(Value::from(text)),
         Kind::Number => text.parse().ok(),
+        // runc's: whoever asks for no processes is not meant to get any number of them.
+        Kind::Processes => text.parse().ok().map(|n: i64| if n == 0 { 1 } else { n }),
         Kind::Bytes => bytes(text),
     };
     number.map(Value::from).ok_or_else(|| Error::Invalid(format!("{flag}: {text:?} is not a number")))

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -198,4 +199,79 @@ fn a_network_device_moves_in_with_its_addresses() {
     assert!(said.contains("192.0.2.77/24") && said.contains("mtu 1400") && said.contains("UP"), "{said}");
     // The pair ends with the container's namespace.
     assert!(output_of(&bundle).contains("linux.netDevices: move"));
+}
+
+#[test]
+fn mounts_have_the_options_they_name_and_no_others() {
+    let Some(_) = busybox() else { return };
+    let options = "awk '{print $2, $4}' /proc/self/mounts | grep -E '^/(kept|bind|new|old)'; stat -c %a /new /old";
+    let mounts = |s: &mut Value, source: &Path| {
+        s["mounts"].as_array_mut().unwrap().extend([
+            json!({"destination": "/kept", "type": "bind", "source": source, "options": ["rbind", "rprivate"]}),
+            json!({"destination": "/bind", "type": "bind", "source": source, "options": ["bind", "ro", "dev"]}),
+            json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs", "options": ["size=4k"]}),
+            json!({"destination": "/old", "type": "tmpfs", "source": "tmpfs", "options": ["size=4k"]}),
+        ]);
+    };
+    for (users, bind) in [(false, "ro,noatime"), (true, "ro,nosuid,noexec,noatime")] {
+        let bundle = Bundle::new("options", options, |s| {
+            if users {
+                s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+                (s["linux"]["uidMappings"], s["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+        });
+        let [config, source, old] = ["config.json", "source", "rootfs/old"].map(|name| bundle.dir.path().join(name));
+        let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        mounts(&mut spec, &source);
+        fs::write(&config, spec.to_string()).unwrap();
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(&old).unwrap();
+        fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+        let source = Mount::tmpfs(&source, "nosuid,nodev,noexec,noatime");
+        let output = output_of(&bundle);
+        let line = |place: &str| {
+            let line = output.lines().find_map(|line| line.strip_prefix(place)).unwrap_or_else(|| panic!("{output}"));
+            line.trim().to_owned()
+        };
+        assert!(line("/kept").starts_with("rw,nosuid,nodev,noexec,noatime"), "{output}");
+        assert!(line("/bind").starts_with(bind) && !line("/bind").contains("nodev"), "{output}");
+        assert!(!line("/new").contains("mode=") && line("/old").contains("mode=750"), "{output}");
+        assert!(output.ends_with("1777\n750\n"), "{output}");
+        drop(source);
+    }
+}
+
+#[test]
+fn a_mount_can_show_what_is_mounted_in_the_container() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("inside", "cat /again/deep/file", |_| {});
+    let [config, rootfs, outside] = ["config.json", "rootfs", "outside"].map(|name| bundle.dir.path().join(name));
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "from outside\n").unwrap();
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    // The last as some callers say it: both by their paths on the host.
+    spec["mounts"].as_array_mut().unwrap().extend([
+        json!({"destination": "/tree/deep", "source": outside, "options": ["bind"]}),
+        json!({"destination": rootfs.join("again"), "source": rootfs.join("tree"), "options": ["rbind"]}),
+    ]);
+    fs::write(&config, spec.to_string()).unwrap();
+    assert_eq!(output_of(&bundle), "from outside\n");
+}
+
+/// A mount of ours, until dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(place: &Path, options: &str) -> Self {
+        let mount = |args: &[&str]| Command::new("mount").args(args).arg(place).status().unwrap().success();
+        assert!(mount(&["-t", "tmpfs", "-o", options, "tmpfs"]));
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Mapped,
     /// Parent: the process is in its cgroups.
     Placed,
+    /// Child: I am in my v1 cgroups.
+    Entered,
     /// Child: here is the terminal's master.
     Terminal(OwnedFd),
     /// Child: all is set up, waiting to be started.
@@ -71,6 +73,7 @@ impl Channel {
             Message::Placed => (2, 0, "", None),
             Message::Terminal(fd) => (3, 0, "", Some(fd.as_fd())),
             Message::Ready => (4, 0, "", None),
+            Message::Entered => (9, 0, "", None),
             Message::Listening(fd) => (7, *fd, "", None),
             Message::Taken => (8, 0, "", None),
             Message::Born { pid, pidfd } => (6, *pid, "", Some(pidfd.as_fd())),
@@ -120,6 +123,7 @@ impl Channel {
             (2, _) => Message::Placed,
             (3, Some(fd)) => Message::Terminal(fd),
             (4, _) => Message::Ready,
+            (9, _) => Message::Entered,
             (7, _) => Message::Listening(i32::from_le_bytes(word(4))),
             (8, _) => Message::Taken,
             (6, Some(pidfd)) => Message::Born { pid: i32::from_le_bytes(word(4)), pidfd },

@@ -12,6 +12,7 @@ use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
+use crate::cgroup::{self, Door};
 use crate::channel::{Channel, Message};
 use crate::process::{Prepared, write_proc};
 use crate::sys::{self, Forked};
@@ -47,6 +48,10 @@ pub(crate) struct Init<'a> {
     pub(crate) sysctls: Vec<(String, String)>,
     /// A v2 cgroup to be born in.
     pub(crate) born_in: Option<BorrowedFd<'a>>,
+    /// The ways into its v1 cgroups.
+    pub(crate) doors: &'a [Door],
+    /// Somebody looks at it while it is being made: `place` runs when it is in its v1 cgroups.
+    pub(crate) watched: bool,
     /// Reads one byte when the container is to start: a fifo opened for both ways.
     pub(crate) gate: Option<OwnedFd>,
     /// Runs in the child when all is mounted, the host's files still in sight.
@@ -83,7 +88,8 @@ pub(crate) struct Started {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// Starts a container's first process. `place` puts a pid into the cgroups; it runs while the child works.
+/// Starts a container's first process. `place` does what has to be done to a pid from outside, such as putting it into a
+/// v2 cgroup that it could not be born in; it runs while the child works.
 pub(crate) fn start(
     init: &Init<'_>,
     standard: [BorrowedFd<'_>; 3],
@@ -109,13 +115,9 @@ pub(crate) fn start(
         }
     };
     drop(child);
-    let mapped = map_ids(init.user_map.as_ref(), pid, &parent).and_then(|()| {
-        if init.user_map.is_some() || init.user_namespace.is_some() {
-            init.process.adjust_from_outside(pid)
-        } else {
-            Ok(())
-        }
-    });
+    let mapped = map_ids(init.user_map.as_ref(), pid, &parent);
+    let mapped = mapped.and_then(|()| if init.watched { await_entered(&parent) } else { Ok(()) });
+    let mapped = mapped.and_then(|()| init.process.adjust_from_outside(pid));
     let placed = mapped.and_then(|()| place(pid));
     conclude(Running { pid, pidfd, channel: parent, listener: init.listener }, placed)
 }
@@ -129,6 +131,8 @@ pub(crate) struct Join<'a> {
     /// Its pid namespace, where not ours.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     pub(crate) born_in: Option<BorrowedFd<'a>>,
+    /// The ways into v1 cgroups.
+    pub(crate) doors: &'a [Door],
     pub(crate) listener: Option<Listener<'a>>,
 }
 
@@ -149,10 +153,19 @@ pub(crate) fn join(
         }
     };
     drop(child);
-    let users = join.namespaces.contains(ThreadNameSpaceType::USER);
-    let adjusted = if users { join.process.adjust_from_outside(pid) } else { Ok(()) };
+    let adjusted = join.process.adjust_from_outside(pid);
     let running = Running { pid, pidfd, channel: parent, listener: join.listener };
     conclude(running, adjusted.and_then(|()| place(pid)))
+}
+
+/// Waits until a child is in its v1 cgroups, or has failed before.
+fn await_entered(channel: &Channel) -> Result<()> {
+    match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
+        Some(Message::Failed { stage, errno: 0 }) => Err(Error::Invalid(stage)),
+        Some(Message::Failed { stage, errno }) => Err(Error::System(stage, std::io::Error::from_raw_os_error(errno))),
+        // The first thing that it says, if all is well.
+        _ => Ok(()),
+    }
 }
 
 fn check_listener(process: &Prepared, listener: Option<Listener<'_>>) -> Result<()> {
@@ -189,7 +202,9 @@ fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
                 }
                 Some(Message::Ready) | None => return Ok(terminal),
                 Some(Message::Listening(number)) => take_listener(pid, &pidfd, number, listener, &channel)?,
-                Some(Message::Mapped | Message::Placed | Message::Taken | Message::Born { .. }) => {}
+                Some(
+                    Message::Mapped | Message::Placed | Message::Taken | Message::Entered | Message::Born { .. },
+                ) => {}
             }
         }
     });
@@ -359,18 +374,21 @@ fn run_init(init: &Init<'_>, joined: bool, standard: [BorrowedFd<'_>; 3], channe
         Err(e) => return e,
     };
     let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-    init.process.enter(&built.proc, slave.unwrap_or(standard), channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
+    init.process.enter(slave.unwrap_or(standard), channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
         init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
     })
 }
 
 /// What the child has after building its world.
 struct Built {
-    proc: OwnedFd,
     slave: Option<OwnedFd>,
 }
 
 fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
+    cgroup::enter(init.doors)?;
+    if init.watched {
+        channel.send(&Message::Entered).map_err(|e| Error::System("report cgroups".to_owned(), e))?;
+    }
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     undumpable()?;
@@ -392,9 +410,9 @@ fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
     if init.new & NEW_NET != 0 {
         sys::loopback_up().map_err(|e| Error::System("bring the loopback up".to_owned(), e))?;
     }
-    let proc = private_proc()?;
-    for (name, value) in &init.sysctls {
-        write_sysctl(&proc, name, value)?;
+    if !init.sysctls.is_empty() {
+        let proc = private_proc()?;
+        init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
     }
     let (root, console) = init.rootfs.build(init.process.terminal)?;
     let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
@@ -408,7 +426,7 @@ fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
     if init.new_cgroup {
         unshare(UnshareFlags::NEWCGROUP)?;
     }
-    Ok(Built { proc, slave })
+    Ok(Built { slave })
 }
 
 fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Channel) -> Result<OwnedFd> {
@@ -428,12 +446,11 @@ fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Chan
 
 fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
     let prepare = || -> Result<Built> {
+        cgroup::enter(join.doors)?;
         rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
         join.process.scheduling.begin()?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
-        // While we may: in a user namespace nobody mounts a /proc that would show what masks hide.
-        let proc = private_proc()?;
         move_into_thread_name_spaces(join.target, join.namespaces)
             .map_err(failed(|| "join the namespaces".to_owned()))?;
         if join.namespaces.contains(ThreadNameSpaceType::USER) {
@@ -447,12 +464,12 @@ fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel)
             slave = Some(hand_over(join.process, master, other, channel)?);
         }
         expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
-        Ok(Built { proc, slave })
+        Ok(Built { slave })
     };
     match prepare() {
         Ok(built) => {
             let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-            join.process.enter(&built.proc, slave.unwrap_or(standard), channel, None, |_| Ok(()))
+            join.process.enter(slave.unwrap_or(standard), channel, None, |_| Ok(()))
         }
         Err(e) => e,
     }

@@ -137,7 +137,8 @@ impl Prepared {
         self.uid
     }
 
-    /// Sets the OOM score of a process in a user namespace, which may not do that itself.
+    /// Sets the OOM score of a process that is being made: in a user namespace it may not do that itself, and it has no
+    /// /proc that it could trust. Where we may not lower it either, for want of CAP_SYS_RESOURCE, it stays.
     pub(crate) fn adjust_from_outside(&self, pid: i32) -> Result<()> {
         let Some(adjustment) = self.oom_score_adj else { return Ok(()) };
         match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string()) {
@@ -149,12 +150,10 @@ impl Prepared {
         }
     }
 
-    /// Becomes the process, in its namespaces and root already; a failure goes to the parent. `proc` is a /proc of our
-    /// own making, which nobody else can have tampered with. `standard` are stdin, stdout and stderr. At the gate, where
+    /// Becomes the process, in its namespaces and root already; a failure goes to the parent. `standard` are stdin, stdout and stderr. At the gate, where
     /// there is one, it waits to be started; `before_exec` runs behind it, as the process, and is told its environment.
     pub(crate) fn enter(
         &self,
-        proc: &OwnedFd,
         standard: [BorrowedFd<'_>; 3],
         channel: &Channel,
         gate: Option<BorrowedFd<'_>>,
@@ -162,7 +161,7 @@ impl Prepared {
     ) -> ! {
         let run = || -> Result<std::convert::Infallible> {
             let keep: Vec<BorrowedFd<'_>> = gate.iter().copied().chain([channel.as_fd()]).collect();
-            let env = self.become_user(proc, standard, channel, &keep)?;
+            let env = self.become_user(standard, channel, &keep)?;
             let path = self.locate(&env)?;
             // Who listens has to be told while there still is a parent.
             if self.no_new_privileges && self.has_listener() {
@@ -192,15 +191,11 @@ impl Prepared {
 
     fn become_user(
         &self,
-        proc: &OwnedFd,
         standard: [BorrowedFd<'_>; 3],
         channel: &Channel,
         keep: &[BorrowedFd<'_>],
     ) -> Result<Vec<CString>> {
         self.scheduling.apply()?;
-        if let Some(adjustment) = self.oom_score_adj {
-            adjust_oom_score(proc, adjustment)?;
-        }
         if let Some(persona) = self.personality {
             sys::personality(persona).map_err(|e| Error::System("set the personality".to_owned(), e))?;
         }
@@ -219,8 +214,11 @@ impl Prepared {
         if !self.no_new_privileges {
             self.filter(channel)?;
         }
+        // Either may be the one that is let in: root of setup, or the user, on a file system of his own.
+        let denied = |e: &Error| matches!(e, Error::System(_, e) if e.kind() == std::io::ErrorKind::PermissionDenied);
+        let entered = self.change_directory();
         self.set_user()?;
-        self.change_directory()?;
+        if entered.as_ref().is_err_and(denied) { self.change_directory() } else { entered }?;
         self.capabilities.apply()?;
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true).map_err(failed(|| "set no_new_privs".to_owned()))?;
@@ -274,8 +272,7 @@ impl Prepared {
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(|| "process.user.uid: set".to_owned()))
     }
 
-    /// chdir as the user, with the capabilities of setup still there; then proof that we are inside
-    /// (CVE-2024-21626).
+    /// chdir, and proof that we are inside then (CVE-2024-21626).
     fn change_directory(&self) -> Result<()> {
         let what = || format!("process.cwd: change to {}", self.cwd.display());
         rustix::process::chdir(&self.cwd).map_err(failed(what))?;
@@ -353,14 +350,6 @@ fn home(uid: u32) -> String {
     });
     let home = entry.and_then(|fields| fields.get(5).map(|home| (*home).to_owned()));
     home.filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or_else(|| "/".to_owned())
-}
-
-/// Lowering needs CAP_SYS_RESOURCE; where we lack it, as low as we may.
-fn adjust_oom_score(proc: &OwnedFd, adjustment: i32) -> Result<()> {
-    match write_proc(proc, "self/oom_score_adj", &adjustment.to_string()) {
-        Err(Error::System(_, e)) if e.raw_os_error() == Some(libc::EACCES) => Ok(()),
-        other => other,
-    }
 }
 
 /// Writes a file of a private /proc.

@@ -121,11 +121,19 @@ impl Sources<'_> {
 pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let linux = spec.linux().as_ref();
     let root = spec.root().as_ref();
+    let word = linux.and_then(|l| l.rootfs_propagation().as_deref()).filter(|w| !w.is_empty());
+    let propagation = word.map(|word| {
+        let bad = || Error::Invalid(format!("linux.rootfsPropagation: {word:?} is unknown"));
+        mount_options::propagation(word).ok_or_else(bad)
+    });
+    let propagation = propagation.transpose()?;
     let base = match sources.rootfs {
         Some(rootfs) => overlay_base(rootfs, sources.users)?,
         None => {
             let tree = clone_tree(sources.attach_to, true)?;
-            propagate(tree.as_fd(), libc::MS_SLAVE, true)?;
+            // A shared root is so among the container's own: what is mounted in it must not come up on the host.
+            let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
+            propagate(tree.as_fd(), if shared { libc::MS_PRIVATE } else { libc::MS_SLAVE }, true)?;
             tree
         }
     };
@@ -146,11 +154,6 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         }
         paths
     };
-    let word = linux.and_then(|l| l.rootfs_propagation().as_deref()).filter(|w| !w.is_empty());
-    let propagation = word.map(|word| {
-        let bad = || Error::Invalid(format!("linux.rootfsPropagation: {word:?} is unknown"));
-        mount_options::propagation(word).ok_or_else(bad)
-    });
     let mut devices = linux.and_then(|l| l.devices().clone()).unwrap_or_default();
     let nodes = match linux.filter(|l| sources.users.is_none() && l.uid_mappings().is_some()) {
         Some(linux) => devices::make_outside(&devices, linux)?,
@@ -171,7 +174,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         readonly_root: root.and_then(|r| r.readonly()).unwrap_or(false),
         own_mounts: sources.own_mounts,
         own_users: sources.users.is_some() || has_users,
-        propagation: propagation.transpose()?,
+        propagation,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
     })
 }
@@ -505,11 +508,11 @@ impl Plan {
     }
 }
 
-/// An empty read-only directory: one file system for all masks of a container.
+/// An empty read-only directory: one file system for all masks of a container. `shared` is the one that is mounted.
 fn empty_dir(shared: &mut Option<OwnedFd>) -> Result<OwnedFd> {
     let what = || "make an empty directory".to_owned();
-    if let Some(copy) = shared.as_ref().and_then(|shared| clone_fd(shared.as_fd(), false).ok()) {
-        return Ok(copy);
+    if let Some(shared) = shared {
+        return clone_fd(shared.as_fd(), false).map_err(failed(what));
     }
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
     fsconfig_set_string(&context, "nr_inodes", "1").map_err(failed(what))?;
@@ -518,8 +521,7 @@ fn empty_dir(shared: &mut Option<OwnedFd>) -> Result<OwnedFd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))?;
-    // Cloning a detached mount needs Linux 6.15; before, each mask gets a file system of its own.
-    *shared = clone_fd(mount.as_fd(), false).ok();
+    *shared = Some(mount.try_clone().map_err(|e| Error::System(what(), e))?);
     Ok(mount)
 }
 

@@ -52,6 +52,22 @@ pub(crate) struct Group {
     dirs: Vec<(usize, OwnedFd)>,
 }
 
+/// The way into a v1 cgroup that a process of one thread goes itself. Whoever puts another process there (by
+/// `cgroup.procs`) waits until no process of the machine is about to fork or exec: a grace period of RCU, milliseconds.
+#[derive(Debug)]
+pub(crate) struct Door {
+    tasks: OwnedFd,
+    place: String,
+}
+
+/// Goes through doors, which somebody with the right to has opened.
+pub(crate) fn enter(doors: &[Door]) -> Result<()> {
+    doors.iter().try_for_each(|door| {
+        let written = rustix::io::write(&door.tasks, b"0");
+        written.map(|_| ()).map_err(failed(|| format!("enter cgroup {}", door.place)))
+    })
+}
+
 impl Host {
     /// Reads the mounts of this process.
     pub(crate) fn discover() -> Result<Self> {
@@ -142,7 +158,16 @@ impl Host {
 
     /// Puts a process into the group, in every hierarchy.
     pub(crate) fn place(&self, group: &Group, pid: i32) -> Result<()> {
-        for (index, dir) in &group.dirs {
+        self.place_in(group, pid, |_| true)
+    }
+
+    /// Puts a process into the group where it can not go by itself: v2.
+    pub(crate) fn place_unified(&self, group: &Group, pid: i32) -> Result<()> {
+        self.place_in(group, pid, |hierarchy| hierarchy.v2)
+    }
+
+    fn place_in(&self, group: &Group, pid: i32, wanted: impl Fn(&Hierarchy) -> bool) -> Result<()> {
+        for (index, dir) in group.dirs.iter().filter(|(index, _)| self.hierarchies.get(*index).is_some_and(&wanted)) {
             let what = || format!("put process {pid} into cgroup {} ({})", group.path.display(), self.name(*index));
             match write(dir.as_fd(), "cgroup.procs", &pid.to_string()) {
                 Ok(()) => {}
@@ -154,11 +179,22 @@ impl Host {
         Ok(())
     }
 
-    /// Puts a process where another one of the container is, should the group itself take none: a v2 cgroup with
-    /// controllers enabled for its children, or one that the first process has left and somebody removed.
+    /// How a process goes into the group's v1 cgroups by itself.
+    pub(crate) fn doors(&self, group: &Group) -> Result<Vec<Door>> {
+        let v1 = |(index, _): &&(usize, OwnedFd)| self.hierarchies.get(*index).is_some_and(|h| !h.v2);
+        let open = |(index, dir): &(usize, OwnedFd)| {
+            let place = format!("{} ({})", group.path.display(), self.name(*index));
+            let tasks = openat(dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            Ok(Door { tasks: tasks.map_err(failed(|| format!("enter cgroup {place}")))?, place })
+        };
+        group.dirs.iter().filter(v1).map(open).collect()
+    }
+
+    /// Puts a process into the v2 cgroup where another one of the container is, should the group itself take none: it has
+    /// controllers enabled for its children, or the first process has left it and somebody removed it.
     pub(crate) fn place_beside(&self, group: &Group, pid: i32, other: i32) -> Result<()> {
-        if self.takes_processes(group) {
-            return self.place(group, pid);
+        if !self.is_unified() || self.takes_processes(group) {
+            return self.place_unified(group, pid);
         }
         let text = fs::read_to_string(format!("/proc/{other}/cgroup")).unwrap_or_default();
         let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
@@ -213,14 +249,14 @@ impl Host {
 
     /// Whether processes can be in the group itself: on v2 not once its children have controllers.
     pub(crate) fn takes_processes(&self, group: &Group) -> bool {
-        let controlling = |dir: &OwnedFd| !words(dir.as_fd(), "cgroup.subtree_control").is_empty();
-        !self.is_unified() || !group.dirs.first().is_none_or(|(_, dir)| controlling(dir))
+        let controlling = |dir: BorrowedFd<'_>| !words(dir, "cgroup.subtree_control").is_empty();
+        self.birthplace(group).map_or(!self.is_unified(), |dir| !controlling(dir))
     }
 
-    /// The v2 directory of a group where processes can be born, on a pure v2 host.
+    /// The v2 directory of a group, where processes can be born.
     pub(crate) fn birthplace<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
-        let unified = self.is_unified();
-        group.dirs.first().filter(|_| unified).map(|(_, dir)| dir.as_fd())
+        let v2 = |(index, _): &&(usize, OwnedFd)| self.hierarchies.get(*index).is_some_and(|h| h.v2);
+        group.dirs.iter().find(v2).map(|(_, dir)| dir.as_fd())
     }
 
     /// Detached mounts of a group's directories, for a container's /sys/fs/cgroup.

@@ -1,8 +1,10 @@
 //! A container of the OCI command line: a directory below `--root` with its state, its spec and its gate.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -53,6 +55,8 @@ pub(super) struct Container {
     /// The cgroup was nobody's before.
     #[serde(skip)]
     pub(super) owns_cgroup: bool,
+    #[serde(skip)]
+    host: OnceCell<Rc<Host>>,
 }
 
 /// What others are told of a container (runtime.md, State). The order of fields is runc's, which some rely on.
@@ -123,6 +127,7 @@ impl Container {
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             dir,
             owns_cgroup: false,
+            host: OnceCell::new(),
         };
         // Whoever asks for a state finds one when there is something to tell.
         files::write(&container.dir.join(UNFINISHED), &container)?;
@@ -197,8 +202,12 @@ impl Container {
     }
 
     /// The cgroups that it may have a place in.
-    pub(super) fn host(&self) -> Result<Host> {
-        if self.without_cgroup { Ok(Host::without()) } else { Host::discover() }
+    pub(super) fn host(&self) -> Result<Rc<Host>> {
+        if let Some(host) = self.host.get() {
+            return Ok(Rc::clone(host));
+        }
+        let host = Rc::new(if self.without_cgroup { Host::without() } else { Host::discover()? });
+        Ok(Rc::clone(self.host.get_or_init(|| host)))
     }
 
     pub(super) fn status(&self) -> Status {
@@ -268,14 +277,18 @@ impl Container {
 
     /// The state as runtime.md, State, has it.
     pub(super) fn oci_state(&self) -> State {
-        let status = self.status();
+        self.state_as(self.status(), self.spec().ok().as_ref())
+    }
+
+    /// The same of a container that is known to be in this state.
+    pub(super) fn state_as(&self, status: Status, spec: Option<&Spec>) -> State {
         State {
             oci_version: "1.3.0",
             id: self.id.clone(),
             pid: if status == Status::Stopped { 0 } else { self.pid },
             status: status.name(),
             bundle: self.bundle.clone(),
-            rootfs: self.spec().ok().and_then(|spec| spec.root().as_ref().map(|root| self.bundle.join(root.path()))),
+            rootfs: spec.and_then(|spec| spec.root().as_ref().map(|root| self.bundle.join(root.path()))),
             created: self.created.clone(),
             annotations: self.annotations.clone(),
         }

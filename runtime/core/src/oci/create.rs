@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use oci_spec::runtime::{Linux, Spec};
 
 use super::arguments::Arguments;
-use super::container::Container;
+use super::container::{Container, Status};
 use super::namespaces::Namespaces;
 use super::{Global, Level, document, foreground, hooks, protect, seccomp_agent};
 use crate::cgroup;
@@ -56,14 +56,14 @@ pub(super) fn run(global: &Global, arguments: &mut Arguments) -> Result<ExitCode
         .and_then(|()| if options.console_socket.is_some() { hand_over_terminal(&options, &started) } else { Ok(()) })
         .and_then(|()| {
             let hook_list = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
-            hooks::run("poststart", hook_list, &container.oci_state(), None)
+            hooks::run("poststart", hook_list, &container.state_as(Status::Running, Some(&spec)), None)
         });
     begun.inspect_err(|_| undo(&container))?;
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
     let terminal = started.terminal.filter(|_| options.console_socket.is_none());
     let code = foreground::wait(started.pid, &started.pidfd, terminal, &signals)?;
     if !options.keep {
-        super::remove(global, &container, true)?;
+        super::take_away(global, &container, Some(&spec))?;
     }
     Ok(code)
 }
@@ -142,7 +142,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
             cgroups: if wants_cgroups { host.mounts(&group)? } else { Vec::new() },
         },
     )?;
-    let state = container.oci_state();
+    let state = container.state_as(Status::Creating, Some(spec));
     let hook_list = spec.hooks().as_ref();
     let create_hooks = || {
         // The host's /proc is still in sight, and knows us by the pid that the hook can use.
@@ -177,6 +177,8 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         domainname: text(spec.domainname()),
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
         born_in: birthplace,
+        doors: &host.doors(&group)?,
+        watched: hook_list.is_some(),
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
         before_exec: Some(&start_hooks),
@@ -185,7 +187,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let started = launch::start(&init, standard, |pid| {
         if init.born_in.is_none() {
-            host.place(&group, pid)?;
+            host.place_unified(&group, pid)?;
         }
         if let Some(devices) = linux.net_devices() {
             crate::network_devices::move_all(devices, pid)?;

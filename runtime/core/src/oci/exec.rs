@@ -71,6 +71,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
         Some(linux) => seccomp_agent::notify(linux, &state.with_pid(pid), &fd),
         None => Ok(()),
     };
+    let doors = if options.cgroups.is_empty() { host.doors(&group)? } else { Vec::new() };
     let join = Join {
         process: &prepared,
         target: target.as_fd(),
@@ -80,6 +81,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
         born_in: host
             .birthplace(&group)
             .filter(|_| options.cgroups.is_empty() && !users && host.takes_processes(&group)),
+        doors: &doors,
         listener: Some(&listener),
     };
     let signals = if options.detach { None } else { Some(foreground::signals()?) };

@@ -222,32 +222,40 @@ fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
     }
 }
 
-/// Takes a container away. One that was never started has done nothing that anybody could miss.
+/// Deletes a container. One that was never started has done nothing that anybody could miss.
 fn remove(global: &Global, container: &Container, force: bool) -> Result<()> {
-    let status = container.status();
-    if !force && !matches!(status, Status::Stopped | Status::Creating | Status::Created) {
+    let deletable = |status| matches!(status, Status::Stopped | Status::Creating | Status::Created);
+    if let Some(status) = (!force).then(|| container.status()).filter(|status| !deletable(*status)) {
         return Err(Error::State(format!(
             "cannot delete container {} that is not stopped: {}",
             container.id,
             status.name()
         )));
     }
+    take_away(global, container, container.spec().ok().as_ref())
+}
+
+/// Kills what runs of a container and removes all there is of it. Parents of its cgroup are their makers', who may want
+/// them for the next one, as with runc and crun.
+fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Result<()> {
     if let Some(pidfd) = container.process() {
         let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
     }
-    crate::destroy::remove_cgroup(&container.host()?, &container.cgroup)?;
-    let state = container.oci_state();
-    let spec = container.spec().ok();
-    if let (Some(spec), Some(rootfs)) = (&spec, &state.rootfs)
+    let host = container.host()?;
+    let group = host.open(&container.cgroup)?;
+    host.kill(&group)?;
+    host.remove(&group)?;
+    let state = container.state_as(Status::Stopped, spec);
+    if let (Some(spec), Some(rootfs)) = (spec, &state.rootfs)
         && !has_own(spec, LinuxNamespaceType::Mount)
     {
         // What it mounted lies on the host.
         let _ = rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH);
     }
-    let hooks = spec.and_then(|spec| spec.hooks().clone());
     container.forget()?;
     // A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
-    let failures = hooks::run_each("poststop", hooks.as_ref().and_then(|h| h.poststop().as_ref()), &state);
+    let hooks = spec.and_then(|spec| spec.hooks().as_ref());
+    let failures = hooks::run_each("poststop", hooks.and_then(|h| h.poststop().as_ref()), &state);
     failures.iter().for_each(|failure| global.say(Level::Warning, failure));
     Ok(())
 }

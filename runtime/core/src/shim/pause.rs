@@ -10,6 +10,7 @@ use rustix::mount::{
 };
 use rustix::process::WaitOptions;
 
+use crate::cgroup::{self, Group, Host};
 use crate::channel::Channel;
 use crate::launch::{NEW_MOUNT, NEW_PID, in_user_namespace};
 use crate::sys::{self, Forked};
@@ -24,20 +25,22 @@ pub(super) struct Pause {
     pub(super) namespace: OwnedFd,
 }
 
-/// Starts it, in the pod's user namespace where it has one; returns when it has given everything up. `place` puts it
-/// into its cgroup.
-pub(super) fn start(user: Option<BorrowedFd<'_>>, place: impl FnOnce(i32) -> Result<()>) -> Result<Pause> {
+/// Starts it in the pod's cgroup, and in its user namespace where it has one; returns when it has given everything up.
+pub(super) fn start(user: Option<BorrowedFd<'_>>, host: &Host, group: &Group) -> Result<Pause> {
     let what = || "start the pod's first process".to_owned();
     let (parent, child) = Channel::pair().map_err(|e| Error::System(what(), e))?;
     let new = NEW_PID | NEW_MOUNT;
+    let doors = host.doors(group)?;
+    // Root of a user namespace may not put a child into a cgroup of ours.
+    let birthplace = host.birthplace(group).filter(|_| user.is_none());
     let forked = match user {
         Some(user) => in_user_namespace(user, None, new)?,
-        None => sys::fork(new, None).map_err(|e| Error::System(what(), e))?,
+        None => sys::fork(new, birthplace).map_err(|e| Error::System(what(), e))?,
     };
     match forked {
         Forked::Child => {
             drop(parent);
-            let said = renounce().map_or_else(
+            let said = cgroup::enter(&doors).and_then(|()| renounce()).map_or_else(
                 |e| crate::channel::Message::Failed { stage: e.to_string(), errno: 0 },
                 |()| crate::channel::Message::Ready,
             );
@@ -50,7 +53,8 @@ pub(super) fn start(user: Option<BorrowedFd<'_>>, place: impl FnOnce(i32) -> Res
         }
         Forked::Parent { pid, pidfd } => {
             drop(child);
-            let outcome = place(pid).and_then(|()| match parent.receive() {
+            let placed = if birthplace.is_some() { Ok(()) } else { host.place_unified(group, pid) };
+            let outcome = placed.and_then(|()| match parent.receive() {
                 Ok(Some(crate::channel::Message::Ready)) => Ok(()),
                 Ok(Some(crate::channel::Message::Failed { stage, .. })) => Err(Error::State(stage)),
                 Ok(_) => Err(Error::State("the pod's first process ended".to_owned())),

@@ -295,6 +295,8 @@ impl Server {
             sysctls: Vec::new(),
             // Root of a user namespace may not put a child into a cgroup of ours.
             born_in: self.host.birthplace(group).filter(|_| users.is_none()),
+            doors: &self.host.doors(group)?,
+            watched: false,
             gate: None,
             before_pivot: None,
             before_exec: None,
@@ -303,7 +305,7 @@ impl Server {
         let oom_kills_before = self.host.oom_kills(group);
         let started = launch::start(&init, ends.child(), |pid| match init.born_in {
             Some(_) => Ok(()),
-            None => self.host.place(group, pid),
+            None => self.host.place_unified(group, pid),
         })?;
         let Ends { stdin, mut outputs, .. } = ends;
         if let Some(terminal) = &started.terminal {
@@ -395,11 +397,12 @@ impl Server {
                 | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
             pid_namespace: Some(pid_namespace.as_fd()),
             born_in: self.host.birthplace(&container.group),
+            doors: &self.host.doors(&container.group)?,
             listener: None,
         };
         let started = launch::join(&join, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], |pid| match join.born_in {
             Some(_) => Ok(()),
-            None => self.host.place(&container.group, pid),
+            None => self.host.place_unified(&container.group, pid),
         })?;
         fds.extend(started.terminal);
         self.execs.insert(started.pid, exit_end);
@@ -538,7 +541,7 @@ impl Server {
 
 fn start_pause(host: &Host, config: &PodConfig, users: Option<&OwnedFd>) -> Result<Pause> {
     let group = host.create(&config.cgroup.join("pause"), None)?;
-    pause::start(users.map(AsFd::as_fd), |pid| host.place(&group, pid))
+    pause::start(users.map(AsFd::as_fd), host, &group)
 }
 
 /// The network namespace that we are in, which is the pod's.

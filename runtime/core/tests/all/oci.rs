@@ -20,6 +20,12 @@ pub(crate) struct Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         let _ = self.oci(&["delete", "--force", &self.id.clone()]);
+        // Deleting leaves the parents of a cgroup to whoever named them; they stay while others need them.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            for parent in ["trimtab-test/oci", "trimtab-test"] {
+                let _ = fs::remove_dir(hierarchy.path().join(parent));
+            }
+        }
     }
 }
 

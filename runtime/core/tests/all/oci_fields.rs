@@ -275,3 +275,29 @@ impl Drop for Mount {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
+
+#[test]
+fn a_directory_that_only_root_may_enter_can_be_the_one_to_work_in() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("cwd", "pwd", |s| {
+        s["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        s["process"]["cwd"] = json!("/closed");
+    });
+    let closed = bundle.dir.path().join("rootfs/closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(output_of(&bundle), "/closed\n");
+}
+
+#[test]
+fn a_shared_root_is_shared_in_the_container_alone() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("shared", "awk '$5 == \"/\" {print $7, $8}' /proc/self/mountinfo", |s| {
+        s["linux"]["rootfsPropagation"] = json!("shared");
+    });
+    let mut run = Command::new("unshare");
+    run.args(["--mount", "--propagation", "shared"]).arg(program()).arg("oci").arg("--root").arg(bundle.root());
+    let output = run.args(["run", "-b", bundle.bundle(), &bundle.id]).output().unwrap();
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("shared:") && text.trim_end().ends_with(" -"), "{text} {said}");
+}

@@ -113,7 +113,8 @@ fn groups(suite: Suite, from: &Path) -> Result<Vec<String>> {
         Suite::Crun => files("tests", "test_", ".py"),
         Suite::Runc => files("tests/integration", "", ".bats"),
         Suite::Contest => {
-            let output = Command::new(from.join("contest")).arg("list").current_dir(from).output().context("start contest")?;
+            let output =
+                Command::new(from.join("contest")).arg("list").current_dir(from).output().context("start contest")?;
             Ok(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
         }
     }

@@ -202,9 +202,7 @@ fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
                 }
                 Some(Message::Ready) | None => return Ok(terminal),
                 Some(Message::Listening(number)) => take_listener(pid, &pidfd, number, listener, &channel)?,
-                Some(
-                    Message::Mapped | Message::Placed | Message::Taken | Message::Entered | Message::Born { .. },
-                ) => {}
+                Some(Message::Mapped | Message::Placed | Message::Taken | Message::Entered | Message::Born { .. }) => {}
             }
         }
     });

@@ -66,7 +66,46 @@ pub(super) fn process(path: &Path) -> Result<Document<Process>> {
 }
 
 fn typed<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+    if !value.is_object() {
+        return Err(Error::Invalid(format!("{}: not an object", path.display())));
+    }
+    T::deserialize(&value).map_err(|e| {
+        let error = e.to_string();
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        match culprit::<T>(&value, &error) {
+            field if field.is_empty() => Error::Invalid(format!("{name}: {error}")),
+            field => Error::Invalid(format!("{name}: {field}: {error}")),
+        }
+    })
+}
+
+/// The field that an error is about: the innermost value without which the error is another, or none.
+fn culprit<T: DeserializeOwned>(document: &Value, error: &str) -> String {
+    let (mut pointer, mut name) = (String::new(), String::new());
+    while let Some((key, word)) = children(document.pointer(&pointer)).into_iter().find(|(key, _)| {
+        let mut rest = document.clone();
+        match rest.pointer_mut(&pointer) {
+            Some(Value::Object(fields)) => drop(fields.remove(key)),
+            Some(Value::Array(items)) => drop(key.parse().map(|at: usize| items.remove(at))),
+            _ => {}
+        }
+        let without = T::deserialize(&rest).err().map(|e| e.to_string()).unwrap_or_default();
+        // Another that must be there is none of the reasons why one is missing.
+        without != error && !(error.starts_with("missing field") && without == format!("missing field `{key}`"))
+    }) {
+        pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+        name.push_str(&word);
+    }
+    name.trim_start_matches('.').to_owned()
+}
+
+/// What is directly in a value: its key, and how a sentence names it.
+fn children(value: Option<&Value>) -> Vec<(String, String)> {
+    match value {
+        Some(Value::Object(fields)) => fields.keys().map(|key| (key.clone(), format!(".{key}"))).collect(),
+        Some(Value::Array(items)) => (0..items.len()).map(|at| (at.to_string(), format!("[{at}]"))).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Capabilities that nobody knows are left out (config.md, Linux Process), a missing user is root.
@@ -99,11 +138,11 @@ fn check_memory_policy(policy: &Value) -> Result<()> {
     let known = |word: &Value, words: &[&str]| word.as_str().is_some_and(|word| words.contains(&word));
     let mode = policy.get("mode").unwrap_or(&Value::Null);
     if !known(mode, &MEMORY_MODES) {
-        return Err(Error::Invalid(format!("linux.memoryPolicy: invalid memory policy mode: {mode}")));
+        return Err(Error::Invalid(format!("linux.memoryPolicy.mode: invalid memory policy mode: {mode}")));
     }
     let flags = policy.get("flags").and_then(Value::as_array);
     match flags.into_iter().flatten().find(|flag| !known(flag, &MEMORY_FLAGS)) {
-        Some(flag) => Err(Error::Invalid(format!("linux.memoryPolicy: invalid memory policy flag: {flag}"))),
+        Some(flag) => Err(Error::Invalid(format!("linux.memoryPolicy.flags: invalid memory policy flag: {flag}"))),
         None => Ok(()),
     }
 }
@@ -210,6 +249,29 @@ mod tests {
         for name in ["kernel.hostname", "kernel.panic", "vm.swappiness"] {
             assert!(check_sysctl(name, &linux(&["uts", "ipc", "user"])).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        let base = json!({"ociVersion": "1.2.0", "process": {"cwd": "/", "args": ["x"], "user": {"uid": 0, "gid": 0},
+            "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]}, "mounts": [{"destination": "/a"}, {"destination": "/b"}],
+            "linux": {"resources": {"devices": [{"allow": true}]}, "sysctl": {"net/core/x~y": "1"}}});
+        for (pointer, value, want) in [
+            ("/process", json!(7), "process: invalid type"),
+            ("/process/cwd", json!(7), "process.cwd: invalid type"),
+            ("/process/user/uid", json!(-1), "process.user.uid: invalid value"),
+            ("/process/rlimits/0/type", json!("RLIMIT_X"), "process.rlimits[0].type: unknown variant"),
+            ("/process/rlimits/0/hard", json!([]), "process.rlimits[0].hard: invalid type"),
+            ("/mounts/1", json!({"source": "/b"}), "mounts[1]: missing field `destination`"),
+            ("/linux/resources/devices/0/allow", json!("no"), "linux.resources.devices[0].allow: invalid type"),
+            ("/linux/sysctl/net~1core~1x~0y", json!(1), "linux.sysctl.net/core/x~y: invalid type"),
+        ] {
+            let mut value_of = base.clone();
+            *value_of.pointer_mut(pointer).unwrap() = value;
+            let error = typed::<Spec>(Path::new("/b/config.json"), value_of).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config.json: {want}")), "{pointer}: {error}");
+        }
+        assert!(typed::<Spec>(Path::new("config.json"), base).is_ok());
     }
 
     #[test]

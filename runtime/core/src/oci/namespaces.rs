@@ -31,7 +31,8 @@ impl Namespaces {
         let mut namespaces = Self::default();
         for (at, namespace) in listed.iter().enumerate() {
             if listed.iter().skip(at + 1).any(|other| other.typ() == namespace.typ()) {
-                return Err(Error::Invalid(format!("linux.namespaces: {} occurs twice", namespace.typ())));
+                let kind = serde_json::to_string(&namespace.typ()).unwrap_or_default();
+                return Err(Error::Invalid(format!("linux.namespaces: {} occurs twice", kind.trim_matches('"'))));
             }
             namespaces.add(namespace, linux)?;
         }

@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod e2e;
+mod engines;
 mod mutants;
 mod packages;
 mod reads;

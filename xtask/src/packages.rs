@@ -33,6 +33,15 @@ const MACHINES: &[(&str, &str)] = &[
 ];
 const KERNEL: &str = "linux-image-cloud-amd64";
 
+/// Engines that call a runtime for their containers.
+const ENGINES: &[(&str, &str)] =
+    &[("podman", "podman"), ("conmon", "conmon"), ("containerd", "containerd"), ("busybox", "busybox-static")];
+
+/// Installs podman and containerd.
+pub(crate) fn install_engines() -> Result<()> {
+    debian(missing(ENGINES))
+}
+
 /// Installs what is missing. Returns the directory that holds kubectl and helm.
 pub(crate) fn install() -> Result<Vec<PathBuf>> {
     debian(missing(DEBIAN))?;

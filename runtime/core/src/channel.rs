@@ -12,6 +12,9 @@ use rustix::net::{
 
 use crate::{Error, Result, failed};
 
+/// In the place of errno.
+const PROGRAM: i32 = -1;
+
 /// Text of a failure that does not fit is cut.
 const TEXT_BYTES: usize = 480;
 const MESSAGE_BYTES: usize = 8 + TEXT_BYTES;
@@ -35,7 +38,7 @@ pub(crate) enum Message {
     Taken,
     /// A process in between: the child, which is the parent's too, has this pid and descriptor.
     Born { pid: i32, pidfd: OwnedFd },
-    /// Child: a step failed. What was being done, and errno (0: none).
+    /// Child: a step failed. What was being done, and errno (0: none; negative: it is the program that does not run).
     Failed { stage: String, errno: i32 },
 }
 
@@ -44,7 +47,17 @@ impl Message {
     pub(crate) fn of(error: Error) -> Self {
         match error {
             Error::System(stage, e) => Self::Failed { stage, errno: e.raw_os_error().unwrap_or(libc::EIO) },
+            Error::Program(text) => Self::Failed { stage: text, errno: PROGRAM },
             other => Self::Failed { stage: other.to_string(), errno: 0 },
+        }
+    }
+
+    /// The same to whoever hears of it.
+    pub(crate) fn error(stage: String, errno: i32) -> Error {
+        match errno {
+            0 => Error::Invalid(stage),
+            PROGRAM => Error::Program(stage),
+            errno => Error::System(stage, io::Error::from_raw_os_error(errno)),
         }
     }
 }

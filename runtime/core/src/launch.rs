@@ -161,8 +161,7 @@ pub(crate) fn join(
 /// Waits until a child is in its v1 cgroups, or has failed before.
 fn await_entered(channel: &Channel) -> Result<()> {
     match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
-        Some(Message::Failed { stage, errno: 0 }) => Err(Error::Invalid(stage)),
-        Some(Message::Failed { stage, errno }) => Err(Error::System(stage, std::io::Error::from_raw_os_error(errno))),
+        Some(Message::Failed { stage, errno }) => Err(Message::error(stage, errno)),
         // The first thing that it says, if all is well.
         _ => Ok(()),
     }
@@ -196,10 +195,7 @@ fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
         loop {
             match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
                 Some(Message::Terminal(fd)) => terminal = Some(fd),
-                Some(Message::Failed { stage, errno: 0 }) => return Err(Error::Invalid(stage)),
-                Some(Message::Failed { stage, errno }) => {
-                    return Err(Error::System(stage, std::io::Error::from_raw_os_error(errno)));
-                }
+                Some(Message::Failed { stage, errno }) => return Err(Message::error(stage, errno)),
                 Some(Message::Ready) | None => return Ok(terminal),
                 Some(Message::Listening(number)) => take_listener(pid, &pidfd, number, listener, &channel)?,
                 Some(Message::Mapped | Message::Placed | Message::Taken | Message::Entered | Message::Born { .. }) => {}
@@ -316,8 +312,7 @@ fn by_one_between(fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
     );
     match told.map_err(|e| Error::System(what(), e))? {
         Some(Message::Born { pid, pidfd }) => Ok(Forked::Parent { pid, pidfd }),
-        Some(Message::Failed { stage, errno: 0 }) => Err(Error::Invalid(stage)),
-        Some(Message::Failed { stage, errno }) => Err(Error::System(stage, std::io::Error::from_raw_os_error(errno))),
+        Some(Message::Failed { stage, errno }) => Err(Message::error(stage, errno)),
         _ => Err(Error::State(format!("{}: no answer", what()))),
     }
 }

@@ -34,6 +34,9 @@ pub enum Error {
     /// The request itself is wrong: the field, and what is wrong with it.
     #[error("{0}")]
     Invalid(String),
+    /// The container is as it should be, but its program does not run: what a shell would say.
+    #[error("{0}")]
+    Program(String),
     /// No such container or pod.
     #[error("{0} does not exist")]
     NotFound(String),

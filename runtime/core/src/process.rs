@@ -176,7 +176,7 @@ impl Prepared {
             let place = path.to_string_lossy();
             Err(match failure.raw_os_error() {
                 // It was there: what is not is the interpreter that it names.
-                Some(libc::ENOENT) => Error::Invalid(format!("exec {place}: no such file or directory")),
+                Some(libc::ENOENT) => Error::Program(format!("exec {place}: no such file or directory")),
                 _ => Error::System(format!("exec {place:?}"), failure),
             })
         };

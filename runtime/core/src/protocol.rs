@@ -90,7 +90,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::System(text, e) => Self::System { text, errno: e.raw_os_error().unwrap_or(libc::EIO) },
-            Error::Invalid(text) => Self::Invalid(text),
+            Error::Invalid(text) | Error::Program(text) => Self::Invalid(text),
             Error::NotFound(text) => Self::NotFound(text),
             Error::State(text) => Self::State(text),
         }

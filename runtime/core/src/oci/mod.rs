@@ -54,7 +54,6 @@ pub(crate) struct Global {
 enum Level {
     Debug,
     Warning,
-    Error,
 }
 
 /// Runs `trimtab oci ARGS...`; `args` starts after `oci`. Must be called before any other thread is started.
@@ -72,7 +71,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     match dispatch(&global, &command, &mut arguments) {
         Ok(code) => code,
         Err(error) => {
-            global.say(Level::Error, &error.to_string());
+            global.fail(&error);
             if command == "exec" { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE }
         }
     }
@@ -300,25 +299,38 @@ fn print(text: &str) -> Result<()> {
 }
 
 impl Global {
-    /// Errors go to standard error, and to the log in the form its reader parses. What matters less goes to the log, or
-    /// where there is none to standard error, in that form too.
+    /// Errors go to standard error, and to the log in the form its reader parses. Of a program that does not run it is
+    /// told as if it said so itself.
+    fn fail(&self, error: &Error) {
+        let word = if matches!(error, Error::Program(_)) { "" } else { "error: " };
+        let _ = writeln!(std::io::stderr(), "{word}{error}");
+        self.log(&self.record("error", &error.to_string()));
+    }
+
+    /// What matters less than an error goes to the log, or where there is none to standard error, in the log's form.
     fn say(&self, level: Level, message: &str) {
         let name = match level {
             Level::Debug if !self.debug => return,
             Level::Debug => "debug",
             Level::Warning => "warning",
-            Level::Error => "error",
         };
-        let time = rfc3339(files::now());
-        let line = if self.json_log {
-            serde_json::json!({"level": name, "msg": message, "time": time}).to_string()
-        } else {
-            format!("time={time:?} level={name} msg={message:?}")
-        };
-        let aloud = if level == Level::Error { format!("error: {message}") } else { line.clone() };
-        if level == Level::Error || self.log.is_none() {
-            let _ = writeln!(std::io::stderr(), "{aloud}");
+        let line = self.record(name, message);
+        match self.log {
+            Some(_) => self.log(&line),
+            None => drop(writeln!(std::io::stderr(), "{line}")),
         }
+    }
+
+    fn record(&self, level: &str, message: &str) -> String {
+        let time = rfc3339(files::now());
+        if self.json_log {
+            serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
+        } else {
+            format!("time={time:?} level={level} msg={message:?}")
+        }
+    }
+
+    fn log(&self, line: &str) {
         let Some(path) = &self.log else { return };
         if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path) {
             let _ = writeln!(file, "{line}");

@@ -89,6 +89,16 @@ fn run_gives_output_and_exit_code() {
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(3), "hello\ninside\n"));
     assert!(bundle.bad(&["state", &bundle.id]).ends_with("does not exist"));
     assert_eq!(bundle.good(&["list", "-q"]), "");
+    // A script whose interpreter is not there: as a shell says it.
+    let script = bundle.dir.path().join("rootfs/script");
+    fs::write(&script, "#!/nowhere\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = bundle.dir.path().join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    spec["process"]["args"] = json!(["/script"]);
+    fs::write(config, spec.to_string()).unwrap();
+    let output = bundle.oci(&["run", "--bundle", bundle.bundle(), &bundle.id]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "exec /script: no such file or directory\n");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The system calls that rustix does not have, and all `unsafe` of this crate.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod entry;
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -71,7 +71,7 @@ pub(crate) fn enter(doors: &[Door]) -> Result<()> {
 impl Host {
     /// Reads the mounts of this process.
     pub(crate) fn discover() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")
+        let mounts = read(rustix::fs::CWD, "/proc/self/mountinfo")
             .map_err(|e| Error::System("read /proc/self/mountinfo".to_owned(), e))?;
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for mount in mounts.lines().filter_map(parse_mount) {
@@ -683,13 +683,17 @@ fn words(dir: BorrowedFd<'_>, file: &str) -> Vec<String> {
     read(dir, file).map(|text| text.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
 }
 
-/// The text of a control file.
+/// The text of a control file. (Nobody knows its length before, and most are short.)
 pub(crate) fn read(dir: BorrowedFd<'_>, file: &str) -> io::Result<String> {
-    use io::Read;
-    let mut text = String::new();
     let file = openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    fs::File::from(file).read_to_string(&mut text)?;
-    Ok(text)
+    let (mut text, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut part))? {
+            0 => break,
+            n => text.extend_from_slice(part.get(..n).unwrap_or_default()),
+        }
+    }
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 /// Writes a control file in one write.

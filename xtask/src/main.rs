@@ -49,6 +49,8 @@ enum Task {
     E2e(e2e::E2e),
     #[command(hide = true)]
     Repeat(bench::Repeat),
+    #[command(hide = true)]
+    Lives(bench::Lives),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Reads => reads::run(),
         Task::E2e(proof) => e2e::run(&proof),
         Task::Repeat(arguments) => bench::repeat(&arguments),
+        Task::Lives(arguments) => bench::lives(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

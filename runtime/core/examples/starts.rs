@@ -1,5 +1,5 @@
 //! Containers started, ended and removed in one pod's shim, one after the other: `starts COUNT`. Prints a line
-//! `running|ended|removed NANOSECONDS` for each, counted from the request to start. `cargo xtask bench P18` is the way
+//! `running|ended|removed NANOSECONDS` for each, counted from the request to start, and `pss BYTES` for the shim. `cargo xtask bench P18` is the way
 //! to call it; the shim is the example `runtime` beside this program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -28,4 +28,9 @@ fn main() {
         pod.shim.remove_container(&config.id).unwrap();
         said("removed");
     }
+    let shim = std::fs::read(pod.config.run_dir.join("shim.json")).unwrap();
+    let shim: serde_json::Value = serde_json::from_slice(&shim).unwrap();
+    let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim["pid"])).unwrap();
+    let pss = memory.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")).unwrap();
+    println!("pss {}", pss.parse::<u64>().unwrap() << 10);
 }

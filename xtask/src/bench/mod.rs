@@ -15,6 +15,7 @@ mod process;
 mod put;
 mod repeat;
 mod row;
+mod runtime;
 mod schedule;
 mod server;
 mod services;
@@ -29,6 +30,7 @@ use clap::Args;
 use host::Host;
 pub(crate) use repeat::{Repeat, repeat};
 use row::Row;
+pub(crate) use runtime::{Lives, lives};
 
 /// All rows, in the order in which they run. One line each.
 #[rustfmt::skip]
@@ -41,6 +43,7 @@ const ROWS: &[&Row] = &[
     &schedule::CONSTRAINED,
     &pod::ROW,
     &container::ROW,
+    &runtime::ROW,
     &services::LOAD,
     &services::CHANGE,
     &idle::ROW,

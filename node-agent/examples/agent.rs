@@ -70,7 +70,7 @@ fn config(dir: &Path, instance: &str) -> Result<Config, Box<dyn std::error::Erro
         // Nobody asks it for logs or sessions.
         serving: Serving::Files { certificate: dir.join("none"), key: dir.join("none") },
         client_ca_pem: None,
-        plain_http_registries: Vec::new(),
+        registries: Default::default(),
         version: "v1.37.2+trimtab".into(),
         on_step: DEATHS.get().map(|_| die as node_agent::OnStep),
     })

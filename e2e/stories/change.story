@@ -50,3 +50,15 @@ $ kubectl patch deployment web --subresource=scale --type=merge -p '{"spec":{"re
 scale.autoscaling/web patched[..]
 $ kubectl get deployment web -o jsonpath='{.metadata.labels}'
 {"tier":"middle"}
+# A condition without a time holds up nobody: other Services still get their endpoints.
+$ kubectl create service clusterip odd --tcp=80
+service/odd created
+$ kubectl patch service odd --subresource=status --type=merge -p '{"status":{"conditions":[{"type":"T","status":"True","reason":"R","message":"","lastTransitionTime":null}]}}'
+service/odd patched
+$ kubectl create service clusterip even --tcp=80
+service/even created
+~ kubectl get endpointslices -l kubernetes.io/service-name=even -o name | cut -d- -f1
+endpointslice.discovery.k8s.io/even
+$ kubectl delete service odd even -o name
+service/odd
+service/even

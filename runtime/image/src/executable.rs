@@ -27,8 +27,8 @@ struct Source {
 }
 
 impl Store {
-    /// An image of one static executable (as `/<its file name>`), with no registry and no network. The layer's tar is
-    /// not kept, only the unpacked file.
+    /// An image of one static executable, with no registry and no network. It is the root's only file, under the name that
+    /// `entrypoint` begins with, whatever its own is. The layer's tar is not kept, only the unpacked file.
     pub fn add_executable(&self, name: &str, executable: &Path, entrypoint: &[&str]) -> Result<Image> {
         let name = Reference::parse(name)?.tagged().ok_or_else(|| Error::Reference(name.to_owned()))?;
         let mut source = describe(executable, entrypoint)?;
@@ -37,7 +37,7 @@ impl Store {
             return Ok(image);
         }
         let ingest = self.ingest()?;
-        let (diff, bytes) = self.add_layer(&ingest, executable)?;
+        let (diff, bytes) = self.add_layer(&ingest, executable, entrypoint)?;
         let (id, record) = self.add_documents(&ingest, &name, &diff, bytes, entrypoint)?;
         let image = self.record(&id, record)?;
         source.image = id;
@@ -73,10 +73,11 @@ impl Store {
 
     /// Links the executable into a layer, or copies it; returns the layer's DiffID and the size of its tar. A link shares
     /// the pages that containers and we run from, and takes no time.
-    fn add_layer(&self, ingest: &Ingest, executable: &Path) -> Result<(String, u64)> {
+    fn add_layer(&self, ingest: &Ingest, executable: &Path, entrypoint: &[&str]) -> Result<(String, u64)> {
         let staged = ingest.path.join("layer");
         DirBuilder::new().mode(0o755).create(&staged).map_err(|e| io_error(&staged, e))?;
-        let file_name = executable.file_name().ok_or_else(|| Error::NotFound(executable.display().to_string()))?;
+        let program = entrypoint.first().and_then(|program| Path::new(program).file_name());
+        let file_name = program.ok_or_else(|| Error::NotFound(executable.display().to_string()))?;
         let target = staged.join(file_name);
         let fill = || -> std::io::Result<(String, u64)> {
             if !(is_ours(executable)? && fs::hard_link(executable, &target).is_ok()) {

@@ -7,7 +7,8 @@ use runtime_image::Store;
 #[test]
 fn an_executable_becomes_an_image() {
     let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("prog");
+    // Whatever it is called.
+    let program = dir.path().join("prog-1.0");
     fs::write(&program, "#!elf").unwrap();
     let store = Store::open(&dir.path().join("images")).unwrap();
     let image = store.add_executable("trimtab/builtin:v1", &program, &["/prog", "serve"]).unwrap();

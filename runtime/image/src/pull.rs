@@ -19,6 +19,8 @@ use crate::{Auth, Error, Image, Progress, PullOptions, Result};
 
 /// Chunks between the network and the disk.
 const CHUNKS: usize = 16;
+/// What a connection must bring for its end not to count as a failure.
+const MIN_PROGRESS_BYTES: u64 = 64 << 10;
 /// How often we look whether somebody else has brought a blob.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -196,7 +198,7 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
         wanted: &Descriptor,
         mut partial: Partial,
     ) -> Result<(Partial, Result<()>)> {
-        let mut attempt = 1;
+        let (mut attempt, mut most) = (1, partial.bytes());
         loop {
             let found = partial.bytes();
             let result;
@@ -211,8 +213,9 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
                 }
                 return Ok((partial, Err(error)));
             }
-            // A stream that breaks but brings something each time is not asked a limited number of times.
-            let moved = partial.bytes() > found;
+            // A stream that breaks but gets further each time is not asked a limited number of times.
+            let moved = partial.bytes() >= most.saturating_add(MIN_PROGRESS_BYTES);
+            most = most.max(partial.bytes());
             if !error.is_passing() || (attempt >= ATTEMPTS && !moved) || *self.stopped.borrow() {
                 return Ok((partial, Err(error)));
             }

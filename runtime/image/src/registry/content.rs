@@ -66,6 +66,8 @@ impl Endpoint {
                 }
                 (offset, wanted.size.checked_sub(offset))
             }
+            // All of it, then.
+            StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => return Box::pin(self.blob(wanted, 0)).await,
             _ => return Err(answer::failure(response, what).await),
         };
         let (html, length) = (answer::is_html(&response), response.content_length());

@@ -106,6 +106,27 @@ fn what_is_left_of_a_pull_is_gone_on_with() {
 }
 
 #[test]
+fn a_registry_without_ranges_sends_all_of_it_again() {
+    let lies: [fn(Answer) -> Answer; 2] = [|_| Answer::new(416, ""), |answer| Answer { status: 200, ..answer }];
+    for lie in lies {
+        let sample = Sample::two();
+        let whole = sample.packed[1].clone();
+        let registry = Registry::lying(move |seen, answer| match seen.header("range") {
+            Some(_) => Answer { body: whole.clone().into(), ..lie(answer) },
+            None => answer,
+        });
+        sample.serve(&registry);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("partial")).unwrap();
+        let name = digest(&sample.packed[1]).replace("sha256:", "");
+        fs::write(dir.path().join(format!("partial/{name}.partial")), &sample.packed[1][..10]).unwrap();
+        let image = pull(&store, &registry, |_| {}).unwrap();
+        assert_eq!(store.verify(&image.id).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn two_pulls_of_one_image_fetch_each_blob_once() {
     let registry = Registry::honest();
     Sample::two().serve(&registry);

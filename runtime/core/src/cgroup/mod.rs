@@ -22,6 +22,8 @@ use crate::{Error, Result, failed};
 
 pub(crate) use stats::Stats;
 
+/// The mode of a new cgroup's directory.
+const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
 /// How long to wait for killed processes to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to begin anew to make a cgroup whose parents are removed meanwhile.
@@ -496,19 +498,24 @@ impl Hierarchy {
     }
 
     fn make_once(&self, path: &Path) -> Result<OwnedFd> {
+        let cpuset = !self.v2 && self.controllers.iter().any(|c| c == "cpuset");
+        // Most often the parents are there, and have nothing to hand down.
+        if !self.v2 && !cpuset && matches!(mkdirat(&self.root, path, DIRECTORY), Ok(()) | Err(Errno::EXIST)) {
+            return self.open(path);
+        }
         let mut dir = self.open(Path::new(""))?;
         for component in path.components() {
             let what = || format!("make cgroup {} ({})", path.display(), self.name);
             if self.v2 {
                 enable(dir.as_fd(), &self.controllers);
             }
-            match mkdirat(&dir, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+            match mkdirat(&dir, component.as_os_str(), DIRECTORY) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(e) => return Err(failed(what)(e)),
             }
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let child = openat(&dir, component.as_os_str(), flags, Mode::empty()).map_err(failed(what))?;
-            if self.controllers.iter().any(|c| c == "cpuset") && !self.v2 {
+            if cpuset {
                 inherit_cpuset(dir.as_fd(), child.as_fd()).map_err(|e| Error::System(what(), e))?;
             }
             dir = child;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 use crate::{Error, Result, failed};
@@ -169,6 +169,16 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[Borrowe
     Ok(())
 }
 
+/// Receives one packet of any length up to a largest, for which room is made when it is there. Empty: the peer has closed.
+pub(crate) fn receive_any_with_fds(socket: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let (_, length) = rustix::io::retry_on_intr(|| recv(socket, &mut [0; 1], look))?;
+    let mut bytes = vec![0; length.min(most)];
+    let (n, fds) = receive_with_fds(socket, &mut bytes)?;
+    bytes.truncate(n);
+    Ok((bytes, fds))
+}
+
 /// Receives one packet with descriptors, which are close-on-exec. 0 bytes: the peer has closed.
 pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -186,5 +196,24 @@ pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::
             }
         }
         return Ok((received.bytes, fds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_takes_the_room_it_needs() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let receive = || receive_any_with_fds(theirs.as_fd(), 1000).unwrap();
+        send_with_fds(ours.as_fd(), b"short", &[ours.as_fd()]).unwrap();
+        let (bytes, fds) = receive();
+        assert_eq!((bytes.as_slice(), bytes.capacity(), fds.len()), (b"short".as_slice(), 5, 1));
+        send_with_fds(ours.as_fd(), &[7; 3000], &[]).unwrap();
+        assert_eq!(receive().0, [7; 1000]);
+        drop((ours, fds));
+        assert!(receive().0.is_empty());
     }
 }

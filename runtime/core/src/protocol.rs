@@ -10,7 +10,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::channel::{receive_with_fds, send_with_fds};
+use crate::channel::{receive_any_with_fds, send_with_fds};
 use crate::pod::{ContainerConfig, ExecConfig, PROTOCOL_VERSION, PodConfig};
 use crate::{Error, Result, failed};
 
@@ -146,12 +146,11 @@ pub(crate) fn call(run_dir: &Path, call: Call) -> Result<(serde_json::Value, Vec
         _ => Error::System(what(), e),
     };
     send_with_fds(socket.as_fd(), &bytes, &[]).map_err(lost)?;
-    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    let (n, fds) = receive_with_fds(socket.as_fd(), &mut buffer).map_err(lost)?;
-    if n == 0 {
+    let (bytes, fds) = receive_any_with_fds(socket.as_fd(), MAX_MESSAGE_BYTES).map_err(lost)?;
+    if bytes.is_empty() {
         return Err(Error::NotFound(run_dir.display().to_string()));
     }
-    match serde_json::from_slice(buffer.get(..n).unwrap_or_default()).map_err(|e| Error::State(e.to_string()))? {
+    match serde_json::from_slice(&bytes).map_err(|e| Error::State(e.to_string()))? {
         Reply::Done(value) => Ok((value, fds)),
         Reply::Failed(failure) => Err(failure.into()),
     }

@@ -18,7 +18,7 @@ use super::container::{self, Container, Ends, Output, Pumped};
 use super::log::{Log, Stream};
 use super::pause::{self, Pause};
 use crate::cgroup::{Group, Host};
-use crate::channel::{receive_with_fds, send_with_fds};
+use crate::channel::{receive_any_with_fds, send_with_fds};
 use crate::launch::{self, Init, Join, NEW_MOUNT, NEW_PID};
 use crate::pod::{ContainerState, ExecConfig, PROTOCOL_VERSION, PodConfig};
 use crate::protocol::{self, Call, ContainerFile, Failure, MAX_MESSAGE_BYTES, Reply, Request, check_id};
@@ -154,16 +154,15 @@ impl Server {
 
     /// One request. Whatever a client says, the worst that happens is an error for it.
     fn serve(&mut self, token: u64, client: OwnedFd) {
-        let mut message = vec![0; MAX_MESSAGE_BYTES];
-        let n = match receive_with_fds(client.as_fd(), &mut message) {
-            Ok((n, _)) if n > 0 => n,
+        let message = match receive_any_with_fds(client.as_fd(), MAX_MESSAGE_BYTES) {
+            Ok((message, _)) if !message.is_empty() => message,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                 self.sources.insert(token, Source::Client(client));
                 return;
             }
             _ => return,
         };
-        let result = serde_json::from_slice::<Request>(message.get(..n).unwrap_or_default())
+        let result = serde_json::from_slice::<Request>(&message)
             .map_err(|e| Error::Invalid(format!("request: {e}")))
             .and_then(|request| self.call(request.call));
         let (reply, fds) = match result {

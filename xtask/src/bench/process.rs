@@ -88,8 +88,10 @@ mod tests {
 
     #[test]
     fn processes_are_found_by_a_word_of_their_command_line() {
-        let mut child = std::process::Command::new("sleep").arg("31.4159").spawn().unwrap();
-        let found = marked("31.4159");
+        // Somebody else may run this test at the same time.
+        let word = format!("31.{:010}", std::process::id());
+        let mut child = std::process::Command::new("sleep").arg(&word).spawn().unwrap();
+        let found = marked(&word);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [child.id()]);

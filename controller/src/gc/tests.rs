@@ -2,7 +2,7 @@
 
 use api::Document;
 use expect_test::{Expect, expect};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use reconcile::{ObjectName, Propagation, Resource, Target};
 use serde_json::{Value, json};
 
@@ -225,4 +225,29 @@ fn told_to_orphan_while_the_watch_is_behind(told: &str) -> Vec<String> {
 fn what_is_told_to_orphan_after_all_keeps_its_dependents_though_the_watch_is_behind() {
     assert_eq!(told_to_orphan_while_the_watch_is_behind("a"), ["b []", r#"c ["b"]"#]);
     assert_eq!(told_to_orphan_while_the_watch_is_behind("b"), ["c []"]);
+}
+
+#[test]
+fn an_owner_that_the_watch_has_not_told_of_yet_is_there() {
+    let (maps, secrets) = (Resource::of::<ConfigMap>(), Resource::of::<Secret>());
+    let mut cluster = Cluster::new(vec![Box::new(GarbageCollector)], 1);
+    let named = |name: &str| ObjectName { namespace: "ns".into(), name: name.into() };
+    let object = |kind: &str, name: &str, owners: Value| {
+        let meta = json!({"namespace": "ns", "name": name, "ownerReferences": owners});
+        json!({"apiVersion": "v1", "kind": kind, "metadata": meta})
+    };
+    cluster.apply(&secrets, &object("Secret", "first", json!([])));
+    cluster.apply(&maps, &object("ConfigMap", "first", json!([])));
+    assert!(cluster.settle(100));
+
+    cluster.apply(&secrets, &object("Secret", "owner", json!([])));
+    let silent: Vec<Step> = cluster.steps().into_iter().filter(|s| matches!(s, Step::Watch(_))).collect();
+    let uid = cluster.server.get(&secrets, &named("owner")).map(|o| o.uid().to_owned());
+    let owner = json!({"apiVersion": "v1", "kind": "Secret", "name": "owner", "uid": uid});
+    cluster.apply(&maps, &object("ConfigMap", "owned", json!([owner])));
+    while let Some(step) = cluster.steps().into_iter().find(|step| !silent.contains(step)) {
+        cluster.step(step);
+    }
+    assert!(cluster.server.get(&maps, &named("owned")).is_some());
+    assert!(cluster.settle(100) && cluster.server.get(&maps, &named("owned")).is_some());
 }

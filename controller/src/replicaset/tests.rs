@@ -1,8 +1,13 @@
 //! Scenarios of ReplicaSets on their own.
 
 use expect_test::{Expect, expect};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use reconcile::{ObjectName, Propagation, Resource, Target};
+use serde_json::json;
 
 use crate::model::script::run;
+use crate::model::{Cluster, Step};
 use crate::replicaset::ReplicaSets;
 
 fn check(script: &str, expect: Expect) {
@@ -86,4 +91,30 @@ fn a_pod_counts_as_available_only_after_a_while() {
         --
     "#]],
     );
+}
+
+#[test]
+fn a_set_that_is_gone_adopts_nothing_though_the_watch_has_not_told_yet() {
+    let (sets, pods) = (Resource::of::<ReplicaSet>(), Resource::of::<Pod>());
+    let mut cluster = Cluster::new(vec![Box::new(ReplicaSets)], 1);
+    let named = |name: &str| ObjectName { namespace: "ns".into(), name: name.into() };
+    let (labels, spec) = (json!({"app": "a"}), json!({"containers": [{"name": "c", "image": "i"}]}));
+    let template = json!({"metadata": {"labels": labels}, "spec": spec});
+    let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"namespace": "ns", "name": "set"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}});
+    cluster.apply(&sets, &set);
+    assert!(cluster.settle(100));
+
+    let now = cluster.now;
+    let target = Target { resource: sets, object: named("set") };
+    cluster.server.delete_by_user(&target, Propagation::Background, now);
+    let silent: Vec<Step> = cluster.steps().into_iter().filter(|s| matches!(s, Step::Watch(_))).collect();
+    assert_eq!(silent.len(), 1);
+    let meta = json!({"namespace": "ns", "name": "orphan", "labels": labels});
+    cluster.apply(&pods, &json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}));
+    while let Some(step) = cluster.steps().into_iter().find(|step| !silent.contains(step)) {
+        cluster.step(step);
+    }
+    let orphan = cluster.server.get(&pods, &named("orphan")).expect("nobody deletes it");
+    assert_eq!(orphan.at("/metadata/ownerReferences"), None);
 }

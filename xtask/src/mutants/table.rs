@@ -24,7 +24,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "        None => {\n            questions.push(question);\n            Owner::Unknown\n        }",
         instead: "        None => Owner::Absent,",
         package: "controller",
-        tests: "simulate",
+        tests: "gc::",
     },
     Mutant {
         name: "gc: an orphan finalizer is ignored",
@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "world.watched(r) < revision_of(meta)",
         instead: "world.watched(r) == u64::MAX",
         package: "controller",
-        tests: "simulate",
+        tests: "gc::",
     },
     Mutant {
         name: "gc: foreground deletion does not wait",
@@ -104,7 +104,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "                may_adopt(world, decider, key, owner)?;\n",
         instead: "                if false {\n                    may_adopt(world, decider, key, owner)?;\n                }\n",
         package: "controller",
-        tests: "simulate",
+        tests: "replicaset::",
     },
     Mutant {
         name: "selector: an absent label is taken for a match",

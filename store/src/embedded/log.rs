@@ -375,4 +375,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_segment_by_itself_knows_term_and_vote() {
+        let disk = Lossy::default();
+        let (mut log, _) = Log::open(disk.clone(), CONFIG, 1, (1, 1), false).expect("a log");
+        let hard_state = HardState { term: 3, vote: 2, commit: 1, ..HardState::default() };
+        log.append(Some(&hard_state), &[]).expect("written");
+        for index in 2..20 {
+            let entry = Entry { index, term: 3, data: vec![7; 100].into(), ..Entry::default() };
+            log.append(None, &[entry]).expect("written");
+        }
+        log.release(10).expect("released");
+        let (_, found) = Log::open(disk, CONFIG, 1, (10, 3), false).expect("a log");
+        assert_eq!((found.hard_state.term, found.hard_state.vote), (3, 2));
+    }
 }

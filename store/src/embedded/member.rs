@@ -19,6 +19,8 @@ use crate::{Error, Page, Range, Revision};
 
 mod membership;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use membership::Change;

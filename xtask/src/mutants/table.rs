@@ -264,7 +264,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "        let hard_state = self.hard_state.clone();\n        let mut frame",
         instead: "        let hard_state = HardState::default();\n        let mut frame",
         package: "store",
-        tests: "model::",
+        tests: "log::",
     },
     Mutant {
         name: "store: a segment goes while it is needed",
@@ -288,7 +288,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "        if sync {",
         instead: "        if sync && !entries.is_empty() {",
         package: "store",
-        tests: "model::",
+        tests: "member::",
     },
     Mutant {
         name: "store: a read does not wait for what was committed before it",
@@ -304,7 +304,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         needle: "        meta.installed = true;",
         instead: "        meta.installed = meta.index == 0;",
         package: "store",
-        tests: "model::",
+        tests: "member::",
     },
     Mutant {
         name: "store: a watch begins after what was forgotten, and does not say so",

@@ -227,27 +227,51 @@ fn what_is_told_to_orphan_after_all_keeps_its_dependents_though_the_watch_is_beh
     assert_eq!(told_to_orphan_while_the_watch_is_behind("b"), ["c []"]);
 }
 
+fn object(kind: &str, name: &str, owners: &Value) -> Value {
+    let meta = json!({"namespace": "ns", "name": name, "ownerReferences": owners});
+    json!({"apiVersion": "v1", "kind": kind, "metadata": meta})
+}
+
 #[test]
 fn an_owner_that_the_watch_has_not_told_of_yet_is_there() {
     let (maps, secrets) = (Resource::of::<ConfigMap>(), Resource::of::<Secret>());
     let mut cluster = Cluster::new(vec![Box::new(GarbageCollector)], 1);
     let named = |name: &str| ObjectName { namespace: "ns".into(), name: name.into() };
-    let object = |kind: &str, name: &str, owners: Value| {
-        let meta = json!({"namespace": "ns", "name": name, "ownerReferences": owners});
-        json!({"apiVersion": "v1", "kind": kind, "metadata": meta})
-    };
-    cluster.apply(&secrets, &object("Secret", "first", json!([])));
-    cluster.apply(&maps, &object("ConfigMap", "first", json!([])));
+    cluster.apply(&secrets, &object("Secret", "first", &json!([])));
+    cluster.apply(&maps, &object("ConfigMap", "first", &json!([])));
     assert!(cluster.settle(100));
 
-    cluster.apply(&secrets, &object("Secret", "owner", json!([])));
+    cluster.apply(&secrets, &object("Secret", "owner", &json!([])));
     let silent: Vec<Step> = cluster.steps().into_iter().filter(|s| matches!(s, Step::Watch(_))).collect();
     let uid = cluster.server.get(&secrets, &named("owner")).map(|o| o.uid().to_owned());
     let owner = json!({"apiVersion": "v1", "kind": "Secret", "name": "owner", "uid": uid});
-    cluster.apply(&maps, &object("ConfigMap", "owned", json!([owner])));
+    cluster.apply(&maps, &object("ConfigMap", "owned", &json!([owner])));
     while let Some(step) = cluster.steps().into_iter().find(|step| !silent.contains(step)) {
         cluster.step(step);
     }
     assert!(cluster.server.get(&maps, &named("owned")).is_some());
     assert!(cluster.settle(100) && cluster.server.get(&maps, &named("owned")).is_some());
+}
+
+#[test]
+fn orphans_that_the_watch_has_not_told_of_yet_stay() {
+    let (maps, secrets) = (Resource::of::<ConfigMap>(), Resource::of::<Secret>());
+    let mut cluster = Cluster::new(vec![Box::new(GarbageCollector)], 1);
+    let named = |name: &str| ObjectName { namespace: "ns".into(), name: name.into() };
+    cluster.apply(&secrets, &object("Secret", "first", &json!([])));
+    cluster.apply(&maps, &object("ConfigMap", "owner", &json!([])));
+    assert!(cluster.settle(100));
+
+    let uid = cluster.server.get(&maps, &named("owner")).map(|o| o.uid().to_owned());
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid});
+    cluster.apply(&secrets, &object("Secret", "owned", &json!([owner])));
+    let silent: Vec<Step> = cluster.steps().into_iter().filter(|s| matches!(s, Step::Watch(_))).collect();
+    let now = cluster.now;
+    cluster.server.delete_by_user(&Target { resource: maps.clone(), object: named("owner") }, Propagation::Orphan, now);
+    while let Some(step) = cluster.steps().into_iter().find(|step| !silent.contains(step)) {
+        cluster.step(step);
+    }
+    assert!(cluster.settle(100) && cluster.wait(1, 100));
+    assert!(cluster.server.get(&maps, &named("owner")).is_none());
+    assert!(cluster.server.get(&secrets, &named("owned")).is_some());
 }

@@ -137,7 +137,9 @@ impl Machine {
         let spawn = move || {
             let (agent, words) = (agent.clone(), words.clone());
             let errors = File::options().create(true).append(true).open(&log).unwrap();
-            within(&place, move || Command::new(agent).args(words).stdin(Stdio::null()).stderr(errors).spawn().unwrap())
+            within(&place, move || {
+                Command::new(agent).args(words).stdin(Stdio::null()).stderr(errors).spawn().expect("the example agent")
+            })
         };
         let (first, over) = (Arc::new(Mutex::new(spawn())), Arc::new(AtomicBool::new(false)));
         let (agent, ended) = (first.clone(), over.clone());

@@ -202,21 +202,22 @@ fn mounts_propagate_as_a_pod_asks() {
         for dir in ["late", "up"] {
             fs::create_dir(volume.join(dir)).unwrap();
         }
-        let look = "while [ ! -e /v/go ]; do sleep 0.05; done; echo $(ls /v/late /v/up)";
+        let await_file = |name: &str| format!("while [ ! -e /v/{name} ]; do sleep 0.05; done");
+        let look = format!("{}; echo $(ls /v/late /v/up)", await_file("go"));
+        let slave = format!("{look}; touch /v/looked");
         let container = |name: &str, script: &str, propagation: &str| {
             let mut container = shell(name, script);
             container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "mountPropagation": propagation}]);
             container["securityContext"] = json!({"privileged": propagation == "Bidirectional"});
             container
         };
-        // A container that starts later would have the mount from the beginning.
-        let both = format!(
-            "while [ ! -e /v/begin ]; do sleep 0.05; done; mount -t tmpfs y /v/up; touch /v/up/inside; {look}; umount /v/up"
-        );
+        // A container that starts later would have the mount from the beginning, and one that looks later would not see it.
+        let (begin, looked) = (await_file("begin"), await_file("looked"));
+        let both = format!("{begin}; mount -t tmpfs y /v/up; touch /v/up/inside; {look}; {looked}; umount /v/up");
         machine.create(
             "p",
             json!({"restartPolicy": "Never", "volumes": [{"name": "v", "hostPath": {"path": volume}}], "containers": [
-                container("none", look, "None"), container("in", look, "HostToContainer"),
+                container("none", &look, "None"), container("in", &slave, "HostToContainer"),
                 container("both", &both, "Bidirectional"),
             ]}),
         );

@@ -17,6 +17,7 @@ use tokio::sync::watch as bell;
 use crate::served::check;
 use crate::{Commit, Entry, Error, LeaseId, MAX_TXN_BYTES, Op, Page, Range, Revision, Store, Txn, Watch};
 
+mod compaction;
 mod watch;
 
 /// How to reach etcd.
@@ -32,11 +33,20 @@ pub struct Config {
     pub user: Option<(String, String)>,
     /// An etcd that does not answer, perhaps not yet, is tried for so long.
     pub patience: Duration,
+    /// History older than this, or twice this, is compacted; zero: never by us.
+    pub compaction: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { urls: Vec::new(), ca_file: None, client_files: None, user: None, patience: Duration::from_secs(60) }
+        Self {
+            urls: Vec::new(),
+            ca_file: None,
+            client_files: None,
+            user: None,
+            patience: Duration::from_secs(60),
+            compaction: Duration::from_secs(300),
+        }
     }
 }
 
@@ -73,7 +83,12 @@ impl Etcd {
         let mut retry = FIRST_RETRY;
         loop {
             let error = match limited(Self::reach(&config.urls, options.clone())).await {
-                Ok(Ok(store)) => return Ok(store),
+                Ok(Ok(store)) => {
+                    if !config.compaction.is_zero() {
+                        compaction::start(store.kv.clone(), config.compaction, store.wanted.subscribe());
+                    }
+                    return Ok(store);
+                }
                 Ok(Err(error)) if refuses(&error) => return Err(unavailable(&error)),
                 Ok(Err(error)) => unavailable(&error),
                 Err(error) => error,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use store::etcd::{Config, Etcd};
 use store::memory::Memory;
 use store::transform::{Transformed, Transformer};
@@ -125,6 +126,25 @@ async fn a_watch_survives_a_restart_of_etcd() {
     let after = write(&again, vec![put("/after", "x")]).await;
     crate::conformance::collect(&mut watch, &mut seen, after).await;
     assert_eq!(seen, (from..=after).collect::<Vec<_>>());
+}
+
+/// Two API servers on one etcd: what is older than two intervals goes, whoever's turn it is.
+#[tokio::test]
+async fn history_is_compacted() {
+    let Some(server) = Server::start() else { return };
+    let config = Config { compaction: Duration::from_millis(50), ..server.config() };
+    let (store, _other) = (Etcd::connect(config.clone()).await.unwrap(), Etcd::connect(config).await.unwrap());
+    let old = write(&store, vec![put("/k", "a")]).await;
+    let newest = write(&store, vec![put("/k", "b")]).await;
+    let mut turns = store.watch("compact_rev_key".into(), old).await.unwrap();
+    let asked = Range { revision: old, ..Range::key("/k") };
+    while store.range(asked.clone()).await.is_ok() {
+        // A turn is taken before what it is for is done, so the last one may be one too many.
+        turns.next().await.unwrap().unwrap();
+    }
+    assert!(matches!(store.range(asked).await, Err(Error::Compacted(_))));
+    let kept = store.range(Range::key("/k")).await.unwrap().entries;
+    assert_eq!((kept[0].value.as_ref(), kept[0].mod_revision), (b"b".as_ref(), newest));
 }
 
 /// What does not answer is named in the end; the server may be started before its etcd (all other tests do so).

@@ -64,7 +64,7 @@ impl Host {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         println!("Linux {}, {cores} cores, load {}", kernel.trim(), load.split(' ').next().unwrap_or_default());
-        for name in ["etcd", "kube-apiserver", "kube-proxy", "runc", "crun"] {
+        for name in ["etcd", "kube-apiserver", "kube-scheduler", "kube-proxy", "runc", "crun"] {
             match self.peer(name) {
                 Some(path) => println!("{name}: {}, {}", path.display(), version(&path)),
                 None => println!("{name}: not found"),

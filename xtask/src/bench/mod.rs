@@ -50,7 +50,8 @@ const ROWS: &[&Row] = &[
     &start::ROW,
 ];
 
-/// Measures rows of the table of targets beside every peer that is found (etcd, kube-apiserver, runc, crun).
+/// Measures rows of the table of targets beside every peer that is found (etcd, kube-apiserver, kube-scheduler,
+/// kube-proxy, runc, crun).
 ///
 /// Builds everything for release. Peers take turns (A B B A) in the same run, on the same directory; a figure is the
 /// median of the turns, with the least and the most. Needs root; makes a network namespace and removes it.

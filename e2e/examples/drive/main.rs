@@ -15,10 +15,16 @@
 //! services TOTAL ENDPOINTS    makes TOTAL services with ENDPOINTS each, and one, `probe`   (nothing)
 //! reach                       waits until a connection through `probe` gets through        reached UNIX_TIME
 //! moves COUNT                 moves the endpoint of `probe`, waits until it is reached     move TIME
+//! nodes TOTAL                 makes Nodes that nobody runs                                 (nothing)
+//! waiting KIND COUNT          makes COUNT pods for a scheduler                             (nothing)
+//! bound COUNT                 watches until COUNT pods are bound           watching, first, last UNIX_TIME
+//! emptied                     deletes all pods                                             (nothing)
 //! ```
 //!
 //! All endpoints of `services` are in 10.128.0.0/9; `reach` and `moves` are asked in the network namespace of a node that
-//! has this range as its own addresses.
+//! has this range as its own addresses. KIND is `plain`, `affinity` or `anti-affinity`.
+
+mod bind;
 
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -58,6 +64,7 @@ async fn main() -> Result<()> {
 
 async fn run(kubeconfig: &Path, task: &[&str]) -> Result<()> {
     let client = || client::from_kubeconfig(kubeconfig);
+    let fillers = || (0..FILLERS).map(|_| client()).collect::<Result<Vec<_>, _>>();
     match task {
         ["ready"] => ready(kubeconfig).await.map(drop),
         ["put", count] => put(client()?, count.parse()?).await,
@@ -66,17 +73,18 @@ async fn run(kubeconfig: &Path, task: &[&str]) -> Result<()> {
             patch(clients, count.parse()?).await
         }
         ["allocated", count] => allocated(client()?, count.parse()?).await,
-        ["fill", total] => fill((0..FILLERS).map(|_| client()).collect::<Result<_, _>>()?, total.parse()?).await,
+        ["fill", total] => fill(fillers()?, total.parse()?).await,
         ["list", count] => list(client()?, count.parse()?).await,
         ["pods", count, image] => pods(client()?, count.parse()?, image).await,
         ["first-pod"] => first_pod(ready(kubeconfig).await?).await,
         ["node", name, ip, cidr] => node(client()?, name, ip, cidr).await,
-        ["services", total, endpoints] => {
-            let clients = (0..FILLERS).map(|_| client()).collect::<Result<_, _>>()?;
-            services(clients, total.parse()?, endpoints.parse()?).await
-        }
+        ["services", total, endpoints] => services(fillers()?, total.parse()?, endpoints.parse()?).await,
         ["reach"] => reach(client()?).await,
         ["moves", count] => moves(client()?, count.parse()?).await,
+        ["nodes", total] => bind::nodes(fillers()?, total.parse()?).await,
+        ["waiting", kind, count] => bind::waiting(fillers()?, kind, count.parse()?).await,
+        ["bound", count] => bind::bound(client()?, count.parse()?).await,
+        ["emptied"] => bind::emptied(client()?).await,
         other => bail!("unknown task {other:?}"),
     }
 }

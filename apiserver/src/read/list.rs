@@ -147,6 +147,9 @@ async fn at(
     };
     let kind = kind_of(core, call)?;
     if kind.revision() <= revision && revision <= core.cache.seen() {
+        // That revisions are given up after a while is the store's to say, also where nothing changed meanwhile.
+        let probe = Range { count_only: true, revision, ..Range::key(start.clone().into_bytes()) };
+        core.cache.store().range(probe).await.map_err(|e| gone(&e, options, revision))?;
         let found = current(core, call, options, options.limit, Some(&start)).await?;
         // Nothing changed since that revision, unless it did while we looked.
         if kind.revision() <= revision {

@@ -1,8 +1,10 @@
 //! Records Events: the same again counts up, many alike are combined, floods are cut
 //! (`client-go/tools/record/events_cache.go`).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http::Method;
 use jiff::SignedDuration;
 use reconcile::{Notice, ObjectName, Timestamp};
@@ -14,6 +16,8 @@ use crate::request;
 
 /// Events waiting to be written; more are dropped, as upstream drops them.
 const WAITING: usize = 1_000;
+/// Events being written at once: as many as a planner performs decisions, since each may bring one.
+const UNDER_WAY: usize = 16;
 /// Series remembered, the oldest forgotten first.
 const SERIES: usize = 4_096;
 /// Different messages of one kind within `ALIKE_WINDOW` after which they are combined.
@@ -46,20 +50,46 @@ impl Recorder {
 }
 
 /// Writes Events until told to stop, then those still waiting.
-pub(crate) async fn record(client: kube::Client, mut waiting: Waiting, stop: CancellationToken) {
+pub(crate) async fn record(client: kube::Client, waiting: Waiting, stop: CancellationToken) {
+    let client = &client;
+    let put = |write: Write| async move {
+        if let Err(failure) = put(client, &write).await {
+            tracing::debug!(message = failure.message, "an Event could not be written");
+        }
+    };
+    write_all(waiting, stop, put).await;
+}
+
+/// Several are written at once, those that count one Event up one after the other.
+async fn write_all<F: Future<Output = ()>>(mut waiting: Waiting, stop: CancellationToken, put: impl Fn(Write) -> F) {
     let mut correlator = Correlator::default();
+    let (mut under_way, mut names) = (FuturesUnordered::new(), HashSet::new());
     loop {
         let next = tokio::select! {
             biased;
-            next = waiting.recv() => next,
-            () = stop.cancelled() => waiting.try_recv().ok(),
+            Some(name) = under_way.next() => {
+                names.remove(&name);
+                continue;
+            }
+            next = waiting.recv(), if under_way.len() < UNDER_WAY => next,
+            () = stop.cancelled(), if under_way.len() < UNDER_WAY => waiting.try_recv().ok(),
         };
-        let Some((component, notice, now)) = next else { return };
+        let Some((component, notice, now)) = next else { break };
         let Some(write) = correlator.admit(component, notice, now) else { continue };
-        if let Err(failure) = put(&client, &write).await {
-            tracing::debug!(message = failure.message, "an Event could not be written");
+        while names.contains(&write.name)
+            && let Some(name) = under_way.next().await
+        {
+            names.remove(&name);
         }
+        let name = write.name.clone();
+        names.insert(name.clone());
+        let put = put(write);
+        under_way.push(async move {
+            put.await;
+            name
+        });
     }
+    while under_way.next().await.is_some() {}
 }
 
 async fn put(client: &kube::Client, write: &Write) -> Result<(), reconcile::Failure> {
@@ -207,14 +237,23 @@ fn event_name(notice: &Notice, now: Timestamp) -> ObjectName {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+    use std::pin::pin;
+
     use jiff::SignedDuration;
     use k8s_openapi::api::core::v1::ObjectReference;
     use reconcile::{Notice, Timestamp};
+    use tokio_util::sync::CancellationToken;
 
-    use super::Correlator;
+    use super::{Correlator, UNDER_WAY, channel, write_all};
 
     fn notice(message: &str) -> Notice {
-        let about = ObjectReference { name: Some("web".into()), namespace: Some("ns".into()), ..Default::default() };
+        about("web", message)
+    }
+
+    fn about(name: &str, message: &str) -> Notice {
+        let about = ObjectReference { name: Some(name.into()), namespace: Some("ns".into()), ..Default::default() };
         Notice { about, warning: false, reason: "SuccessfulCreate".into(), message: message.into() }
     }
 
@@ -234,5 +273,25 @@ mod tests {
         let rest: Vec<_> = (0..20).filter_map(|_| say("a", now)).collect();
         assert_eq!(rest.len(), 12, "25 at once");
         assert!(say("a", now + SignedDuration::from_mins(5)).is_some());
+    }
+    /// What is begun while no write ends.
+    async fn begun(notices: Vec<Notice>) -> Vec<String> {
+        let (recorder, waiting) = channel();
+        notices.into_iter().for_each(|notice| recorder.record("c", notice));
+        let begun = RefCell::new(Vec::new());
+        let put = |write: super::Write| {
+            begun.borrow_mut().push(write.notice.message);
+            pending()
+        };
+        let all = write_all(waiting, CancellationToken::new(), put);
+        assert!(futures::poll!(pin!(all)).is_pending());
+        begun.into_inner()
+    }
+
+    #[tokio::test]
+    async fn several_are_written_at_once_and_the_same_one_after_the_other() {
+        let different = (0..2 * UNDER_WAY).map(|i| about(&format!("web-{i}"), "a")).collect();
+        assert_eq!(begun(different).await.len(), UNDER_WAY);
+        assert_eq!(begun(["a", "b", "a", "c"].map(notice).into()).await, ["a", "b"]);
     }
 }

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
+use store::Store;
 use store::memory::Memory;
 
 #[path = "all/conversion.rs"]
@@ -142,6 +143,26 @@ async fn pages_are_of_one_revision() {
     let (_, second) = ask(&server, Method::GET, &format!("{MAPS}?limit=2&continue={token}"), None).await;
     assert_eq!(second["items"][0]["metadata"]["name"], "c", "as it was at the first page");
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+}
+
+/// Even where nothing of the kind has changed: what is left can be had at another revision.
+#[tokio::test]
+async fn what_is_to_be_continued_expires_with_its_revision() {
+    let store = Memory::new();
+    let server = server(store.clone()).await;
+    for name in ["one", "two"] {
+        ask(&server, Method::POST, MAPS, Some(json!({"metadata": {"name": name}}))).await;
+    }
+    let (_, first) = ask(&server, Method::GET, &format!("{MAPS}?limit=1"), None).await;
+    let next = |page: &Value| format!("{MAPS}?limit=1&continue={}", page["metadata"]["continue"].as_str().unwrap());
+    assert_eq!(ask(&server, Method::GET, &next(&first), None).await.0, 200);
+    let secret = json!({"metadata": {"name": "s"}});
+    ask(&server, Method::POST, "/api/v1/namespaces/a/secrets", Some(secret)).await;
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    let (code, expired) = ask(&server, Method::GET, &next(&first), None).await;
+    assert_eq!((code, expired["reason"].as_str()), (410, Some("Expired")));
+    let (code, rest) = ask(&server, Method::GET, &next(&expired), None).await;
+    assert_eq!((code, rest["items"][0]["metadata"]["name"].as_str()), (200, Some("two")));
 }
 
 #[tokio::test]

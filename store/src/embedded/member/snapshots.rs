@@ -56,6 +56,10 @@ impl<D: Disk> Member<D> {
         if self.snapshotting || since < self.settings.snapshot_bytes.max(self.snapshot_size) {
             return None;
         }
+        // The log goes on meanwhile: a snapshot that fills the disk must not have taken its next segment's room.
+        if let Err(error) = self.log.make_spare() {
+            tracing::debug!(%error, "a snapshot begins though the log has no room to go on");
+        }
         self.snapshotting = true;
         let meta = self.raft.store().meta();
         Some((Writer::new(self.served.clone(), meta), self.disk.clone()))

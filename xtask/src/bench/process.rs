@@ -77,6 +77,9 @@ fn size(path: &PathBuf) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::process::Stdio;
+
     use super::{cpu_seconds, marked, peak_mib, pss_mib};
 
     #[test]
@@ -90,7 +93,11 @@ mod tests {
     fn processes_are_found_by_a_word_of_their_command_line() {
         // Somebody else may run this test at the same time.
         let word = format!("31.{:010}", std::process::id());
-        let mut child = std::process::Command::new("sleep").arg(&word).spawn().unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "echo; read _", &word]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The kernel lets us go on before the child has its command line; once it speaks it has.
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         let found = marked(&word);
         child.kill().unwrap();
         child.wait().unwrap();

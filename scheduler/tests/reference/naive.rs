@@ -92,9 +92,11 @@ impl Cluster {
     }
 
     fn has_room(&self, pod: &Pod, node: &Node) -> bool {
+        // Whole thousandths add up exactly.
+        let thousandths = |amount: f64| (amount * 1000.0).round();
         let room = |name: &str| {
-            let used: f64 = self.on(node).map(|p| request(p, name)).sum();
-            request(pod, name) == 0.0 || used + request(pod, name) <= has(node, name)
+            let used: f64 = self.on(node).map(|p| thousandths(request(p, name))).sum();
+            request(pod, name) == 0.0 || used + thousandths(request(pod, name)) <= thousandths(has(node, name))
         };
         let taken: BTreeSet<i32> = self.on(node).flat_map(ports).collect();
         ["cpu", "memory", "ephemeral-storage", "example.com/gpu"].into_iter().all(room)

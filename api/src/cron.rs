@@ -1,13 +1,13 @@
 //! Schedules of CronJobs, as robfig/cron v3 reads them: five fields, words such as `@daily`, and `@every`.
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 /// When something is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// At the minutes that five fields name, in UTC.
+    /// At the minutes that five fields name.
     Fields(Fields),
     /// So long after the last time, in whole seconds.
     Every(SignedDuration),
@@ -86,54 +86,57 @@ impl Schedule {
         Ok(Self::Fields(Fields { minutes, hours, days, months, weekdays, any_day: any_day || any_weekday }))
     }
 
-    /// The first time after another; `None`: never.
-    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    /// The first time after another at which the clocks of a zone show what the schedule names; `None`: never. A time that
+    /// clocks set forward pass over does not come; one that they show twice comes twice.
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Every(every) => {
                 let whole = Timestamp::from_second(after.as_second()).ok()?;
                 whole.checked_add(*every).ok()
             }
-            Self::Fields(fields) => fields.next(after),
+            Self::Fields(fields) => fields.next(after, zone),
         }
     }
 }
 
 impl Fields {
-    fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         // The first minute that begins later.
-        let from = Timestamp::from_second(after.as_second().div_euclid(60).checked_add(1)?.checked_mul(60)?).ok()?;
-        let from = TimeZone::UTC.to_datetime(from);
-        let last = from.year().checked_add(YEARS)?;
-        let mut date = from.date();
-        while date.year() <= last {
-            if self.has_day(date) {
-                let begin = if date == from.date() { from.time() } else { Time::midnight() };
-                if let Some(time) = self.time(begin) {
-                    return TimeZone::UTC.to_timestamp(DateTime::from_parts(date, time)).ok();
-                }
+        let mut at = Timestamp::from_second(after.as_second().div_euclid(60).checked_add(1)?.checked_mul(60)?).ok()?;
+        let last = zone.to_datetime(at).year().checked_add(YEARS)?;
+        loop {
+            let shown = zone.to_datetime(at);
+            if shown.year() > last {
+                return None;
             }
-            date = date.tomorrow().ok()?;
+            let minutes = if !has(self.months, shown.month()) || !self.has_day(shown.date()) {
+                at = begin(shown.date().tomorrow().ok()?, zone)?;
+                continue;
+            } else if !has(self.hours, shown.hour()) {
+                60 - shown.minute()
+            } else if !has(self.minutes, shown.minute()) {
+                1
+            } else {
+                return Some(at);
+            };
+            at = at.checked_add(SignedDuration::from_mins(minutes.into())).ok()?;
         }
-        None
     }
 
     fn has_day(&self, date: Date) -> bool {
-        let has = |bits: u64, value: i8| u32::try_from(value).is_ok_and(|value| (bits >> value) & 1 == 1);
         let day = has(self.days, date.day());
         let weekday = has(self.weekdays, date.weekday().to_sunday_zero_offset());
-        has(self.months, date.month()) && if self.any_day { day && weekday } else { day || weekday }
+        if self.any_day { day && weekday } else { day || weekday }
     }
+}
 
-    /// The first time of a day from another on.
-    fn time(&self, from: Time) -> Option<Time> {
-        let values = |bits: u64, least: i8| (least..60).filter(move |value| (bits >> *value) & 1 == 1);
-        let mut hours = values(self.hours, from.hour());
-        hours.find_map(|hour| {
-            let least = if hour == from.hour() { from.minute() } else { 0 };
-            let minute = values(self.minutes, least).next()?;
-            Time::new(hour, minute, 0, 0).ok()
-        })
-    }
+fn has(bits: u64, value: i8) -> bool {
+    u32::try_from(value).is_ok_and(|value| (bits >> value) & 1 == 1)
+}
+
+/// When a day begins: at its first minute, also where clocks pass over midnight.
+fn begin(date: Date, zone: &TimeZone) -> Option<Timestamp> {
+    Some(date.to_zoned(zone.clone()).ok()?.timestamp())
 }
 
 /// The values of a list, and whether it says any.
@@ -207,10 +210,31 @@ mod tests {
     use super::Schedule;
     use crate::time;
 
-    fn next(schedule: &str, after: &str) -> String {
+    fn next(schedule: &str, zone: &str, after: &str) -> String {
         let after = time::parse(after).expect("a time");
         let schedule = Schedule::parse(schedule).expect("a schedule");
-        schedule.next(after).map_or_else(|| "never".into(), time::rfc3339)
+        let zone = time::zone(zone).expect("a zone");
+        schedule.next(after, &zone).map_or_else(|| "never".into(), time::rfc3339)
+    }
+
+    #[test]
+    fn a_zone_says_what_clocks_show() {
+        for (schedule, zone, after, want) in [
+            ("0 9 * * *", "Asia/Kolkata", "2024-01-31T12:00:00Z", "2024-02-01T03:30:00Z"),
+            ("0 0 1 * *", "Pacific/Auckland", "2024-01-31T12:00:00Z", "2024-02-29T11:00:00Z"),
+            // Clocks go from 02:00 to 03:00: the half past two of that day does not come.
+            ("30 2 * * *", "America/New_York", "2024-03-10T05:00:00Z", "2024-03-11T06:30:00Z"),
+            ("0 * * * *", "America/New_York", "2024-03-10T06:00:00Z", "2024-03-10T07:00:00Z"),
+            // They go from 02:00 to 01:00: half past one comes twice.
+            ("30 1 * * *", "America/New_York", "2024-11-03T04:00:00Z", "2024-11-03T05:30:00Z"),
+            ("30 1 * * *", "America/New_York", "2024-11-03T05:30:00Z", "2024-11-03T06:30:00Z"),
+            ("30 1 * * *", "America/New_York", "2024-11-03T06:30:00Z", "2024-11-04T06:30:00Z"),
+            // They went from midnight to one.
+            ("0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00Z", "2018-11-05T02:00:00Z"),
+            ("15 * * * *", "America/Sao_Paulo", "2018-11-04T02:20:00Z", "2018-11-04T03:15:00Z"),
+        ] {
+            assert_eq!(next(schedule, zone, after), want, "{schedule} in {zone} after {after}");
+        }
     }
 
     #[test]
@@ -228,7 +252,7 @@ mod tests {
             ("@weekly", "2024-01-31T12:00:00Z", "2024-02-04T00:00:00Z"),
             ("@every 90s", "2024-01-31T12:00:00.5Z", "2024-01-31T12:01:30Z"),
         ] {
-            assert_eq!(next(schedule, after), want, "{schedule}");
+            assert_eq!(next(schedule, "UTC", after), want, "{schedule}");
         }
     }
 

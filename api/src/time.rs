@@ -9,6 +9,14 @@ pub fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// As [`rfc3339`], by the clocks of a zone: `2024-01-31T17:30:00+05:30`.
+pub fn rfc3339_in(time: Timestamp, zone: &TimeZone) -> String {
+    match time.to_zoned(zone.clone()) {
+        shown if shown.offset().is_zero() => rfc3339(time),
+        shown => shown.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+    }
+}
+
 /// `2024-01-31T12:00:00.000000Z`: always six decimals.
 pub fn rfc3339_micro(time: Timestamp) -> String {
     let micros = time.as_microsecond().rem_euclid(1_000_000);
@@ -43,6 +51,14 @@ pub fn since(text: &str, now: Timestamp) -> String {
     }
 }
 
+/// A time zone by its name in IANA's table, which is in this program: as Go's `time.LoadLocation` finds it, to the letter.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    if name.is_empty() || name == "UTC" {
+        return Some(TimeZone::UTC);
+    }
+    TimeZone::get(name).ok().filter(|zone| zone.iana_name() == Some(name))
+}
+
 /// The time of day and date in UTC, for rules that read a calendar (cron).
 pub fn utc(time: Timestamp) -> jiff::Zoned {
     time.to_zoned(TimeZone::UTC)
@@ -50,13 +66,26 @@ pub fn utc(time: Timestamp) -> jiff::Zoned {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, rfc3339, rfc3339_micro};
+    use super::{parse, rfc3339, rfc3339_in, rfc3339_micro, zone};
+
+    #[test]
+    fn zones_are_found_by_their_exact_names() {
+        for name in ["", "UTC", "Etc/UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "US/Pacific", "EST"] {
+            assert!(zone(name).is_some(), "{name}");
+        }
+        for name in ["europe/berlin", "Europe/Nowhere", "Local", "../UTC", "Europe/Berlin ", "+01:00"] {
+            assert!(zone(name).is_none(), "{name}");
+        }
+    }
 
     #[test]
     fn times_are_read_strictly_and_written_in_utc() {
         let time = parse("2024-02-29T01:02:03.9876543+02:00").expect("valid");
         assert_eq!(rfc3339(time), "2024-02-28T23:02:03Z");
         assert_eq!(rfc3339_micro(time), "2024-02-28T23:02:03.987654Z");
+        let shown = |name| rfc3339_in(time, &zone(name).expect("a zone"));
+        assert_eq!(shown("Asia/Kolkata"), "2024-02-29T04:32:03+05:30");
+        assert_eq!(shown("Europe/London"), "2024-02-28T23:02:03Z");
         for bad in ["", "2024-02-29", "2024-02-29 01:02:03Z", "2024-02-29T01:02:03", "2024-02-30T01:02:03Z", "é"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -102,10 +102,7 @@ fn field(name: &str, time: &Zoned) -> Option<i64> {
 /// A name of the zone table, or an offset such as `-08:00`.
 fn time_zone(name: &str) -> Result<TimeZone, String> {
     let unknown = || format!("unknown time zone {name}");
-    if name.is_empty() || name == "UTC" {
-        return Ok(TimeZone::UTC);
-    }
-    let Some((hours, minutes)) = name.split_once(':') else { return TimeZone::get(name).map_err(|_| unknown()) };
+    let Some((hours, minutes)) = name.split_once(':') else { return crate::time::zone(name).ok_or_else(unknown) };
     let whole: i32 = hours.parse().map_err(|_| unknown())?;
     let part: i32 = minutes.parse().map_err(|_| unknown())?;
     if !(0..60).contains(&part) {

@@ -28,7 +28,7 @@ impl Rules for CronJob {
         if change.subresource == "status" {
             return Errors::new();
         }
-        let mut errors = validate_spec(new.at("/spec").unwrap_or(&Value::Null), &Path::new("spec"));
+        let mut errors = validate_spec(new.at("/spec").unwrap_or(&Value::Null), &Path::new("spec"), change.old);
         // A job's name is the cron job's with eleven characters more.
         if change.operation == Operation::Create && new.name().len() > 52 {
             let path = Path::new("metadata").child("name");
@@ -66,7 +66,7 @@ impl Rules for CronJob {
     }
 }
 
-fn validate_spec(spec: &Value, path: &Path) -> Errors {
+fn validate_spec(spec: &Value, path: &Path, old: Option<&Document>) -> Errors {
     let schedule = text(spec, "schedule");
     let mut errors = match schedule {
         "" => vec![Error::required(path.child("schedule"), "")],
@@ -80,10 +80,34 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
         }
     };
     errors.extend(counts(spec, &["startingDeadlineSeconds"], path));
+    let zone = get(spec, "timeZone");
+    if old.is_none_or(|old| old.at("/spec/timeZone") != zone) {
+        errors.extend(zone.and_then(Value::as_str).and_then(|zone| time_zone(zone, path.child("timeZone"))));
+    }
     let policy = text(spec, "concurrencyPolicy");
     errors.extend(one_of(policy, &path.child("concurrencyPolicy"), &["Allow", "Forbid", "Replace"]));
     let template = get(spec, "jobTemplate").and_then(|t| get(t, "spec")).unwrap_or(&Value::Null);
     errors.extend(job::template_spec(template, &path.child("jobTemplate").child("spec")));
     errors.extend(counts(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], path));
     errors
+}
+
+/// What is wrong with a time zone: its name is bounded as IANA bounds it (`validateTimeZone`).
+fn time_zone(name: &str, path: Path) -> Option<Error> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
+    let good = |part: &str| {
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.bytes().all(plain)
+    };
+    let why = match name {
+        "" => "timeZone must be nil or non-empty string".into(),
+        _ if name.split('/').all(good) && time::zone(name).is_some() => return None,
+        _ if name.eq_ignore_ascii_case("local") => {
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".into()
+        }
+        _ => format!("unknown time zone {name}"),
+    };
+    Some(Error::invalid(path, name, why))
 }

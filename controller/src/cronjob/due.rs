@@ -2,14 +2,16 @@
 
 use api::cron::Schedule;
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use reconcile::Timestamp;
 
 /// Clocks of other machines may be early by that.
 const PADDING: SignedDuration = SignedDuration::from_millis(100);
 
-/// A schedule, since when its times count, and the time now.
+/// A schedule, the zone whose clocks it is about, since when its times count, and the time now.
 pub(super) struct Times<'s> {
     pub(super) schedule: &'s Schedule,
+    pub(super) zone: &'s TimeZone,
     pub(super) begun: Timestamp,
     pub(super) now: Timestamp,
 }
@@ -31,7 +33,7 @@ impl Times<'_> {
 
     /// The last time after `earliest` up to now, and whether times between were missed.
     fn found(&self, earliest: Timestamp) -> Result<(Option<Timestamp>, bool), Senseless> {
-        let next = |after| self.schedule.next(after).ok_or(Senseless);
+        let next = |after| self.schedule.next(after, self.zone).ok_or(Senseless);
         let first = next(earliest)?;
         let second = next(first)?;
         if self.now < first {
@@ -64,6 +66,6 @@ impl Times<'_> {
             Ok((None, false)) => self.begun,
             Ok((None, true)) | Err(Senseless) => self.now,
         };
-        self.schedule.next(from)?.checked_add(PADDING).ok()
+        self.schedule.next(from, self.zone)?.checked_add(PADDING).ok()
     }
 }

@@ -8,6 +8,7 @@ mod due;
 mod tests;
 
 use api::cron::Schedule;
+use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use reconcile::effect::reference;
@@ -192,9 +193,9 @@ fn delete(cron: &CronJob, job: &Job) -> Effect {
 fn start(cron: &CronJob, jobs: &[&Job], status: &mut CronJobStatus, now: Timestamp, outcome: &mut Outcome<Effect>) {
     let spec = &cron.spec;
     let zone = spec.time_zone.as_deref().unwrap_or_default();
-    if !matches!(zone, "" | "UTC" | "Etc/UTC") {
-        return outcome.because("UnknownTimeZone", format!("no times are known of the zone {zone:?}, only of UTC"));
-    }
+    let Some(zone) = api::time::zone(zone) else {
+        return outcome.because("UnknownTimeZone", format!("invalid timeZone: {zone:?}: unknown time zone {zone}"));
+    };
     if spec.suspend == Some(true) {
         return outcome.because("Suspended", "the CronJob is suspended");
     }
@@ -203,7 +204,7 @@ fn start(cron: &CronJob, jobs: &[&Job], status: &mut CronJobStatus, now: Timesta
         Err(why) => return outcome.because("UnparseableSchedule", why),
     };
     let begun = begun(cron, status, now);
-    let times = due::Times { schedule: &schedule, begun, now };
+    let times = due::Times { schedule: &schedule, zone: &zone, begun, now };
     let Ok(found) = times.latest(spec.starting_deadline_seconds) else {
         return outcome.because("InvalidSchedule", "time difference between two schedules is less than 1 second");
     };
@@ -234,7 +235,7 @@ fn start(cron: &CronJob, jobs: &[&Job], status: &mut CronJobStatus, now: Timesta
         }
     }
     outcome.because("Due", format!("a job is due since {due}"));
-    outcome.effect(create(cron, due));
+    outcome.effect(create(cron, due, &zone));
     wake(&due::Times { begun: due, ..times }, outcome);
 }
 
@@ -250,13 +251,13 @@ fn wake(times: &due::Times<'_>, outcome: &mut Outcome<Effect>) {
     }
 }
 
-fn create(cron: &CronJob, due: Timestamp) -> Effect {
+fn create(cron: &CronJob, due: Timestamp, zone: &TimeZone) -> Effect {
     let namespace = cron.metadata.namespace.as_deref().unwrap_or_default();
     let own = cron.metadata.name.as_deref().unwrap_or_default();
     let template = cron.spec.job_template.clone();
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
-    annotations.insert(DUE.into(), api::time::rfc3339(due));
+    annotations.insert(DUE.into(), api::time::rfc3339_in(due, zone));
     let job: Value = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {

@@ -94,12 +94,28 @@ fn put(schema: &Schema, item: &Item, number: u32, value: &Value, out: &mut Vec<u
                 return put_bytes(out, number, &alternative.write(value));
             }
             let mut raw = Vec::new();
-            put_bytes(&mut raw, 1, value.to_string().as_bytes());
+            put_bytes(&mut raw, 1, go_json(value).as_bytes());
             put_bytes(out, number, &raw);
         }
         (Shape::Scalar(scalar), value) => put_scalar(*scalar, number, value, out),
         _ => {}
     }
+}
+
+/// JSON as Go's `json.Marshal` writes it: upstream's controllers compare these bytes with what they would write.
+fn go_json(value: &Value) -> String {
+    let escaped = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+    let mut text = String::new();
+    for part in value.to_string().split_inclusive(escaped) {
+        match part.char_indices().next_back() {
+            Some((at, last)) if escaped.contains(&last) => {
+                text.push_str(part.get(..at).unwrap_or_default());
+                text.push_str(&format!("\\u{:04x}", u32::from(last)));
+            }
+            _ => text.push_str(part),
+        }
+    }
+    text
 }
 
 /// A list as a map's value is a message `{ items = 1 }`.

@@ -307,6 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn raw_json_is_what_go_would_write() {
+        let revision = json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"},
+            "data": {"b": "x && y > é\u{2028}<", "a": 1}, "revision": 1
+        });
+        let bytes = super::of(&api::Document::new(revision.clone()).expect("an object")).expect("a kind");
+        let raw = r#"{"a":1,"b":"x \u0026\u0026 y \u003e é\u2028\u003c"}"#.as_bytes();
+        assert!(bytes.windows(raw.len()).any(|part| part == raw));
+        let back: Value =
+            serde_json::from_slice(&to_json(&bytes, "ControllerRevision").expect("readable")).expect("JSON");
+        assert_eq!(back, revision);
+    }
+
+    #[test]
     fn a_definition_keeps_what_is_one_thing_or_another() {
         let schema = json!({"type": "object", "properties": {
             "list": {"type": "array", "items": {"type": "string", "default": "x"}},

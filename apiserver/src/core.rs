@@ -93,29 +93,23 @@ impl Deref for Core {
 }
 
 impl View for Core {
-    fn get(&self, resource: &GroupResource, name: &ObjectName) -> Option<Arc<Document>> {
+    fn get(&self, resource: &GroupResource, name: &ObjectName) -> Option<Document> {
         let rows = self.registry.current();
         let key = rows.get(resource)?.key(name)?;
         let item = self.kind(resource)?.get(key.as_bytes())?;
-        Some(Arc::new(item.document()))
+        Some(item.document())
     }
 
-    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Document>> {
+    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Document> {
         let rows = self.registry.current();
         let Some(prefix) = rows.get(resource).and_then(|row| row.key_prefix(namespace.unwrap_or_default())) else {
             return Vec::new();
         };
         let items = self.kind(resource).map(|kind| kind.list(&prefix).0).unwrap_or_default();
-        items.iter().map(|item| Arc::new(item.document())).collect()
+        items.iter().map(|item| item.document()).collect()
     }
 
-    fn list_by(
-        &self,
-        resource: &GroupResource,
-        namespace: Option<&str>,
-        field: &str,
-        value: &str,
-    ) -> Vec<Arc<Document>> {
+    fn list_by(&self, resource: &GroupResource, namespace: Option<&str>, field: &str, value: &str) -> Vec<Document> {
         let rows = self.registry.current();
         let Some(prefix) = rows.get(resource).and_then(|row| row.key_prefix(namespace.unwrap_or_default())) else {
             return Vec::new();
@@ -123,7 +117,7 @@ impl View for Core {
         let Some(kind) = self.kind(resource) else { return Vec::new() };
         let found = kind.find(field, value, &prefix).unwrap_or_else(|| kind.list(&prefix));
         let items = found.0.iter().filter(|item| item.field(field) == Some(value));
-        items.map(|item| Arc::new(item.document())).collect()
+        items.map(|item| item.document()).collect()
     }
 
     fn revision(&self, resource: &GroupResource) -> u64 {

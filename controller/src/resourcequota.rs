@@ -2,7 +2,6 @@
 //! transaction that creates it; what goes, and a quota that is new, is counted here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use api::quota::{self, Amounts};
 use api::{Document, GroupResource, Quantity};
@@ -187,17 +186,17 @@ fn with_counts(
 }
 
 /// The objects of a resource in a namespace; of most of them nothing but their number counts.
-fn objects(world: &World, resource: &Resource, namespace: &str) -> Vec<Arc<Document>> {
+fn objects(world: &World, resource: &Resource, namespace: &str) -> Vec<Document> {
     match (resource.group.as_ref(), resource.plural.as_ref()) {
         ("", "pods") => whole::<Pod>(world, namespace),
         ("", "services") => whole::<Service>(world, namespace),
         ("", "persistentvolumeclaims") => whole::<PersistentVolumeClaim>(world, namespace),
-        _ => world.objects_in(resource, namespace).map(|_| Arc::default()).collect(),
+        _ => world.objects_in(resource, namespace).map(|_| Document::default()).collect(),
     }
 }
 
-fn whole<T: Kind + Serialize>(world: &World, namespace: &str) -> Vec<Arc<Document>> {
-    world.in_namespace::<T>(namespace).filter_map(|o| Document::of(o).ok()).map(Arc::new).collect()
+fn whole<T: Kind + Serialize>(world: &World, namespace: &str) -> Vec<Document> {
+    world.in_namespace::<T>(namespace).filter_map(|o| Document::of(o).ok()).collect()
 }
 
 #[cfg(test)]

@@ -208,11 +208,7 @@ fn attributes(scope: &Scope<'_>, claim: &Document) -> bool {
 }
 
 /// A quota's `status.used` from all objects of its namespace; `objects` gives those of one resource.
-pub fn recount(
-    quota: &Document,
-    objects: impl Fn(&GroupResource) -> Vec<std::sync::Arc<Document>>,
-    now: Timestamp,
-) -> Amounts {
+pub fn recount(quota: &Document, objects: impl Fn(&GroupResource) -> Vec<Document>, now: Timestamp) -> Amounts {
     let hard = amounts::read(quota.at("/spec/hard"));
     let mut resources: Vec<GroupResource> = Vec::new();
     for resource in hard.keys().filter_map(|name| counted(name)) {

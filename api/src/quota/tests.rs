@@ -1,7 +1,5 @@
 //! Usage, scopes and charges on small objects.
 
-use std::sync::Arc;
-
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
@@ -177,8 +175,8 @@ fn a_recount_counts_what_the_quota_names() {
     let pods =
         [json!({"spec": {"containers": [container("a", "1")]}}), json!({"spec": {"containers": [{"name": "b"}]}})];
     let objects = |resource: &GroupResource| match resource.resource.as_str() {
-        "pods" => pods.iter().map(|pod| Arc::new(document(pod.clone()))).collect(),
-        _ => vec![Arc::new(document(json!({})))],
+        "pods" => pods.iter().map(|pod| document(pod.clone())).collect(),
+        _ => vec![document(json!({}))],
     };
     assert_eq!(show(&recount(&q, objects, now())), "count/secrets=0,pods=1");
     assert_eq!(show(&read(Some(&json!({"cpu": "0.5", "x": 1})))), "cpu=500m,x=1");

@@ -48,7 +48,7 @@ impl Plugin for DefaultIngressClass {
 
 fn default(context: &Context<'_>, group: &str, resource: &str, marks: &[&str]) -> Option<Value> {
     let all = context.view.list(&GroupResource::new(group, resource), None);
-    let marked = |class: &&std::sync::Arc<Document>| marks.iter().any(|mark| class.annotation(mark) == Some("true"));
+    let marked = |class: &&Document| marks.iter().any(|mark| class.annotation(mark) == Some("true"));
     let newest = all.iter().filter(marked).min_by(|a, b| {
         let made = |class: &Document| class.str_at("/metadata/creationTimestamp").to_owned();
         made(b).cmp(&made(a)).then_with(|| a.name().cmp(b.name()))

@@ -8,6 +8,7 @@ use super::{Context, Plugin};
 use crate::attributes::{Attributes, ResourceAttributes};
 use crate::authz::rule::{Rule, compacted, rules, uncovered};
 use crate::authz::{self, Index};
+use crate::write::equal_but_for;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -35,14 +36,7 @@ impl Plugin for RoleEscalation {
 
 /// The garbage collector's changes need no rights of the role.
 fn only_for_deletion(old: &Document, new: &Document) -> bool {
-    let bare = |document: &Document| {
-        let mut copy = document.clone();
-        for field in ["finalizers", "ownerReferences", "managedFields", "resourceVersion"] {
-            copy.remove(&format!("/metadata/{field}"));
-        }
-        copy
-    };
-    bare(old) == bare(new)
+    equal_but_for(&["finalizers", "ownerReferences", "managedFields", "resourceVersion"], new, old)
 }
 
 fn may(context: &Context<'_>, verb: &str, resource: &str, object: ObjectName) -> bool {

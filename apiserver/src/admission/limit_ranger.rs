@@ -1,7 +1,6 @@
 //! LimitRanger: a namespace's defaults and bounds for what containers, pods and claims ask for.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use api::quota::amounts::read as amounts;
 use api::quota::{Amounts, pod_total};
@@ -45,7 +44,7 @@ impl Plugin for LimitRanger {
     }
 }
 
-fn ranges(context: &Context<'_>) -> Vec<Arc<Document>> {
+fn ranges(context: &Context<'_>) -> Vec<Document> {
     context.view.list(&GroupResource::new("", "limitranges"), Some(context.namespace()))
 }
 

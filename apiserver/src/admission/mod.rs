@@ -130,7 +130,7 @@ impl Context<'_> {
         Status::forbidden(&self.resource(), name, why.as_ref())
     }
 
-    fn look_up(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<std::sync::Arc<Document>> {
+    fn look_up(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Document> {
         let object = ObjectName { namespace: namespace.into(), name: name.into() };
         self.view.get(&GroupResource::new(group, resource), &object)
     }

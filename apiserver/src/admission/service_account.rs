@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use api::{Document, StatusResult};
 use serde_json::{Value, json};
@@ -48,7 +47,7 @@ impl Plugin for ServiceAccount {
     }
 }
 
-fn account(pod: &Document, context: &Context<'_>) -> StatusResult<Arc<Document>> {
+fn account(pod: &Document, context: &Context<'_>) -> StatusResult<Document> {
     let (namespace, name) = (context.namespace(), pod.str_at("/spec/serviceAccountName"));
     context.look_up("", "serviceaccounts", namespace, name).ok_or_else(|| {
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");

@@ -1,7 +1,5 @@
 //! Plugins on a handful of objects: what each changes or says.
 
-use std::sync::Arc;
-
 use api::{Document, GroupResource, GroupVersion, GroupVersionKind, ObjectName, Timestamp};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -22,14 +20,14 @@ impl Objects {
 }
 
 impl View for Objects {
-    fn get(&self, resource: &GroupResource, name: &ObjectName) -> Option<Arc<Document>> {
+    fn get(&self, resource: &GroupResource, name: &ObjectName) -> Option<Document> {
         self.list(resource, Some(&name.namespace)).into_iter().find(|object| object.name() == name.name)
     }
 
-    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Document>> {
+    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Document> {
         let of = self.0.iter().filter(|(group, plural, _)| *group == resource.group && *plural == resource.resource);
         let all = of.map(|(_, _, object)| object);
-        all.filter(|object| namespace.is_none_or(|n| n == object.namespace())).cloned().map(Arc::new).collect()
+        all.filter(|object| namespace.is_none_or(|n| n == object.namespace())).cloned().collect()
     }
 
     fn revision(&self, _: &GroupResource) -> u64 {

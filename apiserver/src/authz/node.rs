@@ -3,8 +3,6 @@
 //! Upstream keeps a graph from pods to nodes; here the node's own pods of the namespace are looked through when it asks,
 //! which the cache finds by an index that is never older than the pods themselves.
 
-use std::sync::Arc;
-
 use api::{Document, GroupResource, ObjectName};
 use serde_json::Value;
 
@@ -223,11 +221,11 @@ impl Asked<'_> {
         self.target.fields.iter().any(|(key, value)| key == field && value == self.node)
     }
 
-    fn object(&self) -> Option<Arc<Document>> {
+    fn object(&self) -> Option<Document> {
         self.view.get(&self.target.group_resource(), &self.target.object)
     }
 
-    fn pods(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Document>> {
+    fn pods(&self, namespace: Option<&str>) -> impl Iterator<Item = Document> {
         self.view.list_by(&GroupResource::new("", "pods"), namespace, "spec.nodeName", self.node).into_iter()
     }
 

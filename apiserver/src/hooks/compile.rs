@@ -42,9 +42,9 @@ fn kinds() -> [GroupResource; 2] {
     ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"].map(|plural| GroupResource::new(GROUP, plural))
 }
 
-fn webhooks(mut configurations: Vec<Arc<Document>>) -> Vec<Arc<Hook>> {
+fn webhooks(mut configurations: Vec<Document>) -> Vec<Arc<Hook>> {
     configurations.sort_by(|a, b| a.name().cmp(b.name()));
-    let of = |configuration: &Arc<Document>| -> Vec<Arc<Hook>> {
+    let of = |configuration: &Document| -> Vec<Arc<Hook>> {
         configuration.list_at("/webhooks").iter().map(|hook| Arc::new(compile(configuration.name(), hook))).collect()
     };
     configurations.iter().flat_map(of).collect()

@@ -61,7 +61,7 @@ impl Answer for TokenRequests {
     }
 }
 
-fn get(view: &dyn View, resource: &str, name: &ObjectName) -> StatusResult<Arc<Document>> {
+fn get(view: &dyn View, resource: &str, name: &ObjectName) -> StatusResult<Document> {
     let resource = GroupResource::new("", resource);
     view.get(&resource, name).ok_or_else(|| Status::not_found(&resource, &name.name))
 }

@@ -49,9 +49,9 @@ impl Compiled {
     }
 }
 
-fn policies(mut definitions: Vec<Arc<Document>>, bindings: &[Arc<Document>]) -> Vec<Policy> {
+fn policies(mut definitions: Vec<Document>, bindings: &[Document]) -> Vec<Policy> {
     definitions.sort_by(|a, b| a.name().cmp(b.name()));
-    let of = |definition: &Arc<Document>| {
+    let of = |definition: &Document| {
         let mine = bindings.iter().filter(|binding| binding.str_at("/spec/policyName") == definition.name());
         let mut bindings: Vec<Binding> = mine.map(|binding| bound(binding)).collect();
         bindings.sort_by(|a, b| a.name.cmp(&b.name));

@@ -17,7 +17,7 @@ pub(crate) struct Params<'r> {
     /// The version that the policy wants them in.
     pub version: &'r Version,
     /// As they are stored.
-    pub stored: Vec<Arc<Document>>,
+    pub stored: Vec<Document>,
 }
 
 /// Finds them; `None` where the policy has no parameters. The error is upstream's text.
@@ -51,7 +51,7 @@ pub(crate) fn params<'r>(
         (true, given) => given,
     };
     let resource = row.group_resource();
-    let stored: Vec<Arc<Document>> = match text("name") {
+    let stored: Vec<Document> = match text("name") {
         "" => {
             let selector = LabelSelector::from_object(reference.get("selector"))?;
             let listed = view.list(&resource, row.namespaced().then_some(namespace));

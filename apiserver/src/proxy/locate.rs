@@ -81,7 +81,7 @@ impl Asked<'_> {
         self.attributes.resource.as_ref().map(|r| r.object.clone()).unwrap_or_default()
     }
 
-    fn get(&self, resource: &str, name: &ObjectName) -> StatusResult<std::sync::Arc<Document>> {
+    fn get(&self, resource: &str, name: &ObjectName) -> StatusResult<Document> {
         let resource = GroupResource::new("", resource);
         self.view.get(&resource, name).ok_or_else(|| Status::not_found(&resource, &name.name))
     }

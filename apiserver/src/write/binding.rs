@@ -154,9 +154,8 @@ fn delete_options(eviction: &Document) -> DeleteOptions {
 fn charge_budget(machine: &Machine<'_>, pod: &Document, txn: &mut Txn) -> Stepped<()> {
     let resource = api::GroupResource::new("policy", "poddisruptionbudgets");
     let budgets = machine.snapshot.view().list(&resource, Some(pod.namespace()));
-    let selects = |budget: &&std::sync::Arc<Document>| {
-        api::LabelSelector::from_object(budget.at("/spec/selector")).is_ok_and(|s| s.selects(pod))
-    };
+    let selects =
+        |budget: &&Document| api::LabelSelector::from_object(budget.at("/spec/selector")).is_ok_and(|s| s.selects(pod));
     let mut matching = budgets.iter().filter(selects);
     let Some(budget) = matching.next() else { return Ok(()) };
     if matching.next().is_some() {
@@ -164,7 +163,7 @@ fn charge_budget(machine: &Machine<'_>, pod: &Document, txn: &mut Txn) -> Steppe
         return Err(Status::failure(500, "", why).into());
     }
     let key = format!("/registry/poddisruptionbudgets/{}/{}", budget.namespace(), budget.name());
-    let current = machine.snapshot.object(&key).unwrap_or_else(|| (**budget).clone());
+    let current = machine.snapshot.object(&key).unwrap_or_else(|| budget.clone());
     let allowed = current.i64_at("/status/disruptionsAllowed").unwrap_or_default();
     if allowed <= 0 {
         return Err(refused(&current).into());

@@ -202,18 +202,21 @@ fn same(new: &mut Document, old: &Document) -> bool {
 
 fn same_but_times(new: &Document, old: &Document) -> bool {
     let (new_entries, old_entries) = (new.list_at("/metadata/managedFields"), old.list_at("/metadata/managedFields"));
-    equal_without("metadata", Some(new.value()), Some(old.value()))
-        && equal_without("managedFields", new.at("/metadata"), old.at("/metadata"))
+    equal_but_for(&["managedFields"], new, old)
         && new_entries.len() == old_entries.len()
-        && new_entries.iter().zip(old_entries).all(|(new, old)| equal_without("time", Some(new), Some(old)))
+        && new_entries.iter().zip(old_entries).all(|(new, old)| equal_without(&["time"], Some(new), Some(old)))
 }
 
-/// Whether two objects are equal but for one field.
-fn equal_without(field: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
+/// Whether two objects are equal but for some fields of their metadata.
+pub(crate) fn equal_but_for(fields: &[&str], new: &Document, old: &Document) -> bool {
+    equal_without(&["metadata"], Some(new.value()), Some(old.value()))
+        && equal_without(fields, new.at("/metadata"), old.at("/metadata"))
+}
+
+fn equal_without(fields: &[&str], a: Option<&Value>, b: Option<&Value>) -> bool {
+    let kept = |(key, _): &(&String, &Value)| !fields.contains(&key.as_str());
     match (a, b) {
-        (Some(Value::Object(a)), Some(Value::Object(b))) => {
-            a.iter().filter(|(key, _)| *key != field).eq(b.iter().filter(|(key, _)| *key != field))
-        }
+        (Some(Value::Object(a)), Some(Value::Object(b))) => a.iter().filter(kept).eq(b.iter().filter(kept)),
         _ => a == b,
     }
 }

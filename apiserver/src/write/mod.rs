@@ -40,6 +40,7 @@ use crate::entropy::Entropy;
 use crate::hooks::{self, Hooks};
 use crate::rows::Rows;
 use crate::view::View;
+pub(crate) use change::equal_but_for;
 use machine::Machine;
 use options::{DeleteOptions, WriteOptions};
 

@@ -34,11 +34,11 @@ struct World {
 }
 
 impl View for World {
-    fn get(&self, _resource: &GroupResource, _name: &ObjectName) -> Option<Arc<Document>> {
+    fn get(&self, _resource: &GroupResource, _name: &ObjectName) -> Option<Document> {
         None
     }
 
-    fn list(&self, _resource: &GroupResource, _namespace: Option<&str>) -> Vec<Arc<Document>> {
+    fn list(&self, _resource: &GroupResource, _namespace: Option<&str>) -> Vec<Document> {
         Vec::new()
     }
 

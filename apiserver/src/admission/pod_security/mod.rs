@@ -6,7 +6,6 @@ mod level;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use api::{Document, GroupKind, GroupResource, Status, StatusResult};
 use serde_json::Value;
@@ -167,7 +166,7 @@ fn stricter(namespace: &Document, context: &Context<'_>) -> Vec<String> {
 }
 
 /// The reasons, each with the pods it is about, sorted.
-fn by_reason(pods: &[Arc<Document>], level: LevelVersion) -> Vec<String> {
+fn by_reason(pods: &[Document], level: LevelVersion) -> Vec<String> {
     let mut reasons: BTreeMap<String, (&str, usize)> = BTreeMap::new();
     for pod in pods {
         let Some(judged) = Pod::at(pod.value()) else { continue };

@@ -133,8 +133,7 @@ fn labels_say_what_holds() {
 
 #[test]
 fn pods_of_a_namespace_are_told_by_reason() {
-    let pod =
-        |name: &str, spec: Value| std::sync::Arc::new(document(json!({"metadata": {"name": name}, "spec": spec})));
+    let pod = |name: &str, spec: Value| document(json!({"metadata": {"name": name}, "spec": spec}));
     let host = || json!({"hostNetwork": true, "containers": []});
     let pods = [
         pod("a", host()),

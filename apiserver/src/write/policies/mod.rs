@@ -2,7 +2,6 @@
 //! (`k8s.io/apiserver/pkg/admission/plugin/policy/{generic,validating}`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use api::cel::admission::Input;
 use api::cel::policy::{Evaluation, OUT_OF_BUDGET};
@@ -45,7 +44,7 @@ struct Subject<'m> {
     request: Value,
     object: Option<Document>,
     old: Option<Document>,
-    namespace: Option<Arc<Document>>,
+    namespace: Option<Document>,
     authority: Authority<'m>,
 }
 
@@ -217,7 +216,7 @@ fn bound(
         Ok(None) => return Ok(Ok(vec![None])),
         Err(why) => return Ok(Err(why)),
     };
-    let shown = |stored: &Arc<Document>| machine.converted(params.row, params.version, Document::clone(stored));
+    let shown = |stored: &Document| machine.converted(params.row, params.version, stored.clone());
     let shown: Vec<Result<Document, String>> = params.stored.iter().map(shown).collect::<Stepped<_>>()?;
     Ok(shown.into_iter().map(|document| document.map(Some)).collect())
 }

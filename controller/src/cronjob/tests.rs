@@ -121,8 +121,9 @@ fn what_is_suspended_or_too_late_does_not_begin() {
 
 #[test]
 fn a_zone_tells_the_hours_of_its_clocks() {
-    let of =
-        |zone: &str| cron(&format!("timeZone: {zone},")).replace("*/5 * * * *", "35 13 * * *") + "wait 301\ntrace create";
+    let of = |zone: &str| {
+        cron(&format!("timeZone: {zone},")).replace("*/5 * * * *", "35 13 * * *") + "wait 301\ntrace create"
+    };
     check(
         &of("Asia/Kolkata"),
         expect![[r#"

@@ -1,5 +1,6 @@
 //! Runs programs and says what they are.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,9 +11,24 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The cargo that runs us. What it told us of our own package would make ring, and all that uses it, be built anew.
+/// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    unowned(Command::new(cargo_program()))
+}
+
+/// The same, ended after so many seconds.
+pub(crate) fn cargo_within(seconds: u32) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(seconds.to_string()).arg(cargo_program());
+    unowned(command)
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What cargo told us of our own package would make ring, and all that uses it, be built anew.
+fn unowned(mut command: Command) -> Command {
     let own = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(own)) {
         command.env_remove(name);

@@ -6,18 +6,19 @@
 
 mod table;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{cargo, root};
+use crate::run::{cargo, cargo_within, root};
 use table::{MUTANTS, Mutant};
 
 /// Tests that run for longer hang, which is as good as failing.
-const PATIENCE_SECONDS: &str = "600";
+const PATIENCE_SECONDS: u32 = 600;
 
 /// What became of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ enum Fate {
 pub(crate) fn run(only: &str) -> Result<()> {
     let tree = copy()?;
     let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|m| m.name.contains(only)).collect();
+    sound(&tree, &chosen)?;
     let mut bad = Vec::new();
     println!("{:<62} {:<9} {:>6}  tests", "mutant", "fate", "time");
     for mutant in &chosen {
@@ -76,6 +78,16 @@ fn copy() -> Result<PathBuf> {
     Ok(tree)
 }
 
+/// Without a mutant every test that is to catch one passes. (This also builds all that the mutants share.)
+fn sound(tree: &Path, chosen: &[&Mutant]) -> Result<()> {
+    let all: BTreeSet<(&str, &str)> = chosen.iter().map(|mutant| (mutant.package, mutant.tests)).collect();
+    for (package, tests) in all {
+        let status = tests_of(package, cargo(), tree).arg(tests).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "{package} {tests} does not pass without a mutant");
+    }
+    Ok(())
+}
+
 fn plant(tree: &Path, mutant: &Mutant) -> Result<Fate> {
     let path = tree.join(mutant.file);
     let text = fs::read_to_string(&path).with_context(|| format!("{}: {}", mutant.name, path.display()))?;
@@ -96,18 +108,23 @@ fn mutated(text: &str, mutant: &Mutant) -> Result<String> {
 }
 
 fn tried(tree: &Path, mutant: &Mutant) -> Result<Fate> {
-    let tests = |last: &[&str]| {
-        let mut command = Command::new("timeout");
-        command.arg(PATIENCE_SECONDS).arg(cargo().get_program());
-        command.current_dir(tree).env("CARGO_TARGET_DIR", root().join("target"));
-        command.args(["test", "--quiet", "--locked", "--package", mutant.package]).args(last);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().context("timeout cargo test")
+    let passes = |last: &str| -> Result<bool> {
+        let mut command = tests_of(mutant.package, cargo_within(PATIENCE_SECONDS), tree);
+        command.arg(last).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.status().context("timeout cargo test")?.success())
     };
-    if !tests(&["--no-run"])?.success() {
-        return Ok(Fate::Broken);
-    }
-    Ok(if tests(&[mutant.tests])?.success() { Fate::Survived } else { Fate::Caught })
+    Ok(match passes("--no-run")? {
+        false => Fate::Broken,
+        true if passes(mutant.tests)? => Fate::Survived,
+        true => Fate::Caught,
+    })
+}
+
+/// The tests of one crate of the copy; what was built for the tree itself is used again.
+fn tests_of(package: &str, mut cargo: Command, tree: &Path) -> Command {
+    cargo.current_dir(tree).env("CARGO_TARGET_DIR", root().join("target"));
+    cargo.args(["test", "--quiet", "--locked", "--package", package]);
+    cargo
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod packages;
 mod reads;
 mod run;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 
@@ -44,6 +45,7 @@ enum Task {
     /// Watches and lists at full size, on the embedded store and on etcd: 200 watchers with selectors during 20,000
     /// writes, a list of 100,000 objects in pages while it changes.
     Reads,
+    Soak(soak::Soak),
     /// Proofs of the whole that take longer than CI has time for.
     #[command(subcommand)]
     E2e(e2e::E2e),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Reads => reads::run(),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::E2e(proof) => e2e::run(&proof),
         Task::Repeat(arguments) => bench::repeat(&arguments),
         Task::Lives(arguments) => bench::lives(&arguments),

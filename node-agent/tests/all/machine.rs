@@ -174,6 +174,24 @@ impl Machine {
         deaths.len() - 1
     }
 
+    /// Kills the agent, wherever it is; the next one begins at once.
+    pub(crate) fn kill(&self) {
+        let Some(keeper) = &self.keeper else { return };
+        let child = keeper.agent.lock().unwrap();
+        kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::KILL).unwrap();
+    }
+
+    /// Below every hierarchy's root.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("trimtab-{}", self.instance)
+    }
+
+    /// What a program prints in the network namespace.
+    pub(crate) fn in_space(&self, program: &str, args: &[&str]) -> String {
+        let space = format!("--net={}", self.space.path().display());
+        run("nsenter", &[&[&space, program], args].concat())
+    }
+
     /// What the agents have said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
@@ -208,10 +226,10 @@ impl Machine {
         self.block_on(async move { pods.create(&Default::default(), &pod).await.unwrap() });
     }
 
-    pub(crate) fn delete(&self, name: &'static str, grace: u32) {
-        let pods = self.pods.clone();
+    pub(crate) fn delete(&self, name: &str, grace: u32) {
+        let (pods, name) = (self.pods.clone(), name.to_owned());
         let params = kube::api::DeleteParams { grace_period_seconds: Some(grace), ..Default::default() };
-        self.block_on(async move { pods.delete(name, &params).await.map(drop).unwrap() });
+        self.block_on(async move { pods.delete(&name, &params).await.map(drop).unwrap() });
     }
 
     /// Waits until a pod is as wanted; `None` is a pod that is gone.
@@ -272,7 +290,7 @@ impl Machine {
         left.extend(entries(&pods).chain(entries(&runs)));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             for class in ["", "burstable", "besteffort"] {
-                let dir = hierarchy.path().join(format!("trimtab-{}", self.instance)).join(class);
+                let dir = hierarchy.path().join(self.cgroup()).join(class);
                 let below = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path().display().to_string());
                 left.extend(below.filter(|path| path.contains("/pod")));
             }

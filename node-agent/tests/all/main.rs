@@ -5,3 +5,4 @@
 mod crashes;
 mod machine;
 mod pods;
+mod soak;

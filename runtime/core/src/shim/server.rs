@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
@@ -458,9 +458,8 @@ impl Server {
     }
 
     fn subscribe(&mut self) -> Result<OwnedFd> {
-        if self.subscribers.len() >= MAX_CLIENTS {
-            self.notify();
-        }
+        // Those of an agent that was killed are told nothing any more: no change may come for days.
+        self.subscribers.retain(|subscriber| !abandoned(subscriber));
         if self.subscribers.len() >= MAX_CLIENTS {
             return Err(Error::State(format!("{MAX_CLIENTS} subscriptions exist already")));
         }
@@ -541,6 +540,13 @@ impl Server {
 fn start_pause(host: &Host, config: &PodConfig, users: Option<&OwnedFd>) -> Result<Pause> {
     let group = host.create(&config.cgroup.join("pause"), None)?;
     pause::start(users.map(AsFd::as_fd), host, &group)
+}
+
+/// Whether nobody can read what is written to a pipe.
+fn abandoned(pipe: &OwnedFd) -> bool {
+    let mut look = [PollFd::new(pipe, PollFlags::empty())];
+    poll(&mut look, Some(&Timespec::default())).is_ok()
+        && look.iter().any(|look| look.revents().contains(PollFlags::ERR))
 }
 
 /// The network namespace that we are in, which is the pod's.

@@ -23,7 +23,11 @@ pub(crate) fn busybox() -> Option<&'static Path> {
     None
 }
 
+/// The example, or what whoever runs the tests names.
 pub(crate) fn program() -> PathBuf {
+    if let Some(program) = std::env::var_os("TRIMTAB_PROGRAM") {
+        return program.into();
+    }
     let test = std::env::current_exe().unwrap();
     test.parent().unwrap().parent().unwrap().join("examples/runtime")
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Result, cgroup};
 
 /// Writes by write and rename. Not synced: all that is written here lies below /run and tells of processes, mounts and
 /// cgroups, which die with the boot. After a crash of the machine there is nothing left that it could tell of.
@@ -40,7 +40,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
 
 /// Field 22 of /proc/PID/stat, `None` where the process is gone.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = cgroup::read(rustix::fs::CWD, &format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses, which may hold anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

@@ -6,6 +6,7 @@ mod limits;
 mod report;
 mod stats;
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,11 +48,13 @@ pub(crate) struct Host {
     hierarchies: Vec<Hierarchy>,
 }
 
-/// A cgroup that exists: its directory in every hierarchy.
+/// A cgroup that exists: its directory in every hierarchy, opened when it is needed; `None` where it has none.
 #[derive(Debug)]
 pub(crate) struct Group {
     path: PathBuf,
-    dirs: Vec<(usize, OwnedFd)>,
+    dirs: Vec<OnceCell<Option<OwnedFd>>>,
+    /// We have made it: it is missing nowhere else.
+    made: bool,
 }
 
 /// The way into a v1 cgroup that a process of one thread goes itself. Whoever puts another process there (by
@@ -104,16 +107,17 @@ impl Host {
     /// that names them.
     pub(crate) fn create(&self, path: &Path, resources: Option<&LinuxResources>) -> Result<Group> {
         let path = clean(path)?;
-        let mut dirs = Vec::new();
-        for (index, hierarchy) in self.hierarchies.iter().enumerate() {
-            match hierarchy.make(&path) {
-                Ok(dir) => dirs.push((index, dir)),
-                // A hierarchy we may not write to takes no part.
-                Err(Error::System(_, e)) if matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {}
-                Err(e) => return Err(e),
+        let make = |hierarchy: &Hierarchy| match hierarchy.make(&path) {
+            Ok(Some(dir)) => Ok(OnceCell::from(Some(dir))),
+            Ok(None) => Ok(OnceCell::new()),
+            // A hierarchy we may not write to takes no part.
+            Err(Error::System(_, e)) if matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {
+                Ok(OnceCell::from(None))
             }
-        }
-        let group = Group { path, dirs };
+            Err(e) => Err(e),
+        };
+        let dirs = self.hierarchies.iter().map(make).collect::<Result<_>>()?;
+        let group = Group { path, dirs, made: true };
         if let Some(resources) = resources {
             self.apply(&group, resources)?;
         }
@@ -122,10 +126,18 @@ impl Host {
 
     /// An existing cgroup, as far as it exists.
     pub(crate) fn open(&self, path: &Path) -> Result<Group> {
-        let path = clean(path)?;
-        let open = |(index, h): (usize, &Hierarchy)| h.open(&path).ok().map(|dir| (index, dir));
-        let dirs = self.hierarchies.iter().enumerate().filter_map(open).collect();
-        Ok(Group { path, dirs })
+        let dirs = self.hierarchies.iter().map(|_| OnceCell::new()).collect();
+        Ok(Group { path: clean(path)?, dirs, made: false })
+    }
+
+    /// The hierarchies that a group may be in, with what is known of its directory there.
+    fn parts<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (&'a Hierarchy, &'a OnceCell<Option<OwnedFd>>)> {
+        self.hierarchies.iter().zip(&group.dirs).filter(|(_, dir)| dir.get().is_none_or(Option::is_some))
+    }
+
+    /// The hierarchies that a group is in, with its directory there.
+    fn dirs<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (&'a Hierarchy, BorrowedFd<'a>)> {
+        self.parts(group).filter_map(|(hierarchy, dir)| Some((hierarchy, opened(hierarchy, group, dir)?)))
     }
 
     /// Refuses a cgroup that something is in already: it would be limited, frozen and killed with the container.
@@ -148,13 +160,14 @@ impl Host {
 
     /// The directory of a group where a controller is in charge, and whether that is v2.
     fn controller<'a>(&self, group: &'a Group, controller: &str) -> Option<(BorrowedFd<'a>, bool)> {
-        group.dirs.iter().find_map(|(index, dir)| {
-            let hierarchy = self.hierarchies.get(*index)?;
+        self.hierarchies.iter().zip(&group.dirs).find_map(|(hierarchy, dir)| {
             // Device rules are a program on v2, the freezer is part of every v2 cgroup.
             let core = hierarchy.v2 && self.is_unified() && matches!(controller, "devices" | "freezer" | "cgroup");
             let name = if hierarchy.v2 && controller == "blkio" { "io" } else { controller };
-            let found = core || hierarchy.controllers.iter().any(|c| c == name);
-            found.then_some((dir.as_fd(), hierarchy.v2))
+            if !core && !hierarchy.controllers.iter().any(|c| c == name) {
+                return None;
+            }
+            Some((opened(hierarchy, group, dir)?, hierarchy.v2))
         })
     }
 
@@ -169,9 +182,9 @@ impl Host {
     }
 
     fn place_in(&self, group: &Group, pid: i32, wanted: impl Fn(&Hierarchy) -> bool) -> Result<()> {
-        for (index, dir) in group.dirs.iter().filter(|(index, _)| self.hierarchies.get(*index).is_some_and(&wanted)) {
-            let what = || format!("put process {pid} into cgroup {} ({})", group.path.display(), self.name(*index));
-            match write(dir.as_fd(), "cgroup.procs", &pid.to_string()) {
+        for (hierarchy, dir) in self.dirs(group).filter(|(hierarchy, _)| wanted(hierarchy)) {
+            let what = || format!("put process {pid} into cgroup {} ({})", group.path.display(), hierarchy.name);
+            match write(dir, "cgroup.procs", &pid.to_string()) {
                 Ok(()) => {}
                 // It has ended already: its own error says more.
                 Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
@@ -183,13 +196,16 @@ impl Host {
 
     /// How a process goes into the group's v1 cgroups by itself.
     pub(crate) fn doors(&self, group: &Group) -> Result<Vec<Door>> {
-        let v1 = |(index, _): &&(usize, OwnedFd)| self.hierarchies.get(*index).is_some_and(|h| !h.v2);
-        let open = |(index, dir): &(usize, OwnedFd)| {
-            let place = format!("{} ({})", group.path.display(), self.name(*index));
-            let tasks = openat(dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            Ok(Door { tasks: tasks.map_err(failed(|| format!("enter cgroup {place}")))?, place })
+        let path = group.path.join("tasks");
+        let open = |(hierarchy, _): (&Hierarchy, _)| {
+            let place = format!("{} ({})", group.path.display(), hierarchy.name);
+            match openat(&hierarchy.root, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(tasks) => Some(Ok(Door { tasks, place })),
+                Err(Errno::NOENT) if !group.made => None,
+                Err(e) => Some(Err(failed(|| format!("enter cgroup {place}"))(e))),
+            }
         };
-        group.dirs.iter().filter(v1).map(open).collect()
+        self.parts(group).filter(|(hierarchy, _)| !hierarchy.v2).filter_map(open).collect()
     }
 
     /// Puts a process into the v2 cgroup where another one of the container is, should the group itself take none: it has
@@ -206,25 +222,23 @@ impl Host {
     /// Puts a process into cgroups below the group: for each, the controllers it goes for (none: all) and the path.
     /// Where nothing is said it goes into the group.
     pub(crate) fn place_below(&self, group: &Group, pid: i32, below: &[(Vec<String>, PathBuf)]) -> Result<()> {
-        let known = |name: &String| group.dirs.iter().any(|(index, _)| self.is_for(*index, name));
+        let known = |name: &String| self.dirs(group).any(|(hierarchy, _)| hierarchy.is_for(name));
         if let Some(unknown) = below.iter().flat_map(|(names, _)| names).find(|name| !known(name)) {
             return Err(Error::Invalid(format!("--cgroup: unknown controller {unknown}")));
         }
         let mut found = below.is_empty();
-        for (index, dir) in &group.dirs {
+        for (hierarchy, dir) in self.dirs(group) {
             let wanted = |(names, _): &&(Vec<String>, PathBuf)| {
-                names.is_empty() || names.iter().any(|name| self.is_for(*index, name))
+                names.is_empty() || names.iter().any(|name| hierarchy.is_for(name))
             };
             let choice = below.iter().rev().find(wanted);
             let path = choice.map_or(Path::new(""), |(_, path)| path);
             let put = |path: &Path| {
                 let file = path.join("cgroup.procs");
-                write(dir.as_fd(), &file.to_string_lossy(), &pid.to_string()).map_err(|e| {
+                write(dir, &file.to_string_lossy(), &pid.to_string()).map_err(|e| {
                     let place = group.path.join(path);
-                    Error::System(
-                        format!("error adding pid {pid} to cgroups: {} ({})", place.display(), self.name(*index)),
-                        e,
-                    )
+                    let what = format!("error adding pid {pid} to cgroups: {} ({})", place.display(), hierarchy.name);
+                    Error::System(what, e)
                 })
             };
             match put(path) {
@@ -243,12 +257,6 @@ impl Host {
         if found { Ok(()) } else { Err(none()) }
     }
 
-    fn is_for(&self, index: usize, controller: &str) -> bool {
-        self.hierarchies
-            .get(index)
-            .is_some_and(|h| h.name == controller || h.controllers.iter().any(|c| c == controller))
-    }
-
     /// Whether processes can be in the group itself: on v2 not once its children have controllers.
     pub(crate) fn takes_processes(&self, group: &Group) -> bool {
         let controlling = |dir: BorrowedFd<'_>| !words(dir, "cgroup.subtree_control").is_empty();
@@ -257,18 +265,18 @@ impl Host {
 
     /// The v2 directory of a group, where processes can be born.
     pub(crate) fn birthplace<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
-        let v2 = |(index, _): &&(usize, OwnedFd)| self.hierarchies.get(*index).is_some_and(|h| h.v2);
-        group.dirs.iter().find(v2).map(|(_, dir)| dir.as_fd())
+        let (hierarchy, dir) = self.hierarchies.iter().zip(&group.dirs).find(|(hierarchy, _)| hierarchy.v2)?;
+        opened(hierarchy, group, dir)
     }
 
     /// Detached mounts of a group's directories, for a container's /sys/fs/cgroup.
     pub(crate) fn mounts(&self, group: &Group) -> Result<Vec<(String, OwnedFd)>> {
         let mut mounts = Vec::new();
-        for (index, dir) in &group.dirs {
+        for (hierarchy, dir) in self.dirs(group) {
             let flags =
                 OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
             let mount = open_tree(dir, "", flags).map_err(failed(|| "clone the cgroup mount".to_owned()))?;
-            let name = match self.name(*index) {
+            let name = match hierarchy.name.as_str() {
                 "" if self.is_unified() => String::new(),
                 "" => "unified".to_owned(),
                 name => name.to_owned(),
@@ -276,10 +284,6 @@ impl Host {
             mounts.push((name, mount));
         }
         Ok(mounts)
-    }
-
-    fn name(&self, index: usize) -> &str {
-        self.hierarchies.get(index).map_or("", |h| &h.name)
     }
 
     /// Every process in the group and below it.
@@ -363,16 +367,19 @@ impl Host {
 
     /// Removes the group and what is below it. The processes must be gone or going.
     pub(crate) fn remove(&self, group: &Group) -> Result<()> {
-        for (index, dir) in &group.dirs {
-            let Some(hierarchy) = self.hierarchies.get(*index) else { continue };
+        for (hierarchy, dir) in self.parts(group) {
             let start = Instant::now();
             loop {
                 match remove_tree(hierarchy.root.as_fd(), &group.path, 0) {
                     Ok(()) | Err(Errno::NOENT) => break,
-                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => match hierarchy.v2 {
-                        true => drop(await_event(dir.as_fd(), "populated 0")),
-                        false => pause(),
-                    },
+                    // Then it is not of our making.
+                    Err(Errno::ROFS) if !group.made => break,
+                    Err(Errno::BUSY) if start.elapsed() < PATIENCE => {
+                        match opened(hierarchy, group, dir).filter(|_| hierarchy.v2) {
+                            Some(dir) => drop(await_event(dir, "populated 0")),
+                            None => pause(),
+                        }
+                    }
                     Err(e) => return Err(failed(|| format!("remove cgroup {}", group.path.display()))(e)),
                 }
             }
@@ -382,8 +389,7 @@ impl Host {
 
     /// Removes the parents of a group as far as they are empty, but not the topmost.
     pub(crate) fn remove_empty_parents(&self, group: &Group) {
-        for (index, _) in &group.dirs {
-            let Some(hierarchy) = self.hierarchies.get(*index) else { continue };
+        for (hierarchy, _) in self.parts(group) {
             for parent in group.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
                 if unlinkat(&hierarchy.root, parent, AtFlags::REMOVEDIR).is_err() {
                     break;
@@ -423,9 +429,9 @@ impl Host {
         watch.map(Some).map_err(|e| Error::System("watch for the want of memory".to_owned(), e))
     }
 
-    fn kill_directory<'a>(&self, group: &'a Group) -> Option<BorrowedFd<'a>> {
+    fn kill_directory<'a>(&'a self, group: &'a Group) -> Option<BorrowedFd<'a>> {
         let by = |name: &str| self.controller(group, name).map(|(dir, _)| dir);
-        by("pids").or_else(|| by("freezer")).or_else(|| group.dirs.first().map(|(_, dir)| dir.as_fd()))
+        by("pids").or_else(|| by("freezer")).or_else(|| self.dirs(group).next().map(|(_, dir)| dir))
     }
 }
 
@@ -489,7 +495,12 @@ impl Hierarchy {
         openat(&self.root, path, flags, Mode::empty()).map_err(failed(|| format!("open cgroup {}", path.display())))
     }
 
-    fn make(&self, path: &Path) -> Result<OwnedFd> {
+    fn is_for(&self, controller: &str) -> bool {
+        self.name == controller || self.controllers.iter().any(|c| c == controller)
+    }
+
+    /// Makes a cgroup with its parents; its directory where that had to be opened.
+    fn make(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let gone = |e: &Error| matches!(e, Error::System(_, e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)));
         // Whoever removes the last other cgroup in a parent removes the parent as well, at any moment.
         let mut tries = (0..MAKE_TRIES).map(|_| self.make_once(path));
@@ -497,11 +508,11 @@ impl Hierarchy {
         made.unwrap_or_else(|| Err(failed(|| format!("make cgroup {}", path.display()))(Errno::NOENT)))
     }
 
-    fn make_once(&self, path: &Path) -> Result<OwnedFd> {
+    fn make_once(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let cpuset = !self.v2 && self.controllers.iter().any(|c| c == "cpuset");
         // Most often the parents are there, and have nothing to hand down.
         if !self.v2 && !cpuset && matches!(mkdirat(&self.root, path, DIRECTORY), Ok(()) | Err(Errno::EXIST)) {
-            return self.open(path);
+            return Ok(None);
         }
         let mut dir = self.open(Path::new(""))?;
         for component in path.components() {
@@ -520,8 +531,13 @@ impl Hierarchy {
             }
             dir = child;
         }
-        Ok(dir)
+        Ok(Some(dir))
     }
+}
+
+/// A group's directory in a hierarchy, opened the first time that it is asked for.
+fn opened<'a>(hierarchy: &Hierarchy, group: &Group, dir: &'a OnceCell<Option<OwnedFd>>) -> Option<BorrowedFd<'a>> {
+    dir.get_or_init(|| hierarchy.open(&group.path).ok()).as_ref().map(AsFd::as_fd)
 }
 
 /// A new v1 cpuset is empty and takes no process until it has cpus and nodes.
@@ -708,13 +724,6 @@ pub(crate) fn write(dir: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<(
     let file = openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, text.as_bytes())?;
     Ok(())
-}
-
-impl Group {
-    /// Its path below every hierarchy's root.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 /// The cgroup of this process in the hierarchy of a v1 controller or v2, for paths that start there.

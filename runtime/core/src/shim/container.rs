@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -25,7 +26,7 @@ const MAX_SESSIONS: usize = 32;
 pub(super) struct Container {
     pub(super) config: ContainerConfig,
     pub(super) state: ContainerState,
-    pub(super) group: Group,
+    pub(super) group: Rc<Group>,
     pub(super) pidfd: OwnedFd,
     /// Its first process has a pid namespace of its own: when that process ends, all have.
     pub(super) own_pid_namespace: bool,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -228,26 +229,21 @@ impl Server {
         }
         let linux = file.config.spec.linux().as_ref();
         let path = linux.and_then(|l| l.cgroups_path().clone()).unwrap_or_else(|| self.config.cgroup.join(id));
-        let group = self.host.create(&path, linux.and_then(|l| l.resources().as_ref()))?;
+        let group = Rc::new(self.host.create(&path, linux.and_then(|l| l.resources().as_ref()))?);
         // As kubelets have it on v2: a container without one of its processes is of no use.
         self.host.end_as_one(&group);
-        match self.start_in(file.config, &group) {
-            Ok((mut container, outputs)) => {
-                container.group = group;
-                self.adopt(container, outputs)
-            }
-            Err(error) => {
-                let _ = self.host.kill(&group).and_then(|()| self.host.remove(&group));
-                Err(error)
-            }
-        }
+        let started = self.start_in(file.config, &group);
+        let started = started.and_then(|(container, outputs)| self.adopt(container, outputs));
+        started.inspect_err(|_| {
+            let _ = self.host.kill(&group).and_then(|()| self.host.remove(&group));
+        })
     }
 
     /// Starts the first process in an existing cgroup.
     fn start_in(
         &self,
         config: crate::pod::ContainerConfig,
-        group: &Group,
+        group: &Rc<Group>,
     ) -> Result<(Container, Vec<(Stream, OwnedFd)>)> {
         let process = container::prepare(&config, None, None)?;
         let users = self.users();
@@ -313,7 +309,7 @@ impl Server {
         }
         let state = ContainerState { id: config.id.clone(), pid: started.pid, started_at: files::now(), exit: None };
         let container = Container {
-            group: self.host.open(group.path())?,
+            group: Rc::clone(group),
             config,
             state,
             pidfd: started.pidfd,

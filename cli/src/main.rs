@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 /// Small objects of many threads: the system's allocator keeps too much of what was freed.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: runtime_core::ByRole<mimalloc::MiMalloc> = runtime_core::ByRole(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     arguments::run()

@@ -25,6 +25,8 @@ pub mod seccomp;
 pub mod shim;
 mod sys;
 
+pub use sys::allocator::ByRole;
+
 /// Why the runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

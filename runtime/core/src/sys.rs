@@ -1,6 +1,7 @@
 //! The system calls that rustix does not have, and all `unsafe` of this crate.
 #![allow(unsafe_code)]
 
+pub(crate) mod allocator;
 #[cfg(target_arch = "x86_64")]
 mod entry;
 

@@ -6,6 +6,9 @@
 use std::arch::{asm, global_asm};
 use std::mem::MaybeUninit;
 use std::ptr::read_volatile;
+use std::sync::atomic::Ordering;
+
+use super::allocator::SMALL;
 
 // Like `_start` it is jumped to with the stack as execve(2) leaves it, and leaves it so.
 global_asm!(
@@ -53,8 +56,10 @@ unsafe extern "C" fn early(stack: *const usize) {
             return;
         }
         let mut asked = same(word(1), b"shim\0");
+        let command = same(word(1), b"oci\0");
+        SMALL.store(asked || command, Ordering::Relaxed);
         let mut at = 2;
-        while at < count && same(word(1), b"oci\0") {
+        while at < count && command {
             asked |= COMMANDS.iter().any(|command| same(word(at), command));
             at += 1;
         }

@@ -63,14 +63,16 @@ pub(crate) struct Sets {
 
 impl Sets {
     /// The sets of a spec, as far as we have them ourselves: nobody can give what he has not. Ambient are those only
-    /// that are permitted and inheritable.
-    pub(crate) fn of(capabilities: Option<&LinuxCapabilities>) -> Result<Self> {
-        let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
+    /// that are permitted and inheritable. `own_users`: for a process in another user namespace, which has all in there,
+    /// whatever we have here (user_namespaces(7)).
+    pub(crate) fn of(capabilities: Option<&LinuxCapabilities>, own_users: bool) -> Result<Self> {
         let Some(capabilities) = capabilities else { return Ok(Self::default()) };
-        let bounding = mask(capabilities.bounding().as_ref()) & own.permitted.bits();
+        let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
+        let held = if own_users { u64::MAX } else { own.permitted.bits() };
+        let bounding = mask(capabilities.bounding().as_ref()) & held;
         let permitted = mask(capabilities.permitted().as_ref()) & bounding;
         // The kernel refuses those that are not bounding.
-        let inheritable = mask(capabilities.inheritable().as_ref()) & own.permitted.bits();
+        let inheritable = mask(capabilities.inheritable().as_ref()) & held;
         let ambient = mask(capabilities.ambient().as_ref());
         Ok(Self {
             bounding,

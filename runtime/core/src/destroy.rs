@@ -79,7 +79,7 @@ fn kill_shim(run_dir: &Path) -> Result<()> {
 }
 
 /// Waits until a process that has been killed is gone. It may be anybody's child.
-fn wait_for_end(pidfd: &std::os::fd::OwnedFd) {
+pub(crate) fn wait_for_end(pidfd: &std::os::fd::OwnedFd) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::os::fd::AsFd;
     let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };

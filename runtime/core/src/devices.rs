@@ -39,7 +39,7 @@ pub(crate) fn fill(root: &Root) -> Result<()> {
     let dev = root.make_plain_dir(Path::new("/dev"))?;
     for (name, major, minor) in NODES {
         let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, uid: 0, gid: 0 };
-        make(&dev, Path::new(name), &node)?;
+        make(&dev, Path::new(name), &node, &Path::new("/dev").join(name))?;
     }
     for (target, name) in LINKS {
         match symlinkat(target, &dev, name) {
@@ -66,7 +66,7 @@ pub(crate) fn add(root: &Root, device: &LinuxDevice) -> Result<()> {
         return Ok(());
     }
     let (dir, name) = root.parent(device.path())?;
-    make(&dir, &name, &node_of(device)?)
+    make(&dir, &name, &node_of(device)?, device.path())
 }
 
 fn node_of(device: &LinuxDevice) -> Result<Node> {
@@ -89,8 +89,8 @@ fn node_of(device: &LinuxDevice) -> Result<Node> {
 }
 
 /// Makes the devices of a container with a user namespace outside of it, where that is allowed: (place, detached mount).
-/// Nothing where the kernel does not show a part of a file system that is mounted nowhere (before Linux 6.15); then the
-/// host's nodes of that name have to do.
+/// Nothing where we are in a user namespace ourselves, or where the kernel does not show a part of a file system that is
+/// mounted nowhere (before Linux 6.15); then the host's nodes of that name have to do.
 pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Vec<(PathBuf, OwnedFd)>> {
     if devices.is_empty() {
         return Ok(Vec::new());
@@ -105,7 +105,9 @@ pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Vec
         let (mut node, name) = (node_of(device)?, PathBuf::from(at.to_string()));
         node.uid = outside(linux.uid_mappings().as_deref(), node.uid);
         node.gid = outside(linux.gid_mappings().as_deref(), node.gid);
-        make(&folder, &name, &node)?;
+        if !make_node(&folder, &name, &node)? {
+            return Ok(Vec::new());
+        }
         // As asked for, whatever our umask.
         rustix::fs::chmodat(&folder, &name, Mode::from_raw_mode(node.mode), AtFlags::empty()).map_err(failed(what))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -125,7 +127,13 @@ fn outside(maps: Option<&[LinuxIdMapping]>, id: u32) -> u32 {
     map.map_or(id, |map| map.host_id().saturating_add(id - map.container_id()))
 }
 
-fn make(dir: &OwnedFd, name: &Path, node: &Node) -> Result<()> {
+/// Makes a node. In a user namespace nobody may do that: the host's node at `of_host` is mounted instead.
+fn make(dir: &OwnedFd, name: &Path, node: &Node, of_host: &Path) -> Result<()> {
+    if make_node(dir, name, node)? { Ok(()) } else { bind_host_node(dir, name, node, of_host) }
+}
+
+/// Makes a node; false where we may not.
+fn make_node(dir: &OwnedFd, name: &Path, node: &Node) -> Result<bool> {
     let what = || format!("make device {}", name.display());
     let number = rustix::fs::makedev(node.major, node.minor);
     match mknodat(dir, name, node.kind, Mode::from_raw_mode(node.mode), number) {
@@ -136,25 +144,29 @@ fn make(dir: &OwnedFd, name: &Path, node: &Node) -> Result<()> {
             if FileType::from_raw_mode(there.st_mode) != node.kind || there.st_rdev != number {
                 return Err(Error::Invalid(format!("{}: something else is there", what())));
             }
-            return Ok(());
+            return Ok(true);
         }
-        // In a user namespace nobody may make devices: the host's node is mounted instead.
-        Err(Errno::PERM) => return bind_host_node(dir, name),
+        Err(Errno::PERM) => return Ok(false),
         Err(e) => return Err(failed(what)(e)),
     }
     if node.uid != 0 || node.gid != 0 {
         let (uid, gid) = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
         rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(what))?;
     }
-    Ok(())
+    Ok(true)
 }
 
-fn bind_host_node(dir: &OwnedFd, name: &Path) -> Result<()> {
+fn bind_host_node(dir: &OwnedFd, name: &Path, wanted: &Node, of_host: &Path) -> Result<()> {
     let what = || format!("bind device {}", name.display());
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
     openat(dir, name, flags, Mode::from_raw_mode(0o666)).map_err(failed(what))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let node = open_tree(rustix::fs::CWD, Path::new("/dev").join(name), flags).map_err(failed(what))?;
+    let node = open_tree(rustix::fs::CWD, of_host, flags).map_err(failed(what))?;
+    let there = rustix::fs::fstat(&node).map_err(failed(what))?;
+    let number = rustix::fs::makedev(wanted.major, wanted.minor);
+    if FileType::from_raw_mode(there.st_mode) != wanted.kind || there.st_rdev != number {
+        return Err(Error::Invalid(format!("{}: {} is something else", what(), of_host.display())));
+    }
     let set = (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC).bits().into();
     crate::sys::mount_setattr(node.as_fd(), false, &MountAttributes { set, ..Default::default() })
         .map_err(|e| Error::System(what(), e))?;

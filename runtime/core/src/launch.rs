@@ -5,15 +5,17 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::process::DumpableBehavior;
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
 use crate::cgroup::{self, Door};
 use crate::channel::{Channel, Message};
+use crate::id_maps::{self, IdMaps};
 use crate::process::{Prepared, write_proc};
 use crate::sys::{self, Forked};
 use crate::{Error, Result, devices, failed, resolve, rootfs};
@@ -29,7 +31,7 @@ pub(crate) const NEW_USER: u64 = libc::CLONE_NEWUSER as u64;
 /// The first process of a container.
 pub(crate) struct Init<'a> {
     pub(crate) process: &'a Prepared,
-    pub(crate) rootfs: &'a rootfs::Plan,
+    pub(crate) rootfs: Files<'a>,
     /// NEW_* flags.
     pub(crate) new: u64,
     /// A cgroup namespace of its own.
@@ -61,23 +63,19 @@ pub(crate) struct Init<'a> {
     pub(crate) listener: Option<Listener<'a>>,
 }
 
+/// Who opens what a container's file system is made of.
+pub(crate) enum Files<'a> {
+    /// We have, with our rights on the host.
+    Opened(rootfs::Plan),
+    /// Its first process does, as root of its user namespace, for want of rights of ours.
+    OpenedInside(&'a dyn Fn() -> Result<rootfs::Plan>),
+}
+
 /// What is done as a process just before its program; is told its environment.
 pub(crate) type BeforeExec<'a> = &'a dyn Fn(&[CString]) -> Result<()>;
 
 /// Takes a process's seccomp listener to where it belongs; is told the pid.
 pub(crate) type Listener<'a> = &'a dyn Fn(i32, OwnedFd) -> Result<()>;
-
-/// The text of uid_map and gid_map.
-#[derive(Clone, Debug)]
-pub(crate) struct IdMaps {
-    pub(crate) uid: String,
-    pub(crate) gid: String,
-}
-
-/// The text of uid_map and gid_map for these lines of a specification.
-pub(crate) fn map_text(maps: &[LinuxIdMapping]) -> String {
-    maps.iter().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
-}
 
 /// A process that runs its program now (or waits at its gate).
 #[derive(Debug)]
@@ -100,6 +98,12 @@ pub(crate) fn start(
     // Set in the child only, where it has been told by the process in between.
     let joined = Cell::new(false);
     let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
+    // Who maps ids with the rights of a user alone has to own the process's files in /proc, which are root's otherwise.
+    // Nobody else is in a new user namespace, so nobody in there can look at the process yet.
+    let in_sight = init.user_map.is_some() && !rustix::process::geteuid().is_root();
+    if in_sight {
+        set_dumpable(DumpableBehavior::Dumpable)?;
+    }
     let forked = in_new_time_namespace(init.new_time.as_deref(), || {
         if far {
             by_one_between(|| cross(init, &joined))
@@ -111,13 +115,17 @@ pub(crate) fn start(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_init(init, joined.get(), standard, channel))
+            run_child(&child, |channel| run_init(init, joined.get(), in_sight, standard, channel))
         }
     };
     drop(child);
-    let mapped = map_ids(init.user_map.as_ref(), pid, &parent);
+    if in_sight {
+        set_dumpable(DumpableBehavior::NotDumpable)?;
+    }
+    // While it is in sight.
+    let mapped = init.process.adjust_from_outside(pid);
+    let mapped = mapped.and_then(|()| id_maps::map(init.user_map.as_ref(), pid, &parent));
     let mapped = mapped.and_then(|()| if init.watched { await_entered(&parent) } else { Ok(()) });
-    let mapped = mapped.and_then(|()| init.process.adjust_from_outside(pid));
     let placed = mapped.and_then(|()| place(pid));
     conclude(Running { pid, pidfd, channel: parent, listener: init.listener }, placed)
 }
@@ -130,6 +138,8 @@ pub(crate) struct Join<'a> {
     pub(crate) namespaces: ThreadNameSpaceType,
     /// Its pid namespace, where not ours.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    /// Its user namespace, where that is not ours: who may not join the others from here may from there.
+    pub(crate) user_namespace: Option<BorrowedFd<'a>>,
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// The ways into v1 cgroups.
     pub(crate) doors: &'a [Door],
@@ -144,12 +154,19 @@ pub(crate) fn join(
 ) -> Result<Started> {
     let (parent, child) = pair()?;
     check_listener(join.process, join.listener)?;
-    let forked = in_pid_namespace(join.pid_namespace, || sys::fork(0, join.born_in))?;
+    let mut namespaces = join.namespaces;
+    let forked = match (in_pid_namespace(join.pid_namespace, || sys::fork(0, join.born_in)), join.user_namespace) {
+        (Err(e), Some(user)) if is_refusal(&e) => {
+            namespaces.remove(ThreadNameSpaceType::USER);
+            in_user_namespace(user, join.pid_namespace, 0)?
+        }
+        (forked, _) => forked?,
+    };
     let (pid, pidfd) = match forked {
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_joined(join, standard, channel))
+            run_child(&child, |channel| run_joined(join, namespaces, standard, channel))
         }
     };
     drop(child);
@@ -361,8 +378,8 @@ fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
     sys::exit_now(1)
 }
 
-fn run_init(init: &Init<'_>, joined: bool, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
-    let built = match build(init, joined, channel) {
+fn run_init(init: &Init<'_>, joined: bool, in_sight: bool, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
+    let built = match build(init, joined, in_sight, channel) {
         Ok(built) => built,
         Err(e) => return e,
     };
@@ -377,14 +394,16 @@ struct Built {
     slave: Option<OwnedFd>,
 }
 
-fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
+fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
     cgroup::enter(init.doors)?;
     if init.watched {
         channel.send(&Message::Entered).map_err(|e| Error::System("report cgroups".to_owned(), e))?;
     }
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
-    undumpable()?;
+    if !in_sight {
+        undumpable()?;
+    }
     if init.user_map.is_some() {
         expect(channel, "id maps", |message| matches!(message, Message::Mapped))?;
     }
@@ -407,7 +426,15 @@ fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
         let proc = private_proc()?;
         init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
     }
-    let (root, console) = init.rootfs.build(init.process.terminal)?;
+    let opened;
+    let plan = match &init.rootfs {
+        Files::Opened(plan) => plan,
+        Files::OpenedInside(open) => {
+            opened = open()?;
+            &opened
+        }
+    };
+    let (root, console) = plan.build(init.process.terminal)?;
     let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
     expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
     if let Some(before_pivot) = init.before_pivot {
@@ -415,7 +442,7 @@ fn build(init: &Init<'_>, joined: bool, channel: &Channel) -> Result<Built> {
         rustix::process::fchdir(&root).map_err(failed(|| "enter the root".to_owned()))?;
         before_pivot()?;
     }
-    init.rootfs.enter(&root)?;
+    plan.enter(&root)?;
     if init.new_cgroup {
         unshare(UnshareFlags::NEWCGROUP)?;
     }
@@ -437,16 +464,20 @@ fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Chan
     Ok(slave)
 }
 
-fn run_joined(join: &Join<'_>, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
+fn run_joined(
+    join: &Join<'_>,
+    namespaces: ThreadNameSpaceType,
+    standard: [BorrowedFd<'_>; 3],
+    channel: &Channel,
+) -> Error {
     let prepare = || -> Result<Built> {
         cgroup::enter(join.doors)?;
         rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
         join.process.scheduling.begin()?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
-        move_into_thread_name_spaces(join.target, join.namespaces)
-            .map_err(failed(|| "join the namespaces".to_owned()))?;
-        if join.namespaces.contains(ThreadNameSpaceType::USER) {
+        move_into_thread_name_spaces(join.target, namespaces).map_err(failed(|| "join the namespaces".to_owned()))?;
+        if join.user_namespace.is_some() {
             become_root()?;
         }
         let mut slave = None;
@@ -481,8 +512,11 @@ fn expect(channel: &Channel, what: &str, wanted: impl Fn(&Message) -> bool) -> R
 }
 
 fn undumpable() -> Result<()> {
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(failed(|| "become undumpable".to_owned()))
+    set_dumpable(DumpableBehavior::NotDumpable)
+}
+
+fn set_dumpable(behavior: DumpableBehavior) -> Result<()> {
+    rustix::process::set_dumpable_behavior(behavior).map_err(failed(|| "become undumpable".to_owned()))
 }
 
 /// Root of a user namespace that has just been entered.
@@ -495,14 +529,33 @@ fn become_root() -> Result<()> {
     undumpable()
 }
 
+/// Whether the kernel would not let us.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::System(_, e) if e.raw_os_error() == Some(libc::EPERM))
+}
+
 /// A /proc of our own, for the pid namespace we are in: nothing a container prepared can lie on it (CVE-2025-52881).
 fn private_proc() -> Result<OwnedFd> {
     let what = || "mount a private /proc".to_owned();
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
-    fsconfig_create(&context).map_err(failed(what))?;
+    match fsconfig_create(&context) {
+        // The pid namespace is not of our user namespace. The host's own /proc is in sight still.
+        Err(Errno::PERM) => return host_proc(),
+        created => created.map_err(failed(what))?,
+    }
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))
+}
+
+fn host_proc() -> Result<OwnedFd> {
+    let what = || "open /proc".to_owned();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).map_err(failed(what))?;
+    match rustix::fs::fstatfs(&proc).map_err(failed(what))?.f_type as i64 {
+        resolve::PROC => Ok(proc),
+        _ => Err(Error::Invalid("/proc is something else".to_owned())),
+    }
 }
 
 /// Sets a sysctl through a /proc.
@@ -531,59 +584,6 @@ pub(crate) fn sysctl_path(name: &str) -> String {
 
 fn unshare(flags: UnshareFlags) -> Result<()> {
     sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
-}
-
-/// Maps the ids of a new user namespace and tells its process. Who may not write the map himself has those of
-/// /etc/subuid written by newuidmap(1), or can map himself alone.
-pub(crate) fn map_ids(maps: Option<&IdMaps>, pid: i32, channel: &Channel) -> Result<()> {
-    let Some(maps) = maps else { return Ok(()) };
-    for (file, helper, text) in [("uid_map", "newuidmap", &maps.uid), ("gid_map", "newgidmap", &maps.gid)] {
-        write_map(pid, file, helper, text)
-            .map_err(|e| Error::System(format!("linux.{}Mappings: write", file.trim_end_matches("_map")), e))?;
-    }
-    channel.send(&Message::Mapped).map_err(|e| Error::System("send to the container".to_owned(), e))
-}
-
-/// A user namespace that nobody lives in, for mounts that show ids by these maps.
-pub(crate) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
-    let (ours, theirs) = pair()?;
-    let (pid, pidfd) = match sys::fork(NEW_USER, None).map_err(|e| Error::System("clone".to_owned(), e))? {
-        Forked::Parent { pid, pidfd } => (pid, pidfd),
-        Forked::Child => {
-            drop(ours);
-            // Until the maps are written, or the parent is gone.
-            let _ = theirs.receive();
-            let _ = theirs.receive();
-            sys::exit_now(0)
-        }
-    };
-    drop(theirs);
-    let what = || "open the user namespace of a mount".to_owned();
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = map_ids(Some(maps), pid, &ours)
-        .and_then(|()| rustix::fs::open(format!("/proc/{pid}/ns/user"), flags, Mode::empty()).map_err(failed(what)));
-    drop(ours);
-    let _ =
-        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
-    namespace
-}
-
-fn write_map(pid: i32, file: &str, helper: &str, text: &str) -> std::io::Result<()> {
-    let place = format!("/proc/{pid}/{file}");
-    let refused = match std::fs::write(&place, text) {
-        Err(e) if e.raw_os_error() == Some(libc::EPERM) => e,
-        other => return other,
-    };
-    let helped = std::process::Command::new(helper).arg(pid.to_string()).args(text.split_whitespace()).output();
-    if helped.is_ok_and(|output| output.status.success()) {
-        return Ok(());
-    }
-    if file == "gid_map" {
-        // Else one could drop a group that takes rights away (user_namespaces(7)).
-        std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
-        return std::fs::write(&place, text);
-    }
-    Err(refused)
 }
 
 #[cfg(test)]

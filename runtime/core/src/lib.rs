@@ -10,6 +10,7 @@ mod channel;
 mod destroy;
 mod devices;
 mod files;
+mod id_maps;
 mod launch;
 mod mount_options;
 mod network_devices;

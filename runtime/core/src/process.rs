@@ -47,8 +47,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Checks the `process` of a spec. Errors name the field.
-    pub(crate) fn of(process: &Process, seccomp: Option<Program>) -> Result<Self> {
+    /// Checks the `process` of a spec. Errors name the field. `own_users`: it is in a user namespace that is not ours.
+    pub(crate) fn of(process: &Process, seccomp: Option<Program>, own_users: bool) -> Result<Self> {
         let invalid = |what: String| Error::Invalid(format!("process.{what}"));
         let args = process.args().clone().unwrap_or_default();
         if args.first().is_none_or(String::is_empty) {
@@ -80,7 +80,7 @@ impl Prepared {
             groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
             umask: user.umask().unwrap_or(0o022),
             rlimits: rlimits(process)?,
-            capabilities: Sets::of(process.capabilities().as_ref())?,
+            capabilities: Sets::of(process.capabilities().as_ref(), own_users)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
             scheduling: Scheduling::of(process)?,

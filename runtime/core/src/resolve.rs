@@ -15,7 +15,7 @@ use crate::{Result, failed};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The magic number of proc (linux/magic.h).
-const PROC: i64 = 0x9fa0;
+pub(crate) const PROC: i64 = 0x9fa0;
 
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 
 use crate::devices;
-use crate::launch::{IdMaps, map_text, user_namespace};
+use crate::id_maps::{self, IdMaps};
 use crate::mount_options::{self, Bind, Options, SourceLink};
 use crate::pod::Rootfs;
 use crate::resolve::{Root, is_device, is_dir};
@@ -330,7 +330,7 @@ fn mount_users(mount: &Mount, options: &Options, linux: Option<&Linux>) -> Resul
             [linux.and_then(|l| l.uid_mappings().as_deref()), linux.and_then(|l| l.gid_mappings().as_deref())];
         let container = container.map(Option::unwrap_or_default);
         let [uid, gid] = if said.iter().all(|maps| maps.is_empty()) { container } else { said };
-        IdMaps { uid: map_text(uid), gid: map_text(gid) }
+        IdMaps { uid: id_maps::text(uid), gid: id_maps::text(gid) }
     };
     let joined = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default().iter();
     let mut joined = joined.filter(|n| n.typ() == LinuxNamespaceType::User).filter_map(|n| n.path().as_deref());
@@ -344,7 +344,7 @@ fn mount_users(mount: &Mount, options: &Options, linux: Option<&Linux>) -> Resul
     if maps.uid.is_empty() || maps.gid.is_empty() {
         return Err(Error::Invalid(format!("mounts: {place}: idmap needs uidMappings and gidMappings")));
     }
-    Ok(Some((below, user_namespace(&maps)?)))
+    Ok(Some((below, id_maps::user_namespace(&maps)?)))
 }
 
 /// `uids=0-1000-10#20-2000-5;gids=...`: on disk, outside, how many.

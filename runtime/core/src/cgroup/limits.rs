@@ -121,7 +121,7 @@ fn write_setting(dir: BorrowedFd<'_>, field: &str, file: &str, text: &str) -> Re
 }
 
 fn missing(field: &str, controller: &str) -> Error {
-    Error::Invalid(format!("linux.resources.{field}: this host has no {controller} cgroup controller"))
+    Error::Invalid(format!("linux.resources.{field}: there is no {controller} cgroup controller here that we may use"))
 }
 
 fn cpu_settings(cpu: &LinuxCpu, controller: Controller<'_, '_>) -> Vec<Setting> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -124,7 +124,7 @@ impl Host {
         Ok(group)
     }
 
-    /// An existing cgroup, as far as it exists.
+    /// An existing cgroup, as far as it exists and we may write to it.
     pub(crate) fn open(&self, path: &Path) -> Result<Group> {
         let dirs = self.hierarchies.iter().map(|_| OnceCell::new()).collect();
         Ok(Group { path: clean(path)?, dirs, made: false })
@@ -138,6 +138,21 @@ impl Host {
     /// The hierarchies that a group is in, with its directory there.
     fn dirs<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (&'a Hierarchy, BorrowedFd<'a>)> {
         self.parts(group).filter_map(|(hierarchy, dir)| Some((hierarchy, opened(hierarchy, group, dir)?)))
+    }
+
+    /// The cgroup that somebody who is not root may make others in (cgroups(7), Delegation): on v2, of this process or,
+    /// better, its parent, which can give controllers to its children as long as no process is in it.
+    pub(crate) fn delegated(&self) -> Option<PathBuf> {
+        let hierarchy = self.hierarchies.iter().find(|h| h.v2)?;
+        let own = own_path_of(|line| line.starts_with("0::"))?;
+        let own = own.strip_prefix("/").ok()?;
+        let ours = |path: &&Path| hierarchy.is_writable(path) && hierarchy.is_writable(&path.join("cgroup.procs"));
+        own.parent().into_iter().chain([own]).find(ours).map(|path| Path::new("/").join(path))
+    }
+
+    /// Whether a group is in no hierarchy.
+    pub(crate) fn is_nowhere(&self, group: &Group) -> bool {
+        self.dirs(group).next().is_none()
     }
 
     /// Refuses a cgroup that something is in already: it would be limited, frozen and killed with the container.
@@ -159,10 +174,11 @@ impl Host {
     }
 
     /// The directory of a group where a controller is in charge, and whether that is v2.
-    fn controller<'a>(&self, group: &'a Group, controller: &str) -> Option<(BorrowedFd<'a>, bool)> {
+    fn controller<'a>(&'a self, group: &'a Group, controller: &str) -> Option<(BorrowedFd<'a>, bool)> {
         self.hierarchies.iter().zip(&group.dirs).find_map(|(hierarchy, dir)| {
             // Device rules are a program on v2, the freezer is part of every v2 cgroup.
-            let core = hierarchy.v2 && self.is_unified() && matches!(controller, "devices" | "freezer" | "cgroup");
+            let v1 = || self.dirs(group).any(|(hierarchy, _)| !hierarchy.v2);
+            let core = hierarchy.v2 && matches!(controller, "devices" | "freezer" | "cgroup") && !v1();
             let name = if hierarchy.v2 && controller == "blkio" { "io" } else { controller };
             if !core && !hierarchy.controllers.iter().any(|c| c == name) {
                 return None;
@@ -201,7 +217,7 @@ impl Host {
             let place = format!("{} ({})", group.path.display(), hierarchy.name);
             match openat(&hierarchy.root, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(tasks) => Some(Ok(Door { tasks, place })),
-                Err(Errno::NOENT) if !group.made => None,
+                Err(Errno::NOENT | Errno::ACCESS) if !group.made => None,
                 Err(e) => Some(Err(failed(|| format!("enter cgroup {place}"))(e))),
             }
         };
@@ -325,7 +341,7 @@ impl Host {
     /// Stops or continues all processes of a group.
     pub(crate) fn freeze(&self, group: &Group, frozen: bool) -> Result<()> {
         let Some((dir, v2)) = self.controller(group, "freezer") else {
-            return Err(Error::State("this host has no freezer cgroup".to_owned()));
+            return Err(Error::State("there is no freezer cgroup here that we may use".to_owned()));
         };
         let (file, text, status) = match (v2, frozen) {
             (false, true) => ("freezer.state", "FROZEN", "FROZEN"),
@@ -373,7 +389,7 @@ impl Host {
                 match remove_tree(hierarchy.root.as_fd(), &group.path, 0) {
                     Ok(()) | Err(Errno::NOENT) => break,
                     // Then it is not of our making.
-                    Err(Errno::ROFS) if !group.made => break,
+                    Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if !group.made => break,
                     Err(Errno::BUSY) if start.elapsed() < PATIENCE => {
                         match opened(hierarchy, group, dir).filter(|_| hierarchy.v2) {
                             Some(dir) => drop(await_event(dir, "populated 0")),
@@ -495,6 +511,11 @@ impl Hierarchy {
         openat(&self.root, path, flags, Mode::empty()).map_err(failed(|| format!("open cgroup {}", path.display())))
     }
 
+    fn is_writable(&self, path: &Path) -> bool {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        rustix::fs::accessat(&self.root, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    }
+
     fn is_for(&self, controller: &str) -> bool {
         self.name == controller || self.controllers.iter().any(|c| c == controller)
     }
@@ -535,9 +556,11 @@ impl Hierarchy {
     }
 }
 
-/// A group's directory in a hierarchy, opened the first time that it is asked for.
+/// A group's directory in a hierarchy, opened the first time that it is asked for, if we may write there: the rest is
+/// somebody else's.
 fn opened<'a>(hierarchy: &Hierarchy, group: &Group, dir: &'a OnceCell<Option<OwnedFd>>) -> Option<BorrowedFd<'a>> {
-    dir.get_or_init(|| hierarchy.open(&group.path).ok()).as_ref().map(AsFd::as_fd)
+    let usable = |_: &OwnedFd| group.made || hierarchy.is_writable(&group.path);
+    dir.get_or_init(|| hierarchy.open(&group.path).ok().filter(usable)).as_ref().map(AsFd::as_fd)
 }
 
 /// A new v1 cpuset is empty and takes no process until it has cpus and nodes.
@@ -728,9 +751,14 @@ pub(crate) fn write(dir: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<(
 
 /// The cgroup of this process in the hierarchy of a v1 controller or v2, for paths that start there.
 pub(crate) fn own_path() -> PathBuf {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let line = text.lines().find(|l| l.contains(":pids:")).or_else(|| text.lines().find(|l| l.starts_with("0::")));
-    line.and_then(|l| l.splitn(3, ':').nth(2)).map(PathBuf::from).unwrap_or_default()
+    let own = own_path_of(|line| line.contains(":pids:")).or_else(|| own_path_of(|line| line.starts_with("0::")));
+    own.unwrap_or_default()
+}
+
+/// The path in a line of cgroup(7)'s /proc/self/cgroup.
+fn own_path_of(wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    text.lines().find(|line| wanted(line))?.splitn(3, ':').nth(2).map(PathBuf::from)
 }
 
 #[cfg(test)]

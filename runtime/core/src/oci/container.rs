@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -206,8 +206,32 @@ impl Container {
         if let Some(host) = self.host.get() {
             return Ok(Rc::clone(host));
         }
-        let host = Rc::new(if self.without_cgroup { Host::without() } else { Host::discover()? });
+        let host = Rc::new(self.discover()?);
         Ok(Rc::clone(self.host.get_or_init(|| host)))
+    }
+
+    /// The same as seen from the mounts that this process has now.
+    pub(super) fn discover(&self) -> Result<Host> {
+        if self.without_cgroup { Ok(Host::without()) } else { Host::discover() }
+    }
+
+    /// Its processes: those of its cgroup; where it has none, those of a pid namespace that it has for itself; else the
+    /// first alone.
+    pub(super) fn processes(&self) -> Result<Vec<i32>> {
+        let host = self.host()?;
+        let group = host.open(&self.cgroup)?;
+        if !host.is_nowhere(&group) {
+            return host.processes(&group);
+        }
+        if self.process().is_none() {
+            return Ok(Vec::new());
+        }
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let alone = self.spec().is_ok_and(|spec| super::has_own(&spec, LinuxNamespaceType::Pid));
+        let Some(own) = namespace(self.pid).filter(|_| alone) else { return Ok(vec![self.pid]) };
+        let entries = fs::read_dir("/proc").map_err(|e| Error::System("read /proc".to_owned(), e))?;
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Ok(pids.filter(|pid| namespace(*pid).as_ref() == Some(&own)).collect())
     }
 
     pub(super) fn status(&self) -> Status {

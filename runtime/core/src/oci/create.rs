@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use oci_spec::runtime::{Linux, Spec};
+use rustix::process::geteuid;
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
 use super::namespaces::Namespaces;
-use super::{Global, Level, document, foreground, hooks, protect, seccomp_agent};
-use crate::cgroup;
-use crate::launch::{self, Init, NEW_MOUNT, Started};
+use super::{Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
+use crate::cgroup::{self, Group, Host};
+use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
-use crate::rootfs::{self, Sources};
+use crate::rootfs::{self, Plan, Sources};
 use crate::{Error, Result};
 
 /// What the command line says.
@@ -103,13 +104,37 @@ fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
 }
 
 fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container> {
-    let path = spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()).filter(|p| !p.as_os_str().is_empty());
-    let cgroup = match path {
+    let own =
+        || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
+    let cgroup = match named_cgroup(spec) {
         _ if global.without_cgroup => None,
-        Some(path) => Some(if path.is_absolute() { path } else { cgroup::own_path().join(path) }),
-        None => Some(cgroup::own_path().join(&options.id)),
+        Some(path) if path.is_absolute() => Some(path.to_owned()),
+        Some(path) => Some(own()?.unwrap_or_default().join(path)),
+        None => own()?.map(|own| own.join(&options.id)),
     };
     Container::reserve(&global.root, &options.id, &options.bundle, spec, cgroup.as_deref())
+}
+
+fn named_cgroup(spec: &Spec) -> Option<&Path> {
+    let path = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Makes the container's cgroup. Who is not root of the host may not rule over devices, and need not: he opens none that
+/// he could not open outside. Limits that he asks for, and a cgroup that he names, he has to get.
+fn make_cgroup(global: &Global, container: &Container, host: &Host, spec: &Spec) -> Result<Group> {
+    let mut resources = spec.linux().as_ref().and_then(|l| l.resources().clone()).filter(|_| !global.without_cgroup);
+    let host_root = rootless::is_host_root();
+    if let Some(resources) = resources.as_mut().filter(|_| !host_root) {
+        resources.set_devices(None);
+    }
+    let group = host.create(&container.cgroup, resources.as_ref())?;
+    let wanted = !global.without_cgroup && (!global.rootless || named_cgroup(spec).is_some());
+    if host.is_nowhere(&group) && wanted && !host_root {
+        let place = container.cgroup.display();
+        return Err(Error::Invalid(format!("linux.cgroupsPath: permission denied to make cgroup {place}")));
+    }
+    Ok(group)
 }
 
 /// Takes back what a failed create has made. A cgroup that others are in is not ours.
@@ -122,26 +147,25 @@ fn undo(container: &Container) {
 
 fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Options, gated: bool) -> Result<Started> {
     let linux = spec.linux().as_ref().ok_or_else(|| Error::Invalid("linux: missing".to_owned()))?;
-    let prepared = prepare(global, spec, linux, options, gated)?;
     let namespaces = Namespaces::of(linux)?;
+    let own_users = namespaces.user.is_some() || namespaces.user_map.is_some();
+    let prepared = prepare(global, spec, linux, options, gated, own_users)?;
     let host = container.host()?;
     host.refuse_used(&container.cgroup)?;
     container.owns_cgroup = true;
-    let group = host.create(&container.cgroup, linux.resources().as_ref().filter(|_| !global.without_cgroup))?;
-    let wants_cgroups =
-        spec.mounts().iter().flatten().any(|m| m.typ().as_deref().is_some_and(|t| t.starts_with("cgroup")));
-    let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
-    let plan = rootfs::plan(
-        spec,
-        Sources {
-            rootfs: None,
-            bundle: &container.bundle,
-            attach_to: &container.bundle.join(root.path()),
-            users: None,
-            own_mounts: namespaces.new & NEW_MOUNT != 0,
-            cgroups: if wants_cgroups { host.mounts(&group)? } else { Vec::new() },
-        },
-    )?;
+    let group = make_cgroup(global, container, &host, spec)?;
+    let own_mounts = namespaces.new & NEW_MOUNT != 0;
+    let open_inside = || {
+        let host = container.discover()?;
+        open_files(container, spec, own_mounts, &host, &host.open(&container.cgroup)?)
+    };
+    let files = match open_files(container, spec, own_mounts, &host, &group) {
+        Err(e) if launch::is_refusal(&e) && !own_users && !geteuid().is_root() => {
+            return Err(Error::Invalid(format!("linux.namespaces: without a user namespace only root may {e}")));
+        }
+        Err(e) if launch::is_refusal(&e) && own_mounts => Files::OpenedInside(&open_inside),
+        plan => Files::Opened(plan?),
+    };
     let state = container.state_as(Status::Creating, Some(spec));
     let hook_list = spec.hooks().as_ref();
     let create_hooks = || {
@@ -165,7 +189,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let birthplace = host.birthplace(&group).filter(|_| near);
     let init = Init {
         process: &prepared,
-        rootfs: &plan,
+        rootfs: files,
         new: namespaces.new,
         new_cgroup: namespaces.new_cgroup,
         new_time: namespaces.new_time,
@@ -206,8 +230,30 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     Ok(started)
 }
 
+/// Opens what the container's file system is made of.
+fn open_files(container: &Container, spec: &Spec, own_mounts: bool, host: &Host, group: &Group) -> Result<Plan> {
+    let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
+    let mut kinds = spec.mounts().iter().flatten().filter_map(|mount| mount.typ().as_deref());
+    let sources = Sources {
+        rootfs: None,
+        bundle: &container.bundle,
+        attach_to: &container.bundle.join(root.path()),
+        users: None,
+        own_mounts,
+        cgroups: if kinds.any(|kind| kind.starts_with("cgroup")) { host.mounts(group)? } else { Vec::new() },
+    };
+    rootfs::plan(spec, sources)
+}
+
 /// The first process, as its specification and the command line have it.
-fn prepare(global: &Global, spec: &Spec, linux: &Linux, options: &Options, gated: bool) -> Result<Prepared> {
+fn prepare(
+    global: &Global,
+    spec: &Spec,
+    linux: &Linux,
+    options: &Options,
+    gated: bool,
+    own_users: bool,
+) -> Result<Prepared> {
     let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
     if process.terminal().unwrap_or(false) && options.console_socket.is_none() && (gated || options.detach) {
         return Err(Error::Invalid("process.terminal: needs --console-socket".to_owned()));
@@ -219,7 +265,7 @@ fn prepare(global: &Global, spec: &Spec, linux: &Linux, options: &Options, gated
     if let Some(program) = &seccomp {
         global.say(Level::Debug, &format!("seccomp filter flags: {}", program.flags()));
     }
-    let mut prepared = Prepared::of(process, seccomp)?
+    let mut prepared = Prepared::of(process, seccomp, own_users)?
         .in_container(Some(linux))?
         .with_preserved_fds(options.preserve_fds)
         .with_listen_fds(global.listen_fds);

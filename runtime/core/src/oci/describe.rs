@@ -63,8 +63,7 @@ pub(super) fn ps(global: &Global, arguments: &mut Arguments) -> Result<ExitCode>
     if words.iter().any(|word| word == "json") {
         (format, words) = ("json".to_owned(), Vec::new());
     }
-    let host = container.host()?;
-    let pids = host.processes(&host.open(&container.cgroup)?)?;
+    let pids = container.processes()?;
     if format == "json" {
         return print_json(&json!(pids)).map(|()| ExitCode::SUCCESS);
     }

@@ -58,14 +58,17 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
     let target = container.process().ok_or_else(|| Error::State("container not running".to_owned()))?;
     let spec = container.spec()?;
     let linux = spec.linux().as_ref();
-    let prepared = prepare(global, &options, &spec)?;
-    let pid_path = format!("/proc/{}/ns/pid", container.pid);
-    let pid_namespace = rustix::fs::open(pid_path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(|| "open the pid namespace".to_owned()))?;
+    let open = |name: &str| {
+        let path = format!("/proc/{}/ns/{name}", container.pid);
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(|| format!("open the {name} namespace")))
+    };
+    let pid_namespace = open("pid")?;
+    let namespaces = differing(container.pid);
+    let users = namespaces.contains(ThreadNameSpaceType::USER).then(|| open("user")).transpose()?;
+    let prepared = prepare(global, &options, &spec, users.is_some())?;
     let host = container.host()?;
     let group = host.open(&container.cgroup)?;
-    let namespaces = differing(container.pid);
-    let users = namespaces.contains(ThreadNameSpaceType::USER);
     let state = container.oci_state();
     let listener = |pid: i32, fd: OwnedFd| match linux {
         Some(linux) => seccomp_agent::notify(linux, &state.with_pid(pid), &fd),
@@ -77,10 +80,11 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
         target: target.as_fd(),
         namespaces,
         pid_namespace: Some(pid_namespace.as_fd()),
+        user_namespace: users.as_ref().map(AsFd::as_fd),
         // A group that processes may not be born in may still be one to fall back from.
         born_in: host
             .birthplace(&group)
-            .filter(|_| options.cgroups.is_empty() && !users && host.takes_processes(&group)),
+            .filter(|_| options.cgroups.is_empty() && users.is_none() && host.takes_processes(&group)),
         doors: &doors,
         listener: Some(&listener),
     };
@@ -119,7 +123,7 @@ fn check_status(container: &Container, ignore_paused: bool) -> Result<()> {
     }
 }
 
-fn prepare(global: &Global, options: &Options, spec: &Spec) -> Result<Prepared> {
+fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> Result<Prepared> {
     let base = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
     let process = match &options.process {
         Some(path) => {
@@ -131,7 +135,8 @@ fn prepare(global: &Global, options: &Options, spec: &Spec) -> Result<Prepared> 
     };
     let linux = spec.linux().as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref()).map(crate::seccomp::compile).transpose()?;
-    let mut prepared = Prepared::of(&process, seccomp)?.in_container(linux)?.with_preserved_fds(options.preserve_fds);
+    let mut prepared =
+        Prepared::of(&process, seccomp, own_users)?.in_container(linux)?.with_preserved_fds(options.preserve_fds);
     if let Some(mask) = prepared.scheduling.initial_mask() {
         global.say(Level::Debug, &format!("initial CPU affinity: {mask:#x}"));
     }

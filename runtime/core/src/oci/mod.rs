@@ -12,6 +12,7 @@ mod foreground;
 mod help;
 mod hooks;
 mod namespaces;
+mod rootless;
 mod seccomp_agent;
 mod update;
 
@@ -28,9 +29,6 @@ use crate::{Error, Result, files, protect};
 use arguments::Arguments;
 use container::{Container, Status};
 
-/// Where containers' states lie unless `--root` says otherwise.
-const DEFAULT_ROOT: &str = "/run/trimtab/oci";
-
 /// What `exec` answers where it could not begin: any other code is the process's own.
 const EXEC_FAILED: u8 = 255;
 
@@ -45,6 +43,8 @@ pub(crate) struct Global {
     debug: bool,
     /// New containers stay in our own cgroups.
     without_cgroup: bool,
+    /// So they do where there are no cgroups that we may use.
+    rootless: bool,
     /// Descriptors that were passed to us by the protocol of systemd.
     listen_fds: u32,
 }
@@ -79,9 +79,16 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn global(arguments: &mut Arguments) -> Result<Global> {
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
-    let root = PathBuf::from(DEFAULT_ROOT);
-    let mut global =
-        Global { root, own_root: false, log: None, json_log: false, debug: false, without_cgroup: false, listen_fds };
+    let mut global = Global {
+        root: rootless::default_root(),
+        own_root: false,
+        log: None,
+        json_log: false,
+        debug: false,
+        without_cgroup: false,
+        rootless: rootless::parse("auto")?,
+        listen_fds,
+    };
     while let Some(option) = arguments.leading_option() {
         match option.as_str() {
             "--root" => (global.root, global.own_root) = (arguments.value("--root")?.into(), true),
@@ -95,7 +102,8 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
             }
             "--debug" => global.debug = true,
             "--log-level" => global.debug = arguments.value(&option)? == "debug",
-            "--rootless" | "--criu" => drop(arguments.value(&option)?),
+            "--rootless" => global.rootless = rootless::parse(&arguments.value(&option)?)?,
+            "--criu" => drop(arguments.value(&option)?),
             "--cgroup-manager" => match arguments.value(&option)?.as_str() {
                 "cgroupfs" => {}
                 "disabled" => global.without_cgroup = true,
@@ -175,9 +183,7 @@ fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
     // Without a pid namespace of its own the others outlive the first process.
     let shared = container.spec().is_ok_and(|spec| !has_own(&spec, LinuxNamespaceType::Pid));
     if all || (shared && signal == libc::SIGKILL) {
-        let host = container.host()?;
-        let group = host.open(&container.cgroup)?;
-        let pids = host.processes(&group)?;
+        let pids = container.processes()?;
         if pids.is_empty() && !all {
             return Err(Error::State("container not running".to_owned()));
         }
@@ -237,12 +243,15 @@ fn remove(global: &Global, container: &Container, force: bool) -> Result<()> {
 /// Kills what runs of a container and removes all there is of it. Parents of its cgroup are their makers', who may want
 /// them for the next one, as with runc and crun.
 fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Result<()> {
-    if let Some(pidfd) = container.process() {
-        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    let process = container.process();
+    if let Some(pidfd) = &process {
+        let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
     }
     let host = container.host()?;
     let group = host.open(&container.cgroup)?;
     host.kill(&group)?;
+    // Without a cgroup nothing else tells of its end.
+    process.iter().for_each(crate::destroy::wait_for_end);
     host.remove(&group)?;
     let state = container.state_as(Status::Stopped, spec);
     if let (Some(spec), Some(rootfs)) = (spec, &state.rootfs)

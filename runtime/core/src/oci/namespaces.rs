@@ -7,7 +7,8 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceTyp
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
 
-use crate::launch::{IdMaps, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS};
+use crate::id_maps::{self, IdMaps};
+use crate::launch::{NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS};
 use crate::{Error, Result, failed};
 
 /// The namespaces of a container, opened or to be made.
@@ -107,7 +108,7 @@ fn open(path: &Path, kind: LinuxNamespaceType) -> Result<OwnedFd> {
 fn user_map(linux: &Linux) -> Result<IdMaps> {
     let own = linux.uid_mappings().is_none() && linux.gid_mappings().is_none();
     let text = |field: &str, file: &str, maps: &Option<Vec<LinuxIdMapping>>| {
-        let text = if own { own_ids(file)? } else { crate::launch::map_text(maps.as_deref().unwrap_or_default()) };
+        let text = if own { own_ids(file)? } else { id_maps::text(maps.as_deref().unwrap_or_default()) };
         if text.is_empty() { Err(Error::Invalid(format!("linux.{field}: missing"))) } else { Ok(text) }
     };
     Ok(IdMaps {

@@ -204,7 +204,13 @@ pub(super) fn state_path(run_dir: &Path, id: &str) -> PathBuf {
 }
 
 /// A process of the spec with its compiled filter.
-pub(super) fn prepare(config: &ContainerConfig, args: Option<&[String]>, terminal: Option<bool>) -> Result<Prepared> {
+/// `users`: it is in a user namespace.
+pub(super) fn prepare(
+    config: &ContainerConfig,
+    args: Option<&[String]>,
+    terminal: Option<bool>,
+    users: bool,
+) -> Result<Prepared> {
     let process = config.spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
     let mut process = process.clone();
     if let Some(args) = args {
@@ -220,5 +226,5 @@ pub(super) fn prepare(config: &ContainerConfig, args: Option<&[String]>, termina
         process.set_capabilities(Some(capabilities));
     }
     let seccomp = config.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    Prepared::of(&process, seccomp.map(crate::seccomp::compile).transpose()?)
+    Prepared::of(&process, seccomp.map(crate::seccomp::compile).transpose()?, users)
 }

@@ -20,7 +20,7 @@ use super::log::{Log, Stream};
 use super::pause::{self, Pause};
 use crate::cgroup::{Group, Host};
 use crate::channel::{receive_any_with_fds, send_with_fds};
-use crate::launch::{self, Init, Join, NEW_MOUNT, NEW_PID};
+use crate::launch::{self, Files, Init, Join, NEW_MOUNT, NEW_PID};
 use crate::pod::{ContainerState, ExecConfig, PROTOCOL_VERSION, PodConfig};
 use crate::protocol::{self, Call, ContainerFile, Failure, MAX_MESSAGE_BYTES, Reply, Request, check_id};
 use crate::rootfs::{self, Sources, Users};
@@ -245,8 +245,8 @@ impl Server {
         config: crate::pod::ContainerConfig,
         group: &Rc<Group>,
     ) -> Result<(Container, Vec<(Stream, OwnedFd)>)> {
-        let process = container::prepare(&config, None, None)?;
         let users = self.users();
+        let process = container::prepare(&config, None, None, users.is_some())?;
         let linux = config.spec.linux().as_ref();
         let listed = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
         let wants_cgroups =
@@ -277,7 +277,7 @@ impl Server {
         self.give(&ends.child, process.uid())?;
         let init = Init {
             process: &process,
-            rootfs: &plan,
+            rootfs: Files::Opened(plan),
             new: NEW_MOUNT | if own_pid_namespace { NEW_PID } else { 0 },
             new_cgroup: listed.iter().any(|n| n.typ() == LinuxNamespaceType::Cgroup && n.path().is_none()),
             new_time: None,
@@ -365,7 +365,7 @@ impl Server {
         if container.state.exit.is_some() {
             return Err(Error::State(format!("container {} has ended", exec.container)));
         }
-        let process = container::prepare(&container.config, Some(&exec.args), Some(exec.tty))?;
+        let process = container::prepare(&container.config, Some(&exec.args), Some(exec.tty), self.users.is_some())?;
         let pid_path = format!("/proc/{}/ns/pid", container.state.pid);
         let pid_namespace = rustix::fs::open(pid_path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed(|| "open the pid namespace".to_owned()))?;
@@ -391,6 +391,7 @@ impl Server {
                 | ThreadNameSpaceType::CONTROL_GROUP
                 | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
             pid_namespace: Some(pid_namespace.as_fd()),
+            user_namespace: self.users.as_ref().map(AsFd::as_fd),
             born_in: self.host.birthplace(&container.group),
             doors: &self.host.doors(&container.group)?,
             listener: None,

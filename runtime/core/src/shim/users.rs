@@ -8,7 +8,8 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::channel::Channel;
-use crate::launch::{IdMaps, NEW_IPC, NEW_NET, NEW_USER, NEW_UTS, map_ids};
+use crate::id_maps::{self, IdMaps};
+use crate::launch::{NEW_IPC, NEW_NET, NEW_USER, NEW_UTS};
 use crate::pod::PodConfig;
 use crate::sys::{self, Forked};
 use crate::{Error, Result, failed};
@@ -37,7 +38,7 @@ pub(super) fn enter(config: &PodConfig, map: Map) -> Result<OwnedFd> {
     drop(theirs);
     let (inside, outside, length) = map;
     let text = format!("{inside} {outside} {length}\n");
-    let entered = map_ids(Some(&IdMaps { uid: text.clone(), gid: text }), pid, &ours).and_then(|()| {
+    let entered = id_maps::map(Some(&IdMaps { uid: text.clone(), gid: text }), pid, &ours).and_then(|()| {
         let users = open(pid, "user")?;
         for (name, kind) in JOINED {
             move_into_link_name_space(open(pid, name)?.as_fd(), Some(kind)).map_err(failed(what))?;

@@ -98,19 +98,21 @@ pub(crate) fn start(
     // Set in the child only, where it has been told by the process in between.
     let joined = Cell::new(false);
     let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
+    let leaves = init.pid_namespace.is_some() || init.new_time.is_some();
+    let between = far || (leaves && !may_return());
     // Who maps ids with the rights of a user alone has to own the process's files in /proc, which are root's otherwise.
     // Nobody else is in a new user namespace, so nobody in there can look at the process yet.
     let in_sight = init.user_map.is_some() && !rustix::process::geteuid().is_root();
     if in_sight {
         set_dumpable(DumpableBehavior::Dumpable)?;
     }
-    let forked = in_new_time_namespace(init.new_time.as_deref(), || {
-        if far {
-            by_one_between(|| cross(init, &joined))
-        } else {
+    let forked = if between {
+        by_one_between(|| cross(init, &joined))?
+    } else {
+        in_new_time_namespace(init.new_time.as_deref(), || {
             in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))
-        }
-    })?;
+        })?
+    };
     let (pid, pidfd) = match forked {
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
@@ -155,7 +157,14 @@ pub(crate) fn join(
     let (parent, child) = pair()?;
     check_listener(join.process, join.listener)?;
     let mut namespaces = join.namespaces;
-    let forked = match (in_pid_namespace(join.pid_namespace, || sys::fork(0, join.born_in)), join.user_namespace) {
+    let forked = match join.pid_namespace {
+        Some(namespace) if !may_return() => by_one_between(|| {
+            enter_pid_namespace(namespace)?;
+            fork_for_parent(0, join.born_in)
+        }),
+        namespace => in_pid_namespace(namespace, || sys::fork(0, join.born_in)),
+    };
+    let forked = match (forked, join.user_namespace) {
         (Err(e), Some(user)) if is_refusal(&e) => {
             namespaces.remove(ThreadNameSpaceType::USER);
             in_user_namespace(user, join.pid_namespace, 0)?
@@ -232,28 +241,46 @@ fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
     }
 }
 
+/// Of all that a clone needs only a place in a cgroup is denied by access (cgroups(7), Delegation).
+fn not_cloned(error: std::io::Error) -> Error {
+    let denied = error.raw_os_error() == Some(libc::EACCES);
+    Error::System(if denied { "clone into the cgroup" } else { "clone" }.to_owned(), error)
+}
+
+fn own_pid_namespace() -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty())
+        .map_err(failed(|| "open the own pid namespace".to_owned()))
+}
+
+fn enter_pid_namespace(namespace: BorrowedFd<'_>) -> Result<()> {
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
+        .map_err(failed(|| "join the pid namespace".to_owned()))
+}
+
+/// Whether we could go back to our own namespaces: root of a user namespace may not where they are of one above.
+fn may_return() -> bool {
+    own_pid_namespace().and_then(|own| enter_pid_namespace(own.as_fd())).is_ok()
+}
+
 /// Runs a fork in another pid namespace: children are born where `setns` said, we stay. So joining a pid namespace needs
 /// no second fork.
 fn in_pid_namespace(
     namespace: Option<BorrowedFd<'_>>,
     fork: impl FnOnce() -> std::io::Result<Forked>,
 ) -> Result<Forked> {
-    let what = || "join the pid namespace".to_owned();
-    let forked = |e| Error::System("clone".to_owned(), e);
-    let Some(namespace) = namespace else { return fork().map_err(forked) };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty()).map_err(failed(what))?;
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID)).map_err(failed(what))?;
+    let Some(namespace) = namespace else { return fork().map_err(not_cloned) };
+    let own = own_pid_namespace()?;
+    enter_pid_namespace(namespace)?;
     let result = fork();
     if matches!(result, Ok(Forked::Child)) {
         return Ok(Forked::Child);
     }
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
-        .map_err(failed(|| "return to the own pid namespace".to_owned()))?;
+    enter_pid_namespace(own.as_fd())?;
     // A namespace whose first process has ended takes no more.
     result.map_err(|e| match e.raw_os_error() {
         Some(libc::ENOMEM | libc::EINVAL) => Error::State("the container has ended".to_owned()),
-        _ => forked(e),
+        _ => not_cloned(e),
     })
 }
 
@@ -281,17 +308,23 @@ fn in_new_time_namespace(offsets: Option<&str>, fork: impl FnOnce() -> Result<Fo
     let what = || "make a time namespace".to_owned();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let own = rustix::fs::open("/proc/self/ns/time", flags, Mode::empty()).map_err(failed(what))?;
-    unshare(UnshareFlags::NEWTIME)?;
-    if !offsets.is_empty() {
-        std::fs::write("/proc/self/timens_offsets", offsets)
-            .map_err(|e| Error::System("linux.timeOffsets: set".to_owned(), e))?;
-    }
+    leave_for_time_namespace(offsets)?;
     let forked = fork();
     if !matches!(forked, Ok(Forked::Child)) {
         move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Time))
             .map_err(failed(|| "return to the own time namespace".to_owned()))?;
     }
     forked
+}
+
+/// Children are born in a new time namespace from here on.
+fn leave_for_time_namespace(offsets: &str) -> Result<()> {
+    unshare(UnshareFlags::NEWTIME)?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    std::fs::write("/proc/self/timens_offsets", offsets)
+        .map_err(|e| Error::System("linux.timeOffsets: set".to_owned(), e))
 }
 
 /// Runs a fork in a user namespace, and in a pid namespace where one is given.
@@ -302,15 +335,16 @@ pub(crate) fn in_user_namespace(
 ) -> Result<Forked> {
     by_one_between(|| {
         enter_user_namespace(user, pid_namespace)?;
-        fork_for_parent(new)
+        fork_for_parent(new, None)
     })
 }
 
-/// Who has joined a user namespace cannot come back: a process in between does it, and its child is ours.
+/// Who has joined a user namespace cannot come back, nor who is root of one to a pid namespace above it: a process in
+/// between does it, and its child is ours.
 fn by_one_between(fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
     let what = || "clone in the user namespace".to_owned();
     let (ours, theirs) = pair()?;
-    let between = match sys::fork(0, None).map_err(|e| Error::System("clone".to_owned(), e))? {
+    let between = match sys::fork(0, None).map_err(not_cloned)? {
         Forked::Parent { pidfd, .. } => pidfd,
         Forked::Child => {
             drop(ours);
@@ -338,13 +372,15 @@ fn by_one_between(fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
 /// they belong to the container's, and are joined by whoever is in it.
 fn cross(init: &Init<'_>, joined: &Cell<bool>) -> Result<Forked> {
     joined.set(join_all(init).is_ok());
+    if let Some(offsets) = &init.new_time {
+        leave_for_time_namespace(offsets)?;
+    }
     if let Some(user) = init.user_namespace {
         enter_user_namespace(user, init.pid_namespace)?;
     } else if let Some(namespace) = init.pid_namespace {
-        move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
-            .map_err(failed(|| "join the pid namespace".to_owned()))?;
+        enter_pid_namespace(namespace)?;
     }
-    fork_for_parent(init.new)
+    fork_for_parent(init.new, init.born_in)
 }
 
 fn join_all(init: &Init<'_>) -> Result<()> {
@@ -356,14 +392,11 @@ fn join_all(init: &Init<'_>) -> Result<()> {
 fn enter_user_namespace(user: BorrowedFd<'_>, pid_namespace: Option<BorrowedFd<'_>>) -> Result<()> {
     move_into_link_name_space(user, Some(LinkNameSpaceType::User))
         .map_err(failed(|| "join the user namespace".to_owned()))?;
-    let Some(namespace) = pid_namespace else { return Ok(()) };
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
-        .map_err(failed(|| "join the pid namespace".to_owned()))
+    pid_namespace.map_or(Ok(()), enter_pid_namespace)
 }
 
-fn fork_for_parent(new: u64) -> Result<Forked> {
-    sys::fork(new | libc::CLONE_PARENT as u64, None)
-        .map_err(|e| Error::System("clone in the user namespace".to_owned(), e))
+fn fork_for_parent(new: u64, born_in: Option<BorrowedFd<'_>>) -> Result<Forked> {
+    sys::fork(new | libc::CLONE_PARENT as u64, born_in).map_err(not_cloned)
 }
 
 fn leave(channel: &Channel, message: &Message) -> ! {

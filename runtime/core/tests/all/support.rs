@@ -183,6 +183,20 @@ pub(crate) fn readable(fd: &OwnedFd, timeout: Duration) {
     poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).unwrap();
 }
 
+/// The descriptor that comes with a message.
+pub(crate) fn receive_fd(socket: impl std::os::fd::AsFd) -> OwnedFd {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut text = [0; 64];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(socket, &mut [std::io::IoSliceMut::new(&mut text)], &mut control, RecvFlags::empty()).unwrap();
+    let mut fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    fds.next().unwrap().next().unwrap()
+}
+
 pub(crate) fn read_all(fd: OwnedFd) -> String {
     let mut text = Vec::new();
     // A terminal ends with EIO.

@@ -1,4 +1,5 @@
-//! `cargo xtask conformance engines`: podman and containerd, as Debian has them, with `trimtab oci` in the place of runc.
+//! `cargo xtask conformance engines`: podman, also that of an ordinary user, and containerd, as Debian has them, with
+//! `trimtab oci` in the place of runc.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -120,10 +121,13 @@ const STEPS: &[Step] = &[
          sh -c 'cat /proc/sys/net/ipv4/ip_forward; ip -o -4 address show tap0'",
         "1\n2: tap0    inet 10.0.2.100/24",
     ),
-    ("rootless podman run: an overlay over a volume",
-     "rootless run --rm --network none --volume $PWD/home/files:/files:O busybox sh -c 'touch /files/new; ls /files' | tr '\\n' ' '
-      ls home/files", "new own own\n"),
-    ("rootless podman run -d", "rootless run -d --name one --network none busybox sleep 1000 && ls -d $v2/$group/*", "/caller"),
+    (
+        "rootless podman run: an overlay over a volume",
+        "rootless run --rm --network none --volume $PWD/home/files:/files:O busybox sh -c 'touch /files/new; ls /files' | tr '\\n' ' '
+         ls home/files",
+        "new own own\n",
+    ),
+    ("rootless podman run -d", "rootless run -d --name one --network none busybox sleep 1000 > /dev/null && ls -d $v2/$group/*/ | wc -l", "2\n"),
     ("rootless podman exec", "rootless exec one sh -c 'echo inside; exit 5'; echo code $?; rootless exec --user 9 one id -u", "inside\ncode 5\n9"),
     ("rootless podman exec: terminal", "rootless exec -t one tty", "/dev/pts/0"),
     ("rootless podman pause", "rootless pause one && rootless inspect one --format '{{.State.Status}}'", "paused"),

@@ -88,6 +88,9 @@ pub(crate) fn run() -> ExitCode {
 
 fn play(arguments: Arguments) -> Result<ExitCode> {
     log_to_stderr(&arguments.log)?;
+    if let Command::Image(image) = &arguments.command {
+        image.prepare();
+    }
     // Whoever comes second is told so by an error that changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -25,9 +25,28 @@ mod show;
 pub(crate) struct Image {
     #[command(subcommand)]
     action: Action,
-    /// The node's data directory.
-    #[arg(long, global = true, default_value = DEFAULT_DATA_DIR)]
+    /// The node's data directory, or for who is not root one of his own.
+    #[arg(long, global = true, default_value_os_t = default_data_dir())]
     data_dir: PathBuf,
+}
+
+fn default_data_dir() -> PathBuf {
+    let said = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || said("XDG_DATA_HOME").or_else(|| Some(said("HOME")?.join(".local/share")));
+    match home().filter(|_| !rustix::process::geteuid().is_root()) {
+        Some(home) => home.join("trimtab"),
+        None => PathBuf::from(DEFAULT_DATA_DIR),
+    }
+}
+
+impl Image {
+    /// Gives whoever is not root ids for the files of layers, as far as there are any. Before there are threads.
+    pub(crate) fn prepare(&self) {
+        let why = runtime_core::rootless::become_root().unwrap_or_else(|error| Some(error.to_string()));
+        if let (Some(why), Action::Pull { .. } | Action::Import { .. }) = (why, &self.action) {
+            tracing::warn!("layers with files of others than root cannot be unpacked: {why}");
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]

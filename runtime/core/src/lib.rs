@@ -2,7 +2,7 @@
 //! no Kubernetes.
 //!
 //! Front ends: the OCI command line ([`oci`]), and the pod shim ([`shim`]) with the client that the node agent uses
-//! ([`pod`]).
+//! ([`pod`]). Beside them, for whoever handles files of containers as an ordinary user: [`rootless`].
 
 mod capabilities;
 mod cgroup;
@@ -21,6 +21,7 @@ mod protect;
 mod protocol;
 mod resolve;
 mod rootfs;
+pub mod rootless;
 mod scheduling;
 pub mod seccomp;
 pub mod shim;

@@ -61,6 +61,12 @@ fn a_user_has_states_of_his_own_and_the_example_runs() {
         spec["process"]["args"] = json!(["sh", "-c", "test -d /sys/kernel && id -u && cat /proc/self/setgroups"]);
     });
     assert_eq!(run(&format!("run {}", theirs.bundle.id)), "0\ndeny\n");
+    let mut root = Command::new(BECOME[0]);
+    let root =
+        root.args(&BECOME[1..]).arg(&theirs.program).args(["root", "cat", "/proc/self/uid_map"]).output().unwrap();
+    let words = String::from_utf8_lossy(&root.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words, format!("0 {USER} 1"));
+    assert!(String::from_utf8_lossy(&root.stderr).contains("have no ids for 54321"), "{root:?}");
     theirs.change(|spec| spec["process"]["args"] = json!(["sleep", "1000"]));
     assert_eq!(run(&format!("run -d {} > /dev/null 2>&1", theirs.bundle.id)), "");
     assert!(theirs.path("trimtab/oci").join(&theirs.bundle.id).join("state.json").exists());
@@ -162,6 +168,13 @@ fn ids_of_subuid_are_mapped() {
     let stat = fs::metadata(theirs.path("rootfs/file")).unwrap();
     use std::os::unix::fs::MetadataExt;
     assert_eq!((stat.uid(), stat.gid()), (700_076, 700_077));
+    // The same for whoever needs no container.
+    let (first, rest) = theirs.through.split_first().unwrap();
+    let mut root = Command::new(first);
+    let root = root.args(rest).arg(&theirs.program).args(["root", "cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+    let output = root.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(said, format!("0 {USER} 1 1 700000 1000 0 {USER} 1 1 700000 1000"), "{output:?}");
     theirs.change(|spec| spec["linux"]["uidMappings"] = maps(&[(0, USER, 1), (1, 700_000, 1001)]));
     assert!(theirs.run().contains("uid range [1-1002) -> [700000-701001) not allowed"), "{}", theirs.run());
 }

@@ -37,7 +37,8 @@ const MAX_ENTRIES: usize = 2_000_000;
 const MAX_DIRECTORY_NAMES_BYTES: usize = 256 << 20;
 /// Longest path and link target, in bytes (PATH_MAX).
 const MAX_PATH_BYTES: usize = 4096;
-const OPAQUE: &str = "trusted.overlay.opaque";
+/// What makes a directory hide what is below, and its name on overlays that are mounted in a user namespace (`userxattr`).
+const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
 /// Unpacks a compressed layer into `staged`, which must not exist. `parents` are the layers below, topmost first: a
 /// directory that the layer only passes through takes its owner and mode from them. `diff` is the DiffID to be met, and
@@ -132,7 +133,11 @@ impl Applier<'_> {
             kind @ (EntryType::Char | EntryType::Block) => {
                 let device = device(member, path)?;
                 let kind = if kind == EntryType::Char { FileType::CharacterDevice } else { FileType::BlockDevice };
-                mknodat(parent, name, kind, Mode::RUSR, device).map_err(failed)?;
+                match mknodat(parent, name, kind, Mode::RUSR, device) {
+                    // In a user namespace nobody may make it, nor use one that is there.
+                    Err(Errno::PERM) => return Ok(()),
+                    made => made.map_err(failed)?,
+                }
             }
             EntryType::Fifo => mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0).map_err(failed)?,
             other => return Err(Error::Malformed(format!("layer: {}: unknown entry type {other:?}", shown(path)))),
@@ -356,7 +361,11 @@ fn shown(path: &Path) -> String {
 }
 
 fn set_opaque(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    rustix::fs::fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty())
+    let [of_root, of_users] = OPAQUE.map(|name| move || rustix::fs::fsetxattr(dir, name, b"y", XattrFlags::empty()));
+    match of_root() {
+        Err(Errno::PERM) => of_users(),
+        set => set,
+    }
 }
 
 fn malformed(error: io::Error) -> Error {

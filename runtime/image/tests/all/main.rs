@@ -15,3 +15,4 @@ mod push;
 mod registry;
 mod sample;
 mod support;
+mod users;

@@ -690,20 +690,21 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
     Ok(mount)
 }
 
-/// Names directories of an overlay by descriptors, which are short, where the text is longer than an option may be.
-/// Several lower ones are an option each, which needs Linux 6.8. `held` keeps them open until the overlay is made.
+/// Names directories of an overlay by descriptors, which are short, where the text is longer than an option may be. More
+/// lower ones than fit then are an option each, which needs Linux 6.8. `held` keeps them open until the overlay is made.
 fn set_directories(context: &OwnedFd, key: &str, value: &str, held: &mut Vec<OwnedFd>) -> rustix::io::Result<()> {
-    let (key, paths) = match key {
-        "lowerdir" => ("lowerdir+", lower_directories(value)),
-        _ => (key, vec![value.to_owned()]),
-    };
-    paths.iter().try_for_each(|path| {
+    let paths = if key == "lowerdir" { lower_directories(value) } else { vec![value.to_owned()] };
+    let mut names = Vec::new();
+    for path in paths {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        names.push(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         held.push(directory);
-        fsconfig_set_string(context, key, name)
-    })
+    }
+    match names.join(":") {
+        all if all.len() <= MAX_OPTION_BYTES => fsconfig_set_string(context, key, all),
+        _ => names.iter().try_for_each(|name| fsconfig_set_string(context, "lowerdir+", name.as_str())),
+    }
 }
 
 /// The paths between the colons of `lowerdir`; a backslash takes the meaning from what follows it.

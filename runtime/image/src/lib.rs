@@ -17,8 +17,6 @@ mod options;
 mod partial;
 mod pull;
 mod push;
-#[cfg(test)]
-mod random;
 mod reference;
 mod registry;
 mod store;

@@ -1,8 +1,9 @@
 //! Documents with each field wrong, and thousands of mutations of them: nothing panics, an error is one line, and what is
 //! taken has what later code relies on. Seeded: a failure repeats.
 
+use mutations::{Random, rounds, text};
+
 use crate::document::{self, Document, MAX_LAYERS};
-use crate::random::Random;
 use crate::reference::is_digest;
 use crate::{Error, Result};
 
@@ -84,45 +85,18 @@ fn each_field_that_is_wrong_is_named() {
 #[test]
 fn mutations_of_documents_are_read_or_refused() {
     let lines = lines();
+    let others: Vec<&[u8]> = lines.iter().map(|line| line.json.as_bytes()).collect();
     for line in &lines {
-        for mutation in 0..MUTATIONS {
-            let seed = line.number as u64 * 1_000_003 + mutation;
-            let bytes = mutate(line.json.as_bytes(), &lines, &mut Random::new(seed));
+        for mutation in 0..rounds(MUTATIONS) {
+            let bytes = text(line.json.as_bytes(), &PIECES, &others, &mut Random::of(line.number, mutation));
             match read(&bytes, line.is_configuration) {
                 Ok(()) => {}
                 Err(Error::Malformed(text)) => {
                     let clean = text.len() < 2000 && !text.chars().any(char::is_control);
-                    assert!(clean, "line {} with seed {seed}: {text:?}", line.number);
+                    assert!(clean, "line {}, mutation {mutation}: {text:?}", line.number);
                 }
-                Err(other) => panic!("line {} with seed {seed}: {other:?}", line.number),
+                Err(other) => panic!("line {}, mutation {mutation}: {other:?}", line.number),
             }
         }
     }
-}
-
-fn mutate(bytes: &[u8], lines: &[Line], random: &mut Random) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let length = bytes.len() as u64;
-        let mut place = || random.below(length + 1) as usize;
-        let (one, two) = (place(), place());
-        let (from, to) = (one.min(two), one.max(two).min(one.min(two) + 30));
-        match random.below(5) {
-            0 => bytes.truncate(to),
-            1 => drop(bytes.drain(from..to)),
-            2 => drop(bytes.splice(from..to, PIECES[random.below(PIECES.len() as u64) as usize].bytes())),
-            3 => {
-                let other = lines[random.below(lines.len() as u64) as usize].json.as_bytes();
-                let start = random.below(other.len() as u64) as usize;
-                let end = other.len().min(start + random.below(80) as usize);
-                bytes.splice(from..to, other[start..end].iter().copied());
-            }
-            _ => {
-                if let Some(byte) = bytes.get_mut(from) {
-                    *byte = random.below(256) as u8;
-                }
-            }
-        }
-    }
-    bytes
 }

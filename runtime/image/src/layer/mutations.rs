@@ -7,8 +7,9 @@ use std::io::Cursor;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use mutations::{Random, rounds};
+
 use super::corpus::{self, Case};
-use crate::random::Random;
 use crate::{Error, Result, blob, tree};
 
 /// Mutations of each case, and of those whose paths are thousands of directories deep. All of them take a few seconds.
@@ -93,12 +94,11 @@ fn mutations_of_the_corpus_stay_within_the_layer() {
     let cases = corpus::cases();
     let (mut all, mut unpacked, mut refused) = (0, 0, 0);
     for (at, case) in cases.iter().enumerate() {
-        let mutations = if case.archive.len() > 1 << 12 { DEEP_MUTATIONS } else { MUTATIONS };
+        let mutations = rounds(if case.archive.len() > 1 << 12 { DEEP_MUTATIONS } else { MUTATIONS });
         all += mutations;
         for mutation in 0..mutations {
-            let seed = at as u64 * 1_000_003 + mutation;
-            let archive = mutate(&case.archive, &cases, &mut Random::new(seed));
-            let what = format!("{} with seed {seed}", case.name);
+            let archive = mutate(&case.archive, &cases, &mut Random::of(at, mutation));
+            let what = format!("{}, mutation {mutation}", case.name);
             match yard.unpack(&archive) {
                 Ok(_) => unpacked += 1,
                 Err(Error::Malformed(text)) => {

@@ -52,6 +52,11 @@ pub enum Error {
 /// The result of a runtime operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A number of 32 bits in decimal digits, and nothing else: what a library takes beside (a sign) is none.
+fn decimal(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Turns the error of a step into ours: `.map_err(failed(|| "what was being done".to_owned()))`.
 fn failed<E: Into<std::io::Error>>(what: impl FnOnce() -> String) -> impl FnOnce(E) -> Error {
     move |e| Error::System(what(), e.into())

@@ -125,8 +125,8 @@ pub struct Streams {
     pub stderr: Option<OwnedFd>,
     /// The terminal's master, for window size changes.
     pub terminal: Option<OwnedFd>,
-    /// Becomes readable when the process has ended; then four bytes: the exit code (little endian i32). For attach it
-    /// is `None`.
+    /// Becomes readable when the process has ended; then four bytes: the exit code (little endian i32). Whoever closes it
+    /// before ends the process. For attach it is `None`.
     pub exit: Option<OwnedFd>,
 }
 

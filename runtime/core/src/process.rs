@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimitType, Process};
 use rustix::fs::{Gid, Mode, Uid};
@@ -36,7 +37,7 @@ pub(crate) struct Prepared {
     no_new_privileges: bool,
     oom_score_adj: Option<i32>,
     pub(crate) scheduling: Scheduling,
-    seccomp: Option<Program>,
+    seccomp: Option<Rc<Program>>,
     pub(crate) terminal: bool,
     pub(crate) window: Option<(u16, u16)>,
     /// The terminal adds nothing to a newline: it is passed on by somebody whose own terminal does that.
@@ -48,7 +49,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Checks the `process` of a spec. Errors name the field. `own_users`: it is in a user namespace that is not ours.
-    pub(crate) fn of(process: &Process, seccomp: Option<Program>, own_users: bool) -> Result<Self> {
+    pub(crate) fn of(process: &Process, seccomp: Option<Rc<Program>>, own_users: bool) -> Result<Self> {
         let invalid = |what: String| Error::Invalid(format!("process.{what}"));
         let args = process.args().clone().unwrap_or_default();
         if args.first().is_none_or(String::is_empty) {
@@ -58,7 +59,10 @@ impl Prepared {
             return Err(invalid(format!("cwd: {:?} is not an absolute path", process.cwd())));
         }
         let user = process.user();
-        for (name, id) in [("uid", user.uid()), ("gid", user.gid())] {
+        let groups = user.additional_gids().as_deref().unwrap_or_default();
+        let ids = [("uid", user.uid()), ("gid", user.gid())];
+        for (name, id) in ids.into_iter().chain(groups.iter().map(|gid| ("additionalGids", *gid))) {
+            // To the kernel it says: as it was.
             if id == u32::MAX {
                 return Err(invalid(format!("user.{name}: {id} is not an id")));
             }
@@ -68,7 +72,6 @@ impl Prepared {
                 |s: &String| CString::new(s.as_str()).map_err(|_| invalid(format!("{field}: {s:?} contains NUL")));
             list.iter().map(string).collect()
         };
-        let groups = user.additional_gids().as_deref().unwrap_or_default();
         let size = process.console_size();
         let narrow = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
         Ok(Self {
@@ -114,7 +117,7 @@ impl Prepared {
     /// Descriptors that whoever called us passes on by the protocol of systemd (sd_listen_fds(3)).
     pub(crate) fn with_listen_fds(mut self, count: u32) -> Self {
         if count > 0 {
-            self.preserve_fds += count;
+            self.preserve_fds = self.preserve_fds.saturating_add(count);
             self.env.extend(CString::new(format!("LISTEN_FDS={count}")));
             self.env.extend(CString::new("LISTEN_PID=1"));
         }
@@ -129,7 +132,7 @@ impl Prepared {
 
     /// Whether its system calls are to be answered by somebody else.
     pub(crate) fn has_listener(&self) -> bool {
-        self.seccomp.as_ref().is_some_and(Program::has_listener)
+        self.seccomp.as_ref().is_some_and(|program| program.has_listener())
     }
 
     /// Who the process is, inside.
@@ -202,7 +205,8 @@ impl Prepared {
         self.set_streams(standard)?;
         // Who waits or runs holds nothing of the host. Before the filter, which may forbid it; from here on nothing else
         // that was open may be used, nor dropped: `enter` does not return.
-        sys::close_others(3 + self.preserve_fds, keep).map_err(|e| Error::System("close descriptors".to_owned(), e))?;
+        sys::close_others(self.preserve_fds.saturating_add(3), keep)
+            .map_err(|e| Error::System("close descriptors".to_owned(), e))?;
         for (resource, limit) in &self.rlimits {
             rustix::process::setrlimit(*resource, *limit)
                 .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use oci_spec::runtime::{Linux, Spec};
 use rustix::process::geteuid;
@@ -79,7 +80,7 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "--pid-file" => options.pid_file = Some(value()?.into()),
             "--console-socket" => options.console_socket = Some(value()?.into()),
             "--pidfd-socket" => options.pidfd_socket = Some(value()?.into()),
-            "--preserve-fds" => options.preserve_fds = number(&value()?)?,
+            "--preserve-fds" => options.preserve_fds = preserved(&value()?)?,
             "-d" | "--detach" => options.detach = true,
             "--keep" => options.keep = true,
             // The root is always entered by pivot_root, the keyring is always new.
@@ -94,7 +95,17 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
 }
 
 pub(super) fn number(text: &str) -> Result<u32> {
-    text.parse().map_err(|_| Error::Invalid(format!("{text:?} is not a number")))
+    crate::decimal(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not a number")))
+}
+
+/// More descriptors than a process can have (fs.nr_open) are a mistake.
+pub(super) fn preserved(text: &str) -> Result<u32> {
+    const MOST: u32 = 1 << 30;
+    let count = number(text)?;
+    if count > MOST {
+        return Err(Error::Invalid(format!("--preserve-fds: {count} is more than a process can have")));
+    }
+    Ok(count)
 }
 
 fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
@@ -182,7 +193,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         }
         None => Ok(()),
     };
-    let listener = |pid: i32, fd: OwnedFd| seccomp_agent::notify(linux, &state.with_pid(pid), &fd);
+    let listener = |pid: i32, fd: OwnedFd| seccomp_agent::notify(linux, &state.with_pid(pid), pid, &fd);
     let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
     // Root of a user namespace may not put a child into a cgroup of ours.
     let near = namespaces.user.is_none() && (namespaces.user_map.is_none() || namespaces.join.is_empty());
@@ -265,7 +276,7 @@ fn prepare(
     if let Some(program) = &seccomp {
         global.say(Level::Debug, &format!("seccomp filter flags: {}", program.flags()));
     }
-    let mut prepared = Prepared::of(process, seccomp, own_users)?
+    let mut prepared = Prepared::of(process, seccomp.map(Rc::new), own_users)?
         .in_container(Some(linux))?
         .with_preserved_fds(options.preserve_fds)
         .with_listen_fds(global.listen_fds);

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use oci_spec::runtime::{Capabilities, Capability, Process, Spec, UserBuilder};
 use rustix::fs::{Mode, OFlags};
@@ -10,7 +11,7 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
-use super::create::{number, send_descriptor, send_terminal, write_pid_file};
+use super::create::{number, preserved, send_descriptor, send_terminal, write_pid_file};
 use super::{Global, Level, document, foreground, protect, seccomp_agent};
 use crate::launch::{self, Join};
 use crate::process::Prepared;
@@ -18,7 +19,7 @@ use crate::{Error, Result, failed};
 
 /// What the command line says.
 #[derive(Debug, Default)]
-struct Options {
+pub(super) struct Options {
     process: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
@@ -71,7 +72,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
     let group = host.open(&container.cgroup)?;
     let state = container.oci_state();
     let listener = |pid: i32, fd: OwnedFd| match linux {
-        Some(linux) => seccomp_agent::notify(linux, &state.with_pid(pid), &fd),
+        Some(linux) => seccomp_agent::notify(linux, &state, pid, &fd),
         None => Ok(()),
     };
     let doors = if options.cgroups.is_empty() { host.doors(&group)? } else { Vec::new() };
@@ -135,8 +136,9 @@ fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> 
     };
     let linux = spec.linux().as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref()).map(crate::seccomp::compile).transpose()?;
-    let mut prepared =
-        Prepared::of(&process, seccomp, own_users)?.in_container(linux)?.with_preserved_fds(options.preserve_fds);
+    let mut prepared = Prepared::of(&process, seccomp.map(Rc::new), own_users)?
+        .in_container(linux)?
+        .with_preserved_fds(options.preserve_fds);
     if let Some(mask) = prepared.scheduling.initial_mask() {
         global.say(Level::Debug, &format!("initial CPU affinity: {mask:#x}"));
     }
@@ -148,7 +150,7 @@ fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> 
     Ok(prepared)
 }
 
-fn options(arguments: &mut Arguments) -> Result<Options> {
+pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {
     let mut options = Options::default();
     while let Some(option) = arguments.leading_option() {
         let mut value = || arguments.value(&option);
@@ -157,14 +159,14 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "--pid-file" => options.pid_file = Some(value()?.into()),
             "--console-socket" => options.console_socket = Some(value()?.into()),
             "--pidfd-socket" => options.pidfd_socket = Some(value()?.into()),
-            "--preserve-fds" => options.preserve_fds = number(&value()?)?,
+            "--preserve-fds" => options.preserve_fds = preserved(&value()?)?,
             "-d" | "--detach" => options.detach = true,
             "-t" | "--tty" => options.tty = true,
             "--cwd" => options.cwd = Some(value()?.into()),
             "-u" | "--user" => options.user = Some(value()?),
             "-g" | "--additional-gids" => {
                 let list = value()?;
-                options.groups.extend(list.split(',').map(number).collect::<Result<Vec<_>>>()?);
+                options.groups.extend(list.split(',').map(|id| one_id(&option, id)).collect::<Result<Vec<_>>>()?);
             }
             "-e" | "--env" => options.env.push(value()?),
             "-c" | "--cap" => options.capabilities.push(value()?),
@@ -180,6 +182,10 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
     options.id = arguments.positional("a container id")?;
     options.args = arguments.rest();
     Ok(options)
+}
+
+fn one_id(option: &str, text: &str) -> Result<u32> {
+    number(text).map_err(|e| Error::Invalid(format!("{option}: {e}")))
 }
 
 /// `CONTROLLER[,CONTROLLER...]:PATH`, or a path for all. It starts at the container's cgroup and stays below it.
@@ -211,7 +217,7 @@ fn from_file(mut process: Process, base: &Process, options: &Options) -> Process
 }
 
 /// The container's own process with the words of the command line.
-fn from_words(options: &Options, base: &Process) -> Result<Process> {
+pub(super) fn from_words(options: &Options, base: &Process) -> Result<Process> {
     let mut process = base.clone();
     process.set_args(Some(options.args.clone())).set_terminal(Some(options.tty)).set_console_size(None);
     if let Some(cwd) = &options.cwd {
@@ -225,7 +231,10 @@ fn from_words(options: &Options, base: &Process) -> Result<Process> {
     process.set_env(Some(env));
     if let Some(user) = &options.user {
         let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-        let user = UserBuilder::default().uid(number(uid)?).gid(number(gid)?).additional_gids(options.groups.clone());
+        let user = UserBuilder::default()
+            .uid(one_id("--user", uid)?)
+            .gid(one_id("--user", gid)?)
+            .additional_gids(options.groups.clone());
         let user = match base.user().umask() {
             Some(umask) => user.umask(umask),
             None => user,

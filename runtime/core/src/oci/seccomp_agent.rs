@@ -10,9 +10,9 @@ use serde_json::json;
 use super::container::State;
 use crate::{Error, Result};
 
-/// Sends a process's listener to the agent that the specification names, with what is known of the process. `state` is
-/// the container's state with the pid of this process.
-pub(super) fn notify(linux: &Linux, state: &State, listener: &OwnedFd) -> Result<()> {
+/// Sends the listener of a process to the agent that the specification names, with what is known of the process and of
+/// its container.
+pub(super) fn notify(linux: &Linux, state: &State, pid: i32, listener: &OwnedFd) -> Result<()> {
     let seccomp = linux.seccomp().as_ref();
     let path = seccomp.and_then(|s| s.listener_path().as_deref()).and_then(|path| path.to_str()).unwrap_or_default();
     let connected = match path.strip_prefix('@') {
@@ -24,7 +24,7 @@ pub(super) fn notify(linux: &Linux, state: &State, listener: &OwnedFd) -> Result
     let document = json!({
         "ociVersion": state.oci_version,
         "fds": ["seccompFd"],
-        "pid": state.pid,
+        "pid": pid,
         "metadata": seccomp.and_then(|s| s.listener_metadata().clone()).unwrap_or_default(),
         "state": state,
     });

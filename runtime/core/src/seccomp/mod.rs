@@ -1,16 +1,25 @@
 //! Seccomp: the OCI section becomes a classic BPF program.
 
+mod architecture;
+mod cache;
 mod compile;
+mod instruction;
 mod profile;
 mod syscalls;
 
 use std::os::fd::OwnedFd;
 
+pub(crate) use cache::Cache;
 pub use compile::compile;
 pub use profile::default_profile;
 
 use crate::sys::{self, Instruction};
 use crate::{Error, Result};
+
+/// The architectures whose calls filters can tell, as `features` says them; the machine's own first.
+pub(crate) fn architectures() -> Vec<&'static str> {
+    architecture::ALL.iter().map(|architecture| architecture.name).collect()
+}
 
 /// A compiled filter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,23 +1,26 @@
 //! The default profile: what containers may call, by the capabilities they have. The same calls are open as in the
-//! default profile that docker, containerd and podman share.
+//! default profile that docker, containerd and podman share, to programs of each architecture that the machine runs.
 
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
     LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
 };
 
-use super::syscalls;
+use super::{architecture, syscalls};
 use crate::{Error, Result};
 
 /// Calls that need one of the capabilities; with none listed they are closed to everybody.
-const RESTRICTED: [(&str, &[Capability]); 75] = [
+const RESTRICTED: [(&str, &[Capability]); 110] = [
     ("_sysctl", &[]),
     ("acct", &[Capability::SysPacct]),
     ("add_key", &[]),
     ("afs_syscall", &[]),
+    ("bdflush", &[]),
     ("bpf", &[Capability::SysAdmin, Capability::Bpf]),
+    ("break", &[]),
     ("chroot", &[Capability::SysChroot]),
     ("clock_settime", &[Capability::SysTime]),
+    ("clock_settime64", &[Capability::SysTime]),
     ("clone", &[Capability::SysAdmin]),
     ("clone3", &[Capability::SysAdmin]),
     ("create_module", &[]),
@@ -30,9 +33,13 @@ const RESTRICTED: [(&str, &[Capability]); 75] = [
     ("fsmount", &[Capability::SysAdmin]),
     ("fsopen", &[Capability::SysAdmin]),
     ("fspick", &[Capability::SysAdmin]),
+    ("ftime", &[]),
     ("get_kernel_syms", &[]),
     ("get_mempolicy", &[Capability::SysNice]),
+    ("get_tls", &[]),
     ("getpmsg", &[]),
+    ("gtty", &[]),
+    ("idle", &[]),
     ("init_module", &[Capability::SysModule]),
     ("io_uring_enter", &[]),
     ("io_uring_register", &[]),
@@ -43,6 +50,7 @@ const RESTRICTED: [(&str, &[Capability]); 75] = [
     ("kexec_file_load", &[]),
     ("kexec_load", &[]),
     ("keyctl", &[]),
+    ("lock", &[]),
     ("lookup_dcookie", &[Capability::SysAdmin]),
     ("mbind", &[Capability::SysNice]),
     ("migrate_pages", &[]),
@@ -50,10 +58,20 @@ const RESTRICTED: [(&str, &[Capability]); 75] = [
     ("mount_setattr", &[Capability::SysAdmin]),
     ("move_mount", &[Capability::SysAdmin]),
     ("move_pages", &[]),
+    ("mpx", &[]),
     ("nfsservctl", &[]),
+    ("nice", &[]),
+    ("oldfstat", &[]),
+    ("oldlstat", &[]),
+    ("oldolduname", &[]),
+    ("oldstat", &[]),
+    ("olduname", &[]),
     ("open_by_handle_at", &[Capability::DacReadSearch]),
     ("open_tree", &[Capability::SysAdmin]),
     ("open_tree_attr", &[Capability::SysAdmin]),
+    ("pciconfig_iobase", &[]),
+    ("pciconfig_read", &[]),
+    ("pciconfig_write", &[]),
     ("perf_event_open", &[Capability::SysAdmin, Capability::Perfmon]),
     ("personality", &[]),
     ("pidfd_getfd", &[Capability::SysPtrace]),
@@ -61,10 +79,13 @@ const RESTRICTED: [(&str, &[Capability]); 75] = [
     ("process_madvise", &[Capability::SysPtrace]),
     ("process_vm_readv", &[Capability::SysPtrace]),
     ("process_vm_writev", &[Capability::SysPtrace]),
+    ("prof", &[]),
+    ("profil", &[]),
     ("putpmsg", &[]),
     ("query_module", &[]),
     ("quotactl", &[Capability::SysAdmin]),
     ("quotactl_fd", &[Capability::SysAdmin]),
+    ("readdir", &[]),
     ("reboot", &[Capability::SysBoot]),
     ("request_key", &[]),
     ("security", &[]),
@@ -74,18 +95,32 @@ const RESTRICTED: [(&str, &[Capability]); 75] = [
     ("sethostname", &[Capability::SysAdmin]),
     ("setns", &[Capability::SysAdmin]),
     ("settimeofday", &[Capability::SysTime]),
+    ("sgetmask", &[]),
+    ("sigaction", &[]),
+    ("signal", &[]),
+    ("sigpending", &[]),
+    ("sigsuspend", &[]),
     ("socket", &[]),
+    ("ssetmask", &[]),
+    ("stime", &[Capability::SysTime]),
+    ("stty", &[]),
     ("swapoff", &[]),
     ("swapon", &[]),
     ("sysfs", &[]),
     ("syslog", &[Capability::SysAdmin, Capability::Syslog]),
     ("tuxcall", &[]),
+    ("ulimit", &[]),
+    ("umount", &[Capability::SysAdmin]),
     ("umount2", &[Capability::SysAdmin]),
     ("unshare", &[Capability::SysAdmin]),
     ("uselib", &[]),
     ("userfaultfd", &[]),
+    ("usr26", &[]),
+    ("usr32", &[]),
     ("ustat", &[]),
     ("vhangup", &[Capability::SysTtyConfig]),
+    ("vm86", &[]),
+    ("vm86old", &[]),
 ];
 
 /// The personas that are harmless: PER_LINUX, UNAME26, PER_LINUX32, both, and the query.
@@ -117,6 +152,7 @@ pub fn default_profile(capabilities: &Capabilities) -> Result<LinuxSeccomp> {
     let profile = LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(1u32)
+        .architectures(architecture::ALL.iter().map(|a| a.oci).collect::<Vec<_>>())
         .syscalls(rules);
     profile.build().map_err(invalid)
 }

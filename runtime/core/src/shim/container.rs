@@ -12,6 +12,7 @@ use super::log::{Lines, Log, Stream};
 use crate::cgroup::Group;
 use crate::pod::{ContainerConfig, ContainerState, Exit};
 use crate::process::Prepared;
+use crate::seccomp::Cache;
 use crate::{Error, Result, failed, files};
 
 /// Room for output that an attach session has not read yet, in bytes.
@@ -203,10 +204,10 @@ pub(super) fn state_path(run_dir: &Path, id: &str) -> PathBuf {
     run_dir.join("containers").join(format!("{id}.state"))
 }
 
-/// A process of the spec with its compiled filter.
-/// `users`: it is in a user namespace.
+/// A process of the spec, with its filter from `filters`. `users`: it is in a user namespace.
 pub(super) fn prepare(
     config: &ContainerConfig,
+    filters: &mut Cache,
     args: Option<&[String]>,
     terminal: Option<bool>,
     users: bool,
@@ -226,5 +227,5 @@ pub(super) fn prepare(
         process.set_capabilities(Some(capabilities));
     }
     let seccomp = config.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    Prepared::of(&process, seccomp.map(crate::seccomp::compile).transpose()?, users)
+    Prepared::of(&process, seccomp.map(|seccomp| filters.program(seccomp)).transpose()?, users)
 }

@@ -1,5 +1,7 @@
 //! The shim's loop: signals, requests and streams, one at a time.
 
+mod exec;
+
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,23 +15,22 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions};
-use rustix::thread::ThreadNameSpaceType;
 
 use super::container::{self, Container, Ends, Output, Pumped};
 use super::log::{Log, Stream};
 use super::pause::{self, Pause};
 use crate::cgroup::{Group, Host};
 use crate::channel::{receive_any_with_fds, send_with_fds};
-use crate::launch::{self, Files, Init, Join, NEW_MOUNT, NEW_PID};
-use crate::pod::{ContainerState, ExecConfig, PROTOCOL_VERSION, PodConfig};
+use crate::launch::{self, Files, Init, NEW_MOUNT, NEW_PID};
+use crate::pod::{ContainerState, PROTOCOL_VERSION, PodConfig};
+use crate::process::Prepared;
 use crate::protocol::{self, Call, ContainerFile, Failure, MAX_MESSAGE_BYTES, Reply, Request, check_id};
 use crate::rootfs::{self, Sources, Users};
+use crate::seccomp::Cache;
 use crate::{Error, Result, cgroup, failed, files, sys};
 
 /// Containers of one pod, ended ones included.
 const MAX_CONTAINERS: usize = 1024;
-/// Processes beside containers' first ones.
-const MAX_EXECS: usize = 1024;
 /// Connections and subscriptions of agents.
 const MAX_CLIENTS: usize = 256;
 /// Bytes read from a stream at once.
@@ -42,7 +43,12 @@ const SIGNALS: u64 = 1;
 #[derive(Debug)]
 enum Source {
     Client(OwnedFd),
-    Output { container: String, stream: Stream },
+    Output {
+        container: String,
+        stream: Stream,
+    },
+    /// The end of a process that its caller no longer waits for.
+    Joined(i32),
 }
 
 /// The shim.
@@ -56,8 +62,9 @@ pub(super) struct Server {
     users: Option<OwnedFd>,
     pause: Option<Pause>,
     containers: BTreeMap<String, Container>,
-    /// By pid: where the exit code of an exec goes.
-    execs: BTreeMap<i32, OwnedFd>,
+    /// Processes beside containers' first ones, by pid.
+    execs: BTreeMap<i32, exec::Joined>,
+    filters: Cache,
     subscribers: Vec<OwnedFd>,
     queue: OwnedFd,
     listener: OwnedFd,
@@ -91,6 +98,7 @@ impl Server {
             pause,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
+            filters: Cache::default(),
             subscribers: Vec::new(),
             queue,
             listener,
@@ -124,17 +132,18 @@ impl Server {
             (SIGNALS, _) => self.reap(),
             (_, Some(Source::Client(client))) => self.serve(token, client),
             (_, Some(Source::Output { container, stream })) => self.pump(token, container, stream),
+            (_, Some(Source::Joined(pid))) => self.left(pid),
             (_, None) => {}
         }
     }
 
-    fn watch(&mut self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
+    fn watch(&mut self, fd: BorrowedFd<'_>, source: Source) -> Result<u64> {
         let token = self.next_token;
         self.next_token += 1;
         epoll::add(&self.queue, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
             .map_err(failed(|| "watch a descriptor".to_owned()))?;
         self.sources.insert(token, source);
-        Ok(())
+        Ok(token)
     }
 
     fn accept(&mut self) {
@@ -227,12 +236,13 @@ impl Server {
                 file.version, file.config.id
             )));
         }
+        let process = container::prepare(&file.config, &mut self.filters, None, None, self.users.is_some())?;
         let linux = file.config.spec.linux().as_ref();
         let path = linux.and_then(|l| l.cgroups_path().clone()).unwrap_or_else(|| self.config.cgroup.join(id));
         let group = Rc::new(self.host.create(&path, linux.and_then(|l| l.resources().as_ref()))?);
         // As kubelets have it on v2: a container without one of its processes is of no use.
         self.host.end_as_one(&group);
-        let started = self.start_in(file.config, &group);
+        let started = self.start_in(file.config, &process, &group);
         let started = started.and_then(|(container, outputs)| self.adopt(container, outputs));
         started.inspect_err(|_| {
             let _ = self.host.kill(&group).and_then(|()| self.host.remove(&group));
@@ -243,10 +253,10 @@ impl Server {
     fn start_in(
         &self,
         config: crate::pod::ContainerConfig,
+        process: &Prepared,
         group: &Rc<Group>,
     ) -> Result<(Container, Vec<(Stream, OwnedFd)>)> {
         let users = self.users();
-        let process = container::prepare(&config, None, None, users.is_some())?;
         let linux = config.spec.linux().as_ref();
         let listed = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
         let wants_cgroups =
@@ -276,7 +286,7 @@ impl Server {
         let ends = Ends::new(&config, process.terminal)?;
         self.give(&ends.child, process.uid())?;
         let init = Init {
-            process: &process,
+            process,
             rootfs: Files::Opened(plan),
             new: NEW_MOUNT | if own_pid_namespace { NEW_PID } else { 0 },
             new_cgroup: listed.iter().any(|n| n.typ() == LinuxNamespaceType::Cgroup && n.path().is_none()),
@@ -354,55 +364,6 @@ impl Server {
         self.containers.insert(id, container);
         self.notify();
         Ok(state)
-    }
-
-    fn exec(&mut self, exec: &ExecConfig) -> Result<Vec<OwnedFd>> {
-        let what = || "make pipes".to_owned();
-        if self.execs.len() >= MAX_EXECS {
-            return Err(Error::State(format!("{MAX_EXECS} processes run already")));
-        }
-        let container = self.containers.get(&exec.container).ok_or_else(|| Error::NotFound(exec.container.clone()))?;
-        if container.state.exit.is_some() {
-            return Err(Error::State(format!("container {} has ended", exec.container)));
-        }
-        let process = container::prepare(&container.config, Some(&exec.args), Some(exec.tty), self.users.is_some())?;
-        let pid_path = format!("/proc/{}/ns/pid", container.state.pid);
-        let pid_namespace = rustix::fs::open(pid_path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed(|| "open the pid namespace".to_owned()))?;
-        let plain = || pipe_with(PipeFlags::CLOEXEC).map_err(failed(what));
-        let (exit, exit_end) = plain()?;
-        let (mut fds, mut child) = (vec![exit], vec![container::null()?, container::null()?, container::null()?]);
-        if !exec.tty {
-            let ((stdin, input), (out, stdout), (err, stderr)) = (plain()?, plain()?, plain()?);
-            if exec.stdin {
-                child = vec![stdin, stdout, stderr];
-                fds.push(input);
-            } else {
-                child = vec![container::null()?, stdout, stderr];
-            }
-            fds.extend([out, err]);
-        }
-        self.give(&child, process.uid())?;
-        let [stdin, stdout, stderr] = child.as_slice() else { return Err(Error::State("no streams".to_owned())) };
-        let join = Join {
-            process: &process,
-            target: container.pidfd.as_fd(),
-            namespaces: ThreadNameSpaceType::MOUNT
-                | ThreadNameSpaceType::CONTROL_GROUP
-                | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
-            pid_namespace: Some(pid_namespace.as_fd()),
-            user_namespace: self.users.as_ref().map(AsFd::as_fd),
-            born_in: self.host.birthplace(&container.group),
-            doors: &self.host.doors(&container.group)?,
-            listener: None,
-        };
-        let started = launch::join(&join, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], |pid| match join.born_in {
-            Some(_) => Ok(()),
-            None => self.host.place_unified(&container.group, pid),
-        })?;
-        fds.extend(started.terminal);
-        self.execs.insert(started.pid, exit_end);
-        Ok(fds)
     }
 
     fn signal(&self, id: &str, signal: i32, all: bool) -> Result<()> {
@@ -500,8 +461,9 @@ impl Server {
 
     fn ended(&mut self, pid: Pid, code: i32, signal: Option<i32>) {
         let pid = pid.as_raw_pid();
-        if let Some(exit) = self.execs.remove(&pid) {
-            let _ = rustix::io::write(&exit, &code.to_le_bytes());
+        if let Some(joined) = self.execs.remove(&pid) {
+            self.sources.remove(&joined.token);
+            joined.tell(&self.queue, code);
             return;
         }
         let running = |c: &&mut Container| c.state.pid == pid && c.state.exit.is_none();

@@ -69,6 +69,11 @@ pub(crate) fn add(root: &Root, device: &LinuxDevice) -> Result<()> {
     make(&dir, &name, &node_of(device)?, device.path())
 }
 
+/// Whether a device of the spec can be one.
+pub(crate) fn check(device: &LinuxDevice) -> Result<()> {
+    node_of(device).map(drop)
+}
+
 fn node_of(device: &LinuxDevice) -> Result<Node> {
     let bad = |what: &str| Error::Invalid(format!("linux.devices: {}: {what}", device.path().display()));
     let kind = match device.typ() {

@@ -1,7 +1,7 @@
 //! Small JSON files of our own, replaced whole, readable by root only.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -23,12 +23,20 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     replace().map_err(|e| Error::System(format!("write {}", path.display()), e))
 }
 
+/// No document is larger, in bytes: ours are far smaller, and so are those that callers of ours write.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// Reads; `NotFound` where there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::NotFound(path.display().to_string()),
         _ => Error::System(format!("read {}", path.display()), e),
     })?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::Invalid(format!("{}: larger than {MAX_BYTES} bytes", path.display())));
+    }
     serde_json::from_slice(&bytes).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
 }
 

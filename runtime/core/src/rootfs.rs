@@ -351,7 +351,7 @@ fn mount_users(mount: &Mount, options: &Options, linux: Option<&Linux>) -> Resul
 }
 
 /// `uids=0-1000-10#20-2000-5;gids=...`: on disk, outside, how many.
-fn id_map_text(text: &str) -> Option<IdMaps> {
+pub(crate) fn id_map_text(text: &str) -> Option<IdMaps> {
     let mut maps = IdMaps { uid: String::new(), gid: String::new() };
     for part in text.split(';') {
         let (kind, list) = part.split_once('=')?;
@@ -361,7 +361,7 @@ fn id_map_text(text: &str) -> Option<IdMaps> {
             _ => return None,
         };
         for entry in list.split('#') {
-            let numbers: Vec<u32> = entry.split('-').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+            let numbers: Vec<u32> = entry.split('-').map(crate::decimal).collect::<Option<_>>()?;
             let [inside, outside, size] = numbers.as_slice() else { return None };
             map.push_str(&format!("{inside} {outside} {size}\n"));
         }

@@ -716,6 +716,15 @@ fn pause() {
     std::thread::sleep(INTERVAL);
 }
 
+/// Puts resources into the kernel's words on a host without any controller, so that none is written.
+#[cfg(test)]
+pub(crate) fn translate(resources: &LinuxResources) -> Result<()> {
+    device_program::compile(resources.devices().as_deref().unwrap_or_default())?;
+    let mut others = resources.clone();
+    others.set_devices(None);
+    limits::apply(&others, &|_| None)
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub(crate) fn signal(pid: i32, signal: i32) {
     let pid = rustix::process::Pid::from_raw(pid);

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSchedulerPolicy, Process
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Error, Result, capabilities, files};
+use crate::{Error, Result, capabilities, devices, files};
 
 /// A document, and sentences for its author.
 pub(super) struct Document<T> {
@@ -44,7 +44,11 @@ const SCHEDULER_FLAGS: [(&str, &str); 2] =
 
 /// Reads a container's specification.
 pub(super) fn spec(path: &Path) -> Result<Document<Spec>> {
-    let mut value: Value = files::read(path)?;
+    checked_spec(path, files::read(path)?)
+}
+
+/// The same of what has been read from there.
+pub(super) fn checked_spec(path: &Path, mut value: Value) -> Result<Document<Spec>> {
     let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
     if let Some(policy) = value.pointer("/linux/memoryPolicy").filter(|policy| policy.is_object()) {
         check_memory_policy(policy)?;
@@ -60,7 +64,11 @@ pub(super) fn spec(path: &Path) -> Result<Document<Spec>> {
 
 /// Reads a process to run in a container.
 pub(super) fn process(path: &Path) -> Result<Document<Process>> {
-    let mut value: Value = files::read(path)?;
+    checked_process(path, files::read(path)?)
+}
+
+/// The same of what has been read from there.
+pub(super) fn checked_process(path: &Path, mut value: Value) -> Result<Document<Process>> {
     let warnings = tolerate(&mut value);
     Ok(Document { content: typed(path, value)?, warnings })
 }
@@ -171,6 +179,7 @@ fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) && !own(LinuxNamespaceType::Network) {
         return invalid("linux.netDevices: need a network namespace".to_owned());
     }
+    linux.devices().iter().flatten().try_for_each(devices::check)?;
     for name in linux.sysctl().iter().flat_map(|sysctls| sysctls.keys()) {
         check_sysctl(name, linux)?;
     }

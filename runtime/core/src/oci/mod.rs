@@ -11,6 +11,8 @@ mod features;
 mod foreground;
 mod help;
 mod hooks;
+#[cfg(test)]
+mod mutations;
 mod namespaces;
 mod rootless;
 mod seccomp_agent;
@@ -63,7 +65,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let global = match global(&mut arguments) {
         Ok(global) => global,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error.to_string()));
             return ExitCode::FAILURE;
         }
     };
@@ -290,7 +292,7 @@ fn parse_signal(text: &str) -> Result<i32> {
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let by_name = NAMES.iter().position(|known| *known == name).and_then(|at| i32::try_from(at + 1).ok());
     // Those that are for real time have no names but the ends of their range.
-    let from = |end: i32, rest: &str| if rest.is_empty() { Some(end) } else { Some(end + rest.parse::<i32>().ok()?) };
+    let from = |end: i32, rest: &str| if rest.is_empty() { Some(end) } else { end.checked_add(rest.parse().ok()?) };
     let real_time = || match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) => from(libc::SIGRTMIN(), rest),
         (_, Some(rest)) => from(libc::SIGRTMAX(), rest),
@@ -312,7 +314,7 @@ impl Global {
     /// told as if it said so itself.
     fn fail(&self, error: &Error) {
         let word = if matches!(error, Error::Program(_)) { "" } else { "error: " };
-        let _ = writeln!(std::io::stderr(), "{word}{error}");
+        let _ = writeln!(std::io::stderr(), "{word}{}", one_line(&error.to_string()));
         self.log(&self.record("error", &error.to_string()));
     }
 
@@ -347,6 +349,12 @@ impl Global {
     }
 }
 
+/// A sentence for a terminal, where what somebody wrote into a document means nothing.
+fn one_line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// For commands that start processes in containers.
 fn protect() {
     protect::run_from_read_only_mount();
@@ -356,6 +364,11 @@ fn protect() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_one_line() {
+        assert_eq!(one_line("a \"b\"\n\u{1b}[2Jé"), "a \"b\"\\n\\u{1b}[2Jé");
+    }
 
     #[test]
     fn signals_have_names_and_numbers() {
@@ -372,7 +385,7 @@ mod tests {
         ] {
             assert_eq!(parse_signal(text).ok(), Some(want), "{text}");
         }
-        for text in ["", "SIG", "-1", "65", "NOPE", "RTMAX+1", "RTMINx"] {
+        for text in ["", "SIG", "-1", "65", "NOPE", "RTMAX+1", "RTMINx", "RTMIN+2147483647"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
     }

@@ -105,7 +105,7 @@ fn open(path: &Path, kind: LinuxNamespaceType) -> Result<OwnedFd> {
 }
 
 /// The maps of the specification. Where it says nothing at all, everybody is who he is outside, as far as we know him.
-fn user_map(linux: &Linux) -> Result<IdMaps> {
+pub(super) fn user_map(linux: &Linux) -> Result<IdMaps> {
     let own = linux.uid_mappings().is_none() && linux.gid_mappings().is_none();
     let text = |field: &str, file: &str, maps: &Option<Vec<LinuxIdMapping>>| {
         let text = if own { own_ids(file)? } else { id_maps::text(maps.as_deref().unwrap_or_default()) };
@@ -120,16 +120,21 @@ fn user_map(linux: &Linux) -> Result<IdMaps> {
 fn own_ids(file: &str) -> Result<String> {
     let path = format!("/proc/self/{file}");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::System(format!("read {path}"), e))?;
+    Ok(everybody(&text))
+}
+
+/// A map of everybody that a map has inside to himself.
+pub(super) fn everybody(map: &str) -> String {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let (first, size) = (words.next()?, words.nth(1)?);
         Some(format!("{first} {first} {size}\n"))
     };
-    Ok(text.lines().filter_map(line).collect())
+    map.lines().filter_map(line).collect()
 }
 
 /// The text of timens_offsets.
-fn time_offsets(linux: &Linux) -> Result<String> {
+pub(super) fn time_offsets(linux: &Linux) -> Result<String> {
     let mut lines = Vec::new();
     for (clock, offset) in linux.time_offsets().iter().flatten() {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {

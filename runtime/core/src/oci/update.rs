@@ -46,7 +46,27 @@ const FLAGS: [(&str, &str, &str, Kind); 18] = [
 /// A document of resources larger than this is refused.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What the command line says.
+#[derive(Debug)]
+pub(super) struct Options {
+    id: String,
+    /// A file, or `-`, that says more than the flags.
+    document: Option<String>,
+    resources: LinuxResources,
+}
+
 pub(super) fn update(global: &Global, arguments: &mut Arguments) -> Result<()> {
+    let options = options(arguments)?;
+    let container = Container::load(&global.root, &options.id)?;
+    let resources = options.document.map_or(Ok(options.resources), |path| read(&path))?;
+    if container.status() == Status::Stopped {
+        return Err(Error::State("container not running".to_owned()));
+    }
+    let host = container.host()?;
+    host.apply(&host.open(&container.cgroup)?, &resources)
+}
+
+pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {
     let mut sections = Map::new();
     let mut document = None;
     while let Some(option) = arguments.option() {
@@ -60,16 +80,12 @@ pub(super) fn update(global: &Global, arguments: &mut Arguments) -> Result<()> {
             None => return Err(Error::Invalid(format!("update: unknown option {option}"))),
         }
     }
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
-    let resources = match document {
-        Some(path) => read(&path)?,
-        None => serde_json::from_value(Value::Object(sections)).map_err(|e| Error::Invalid(format!("update: {e}")))?,
-    };
-    if container.status() == Status::Stopped {
-        return Err(Error::State("container not running".to_owned()));
-    }
-    let host = container.host()?;
-    host.apply(&host.open(&container.cgroup)?, &resources)
+    let resources = serde_json::from_value(Value::Object(sections));
+    Ok(Options {
+        id: arguments.positional("a container id")?,
+        document,
+        resources: resources.map_err(|e| Error::Invalid(format!("update: {e}")))?,
+    })
 }
 
 /// Resources of a file, or of standard input for `-`.

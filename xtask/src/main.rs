@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 
+mod attacks;
 mod bench;
 mod conformance;
 mod e2e;
@@ -46,6 +47,9 @@ enum Task {
     /// writes, a list of 100,000 objects in pages while it changes.
     Reads,
     Soak(soak::Soak),
+    /// What has broken out of other runtimes, tried on ours 10,000 times, and a hundred times the mutations of hostile input
+    /// that the tests read.
+    Attacks,
     /// Proofs of the whole that take longer than CI has time for.
     #[command(subcommand)]
     E2e(e2e::E2e),
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Reads => reads::run(),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Attacks => attacks::run(),
         Task::E2e(proof) => e2e::run(&proof),
         Task::Repeat(arguments) => bench::repeat(&arguments),
         Task::Lives(arguments) => bench::lives(&arguments),

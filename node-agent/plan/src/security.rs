@@ -135,7 +135,7 @@ pub fn identity(pod: &Pod, container: &Container, image: &ImageUsers<'_>) -> Res
         (None, "", _) => 0,
         (None, _, Some(entry)) => entry.uid,
         (None, name, None) => {
-            name.parse().map_err(|_| format!("unable to find user {name}: no matching entries in passwd file"))?
+            number(name).ok_or_else(|| format!("unable to find user {name}: no matching entries in passwd file"))?
         }
     };
     verify_non_root(pod, container, &pod_context, &context, wanted, user, uid)?;
@@ -151,7 +151,16 @@ pub fn identity(pod: &Pod, container: &Container, image: &ImageUsers<'_>) -> Res
 
 /// Ids are 32 bits wide, and never wrap.
 fn id(value: Option<i64>, field: &str) -> Result<Option<u32>, String> {
-    value.map(|v| u32::try_from(v).map_err(|_| format!("{field} {v} is out of range"))).transpose()
+    let id = |v: i64| u32::try_from(v).ok().filter(|id| *id != NOBODY);
+    value.map(|v| id(v).ok_or_else(|| format!("{field} {v} is out of range"))).transpose()
+}
+
+/// What the kernel takes for no id at all.
+const NOBODY: u32 = u32::MAX;
+
+/// An id of an image: decimal digits and nothing else (CVE-2024-40635).
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != NOBODY && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn verify_non_root(
@@ -170,7 +179,7 @@ fn verify_non_root(
     match wanted {
         Some(0) => Err(format!("container's runAsUser breaks non-root policy {place}")),
         Some(_) => Ok(()),
-        None if !user.is_empty() && user.parse::<u32>().is_err() => Err(format!(
+        None if !user.is_empty() && number(user).is_none() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root {place}"
         )),
         None if uid == 0 => Err(format!("container has runAsNonRoot and image will run as root {place}")),
@@ -194,8 +203,7 @@ fn passwd(file: &str, user: &str) -> Option<Entry> {
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let fits = !user.is_empty() && (name == user || uid == user);
         let fits = fits || (user.is_empty() && uid == "0");
-        let entry =
-            || Some(Entry { name: name.into(), uid: uid.parse().ok()?, gid: gid.parse().ok()?, home: home.into() });
+        let entry = || Some(Entry { name: name.into(), uid: number(uid)?, gid: number(gid)?, home: home.into() });
         fits.then(entry)?
     })
 }
@@ -204,10 +212,10 @@ fn group_id(file: &str, group: &str) -> Result<u32, String> {
     let found = file.lines().find_map(|line| {
         let mut parts = line.split(':');
         let (name, _, gid) = (parts.next()?, parts.next()?, parts.next()?);
-        (name == group).then(|| gid.parse().ok())?
+        (name == group).then(|| number(gid))?
     });
     found
-        .or_else(|| group.parse().ok())
+        .or_else(|| number(group))
         .ok_or_else(|| format!("unable to find group {group}: no matching entries in group file"))
 }
 
@@ -231,7 +239,7 @@ fn member_of(file: &str, user: &str) -> Vec<u32> {
         .filter_map(|line| {
             let mut parts = line.split(':').skip(2);
             let (gid, users) = (parts.next()?, parts.next()?);
-            users.split(',').any(|u| u == user).then(|| gid.parse().ok())?
+            users.split(',').any(|u| u == user).then(|| number(gid))?
         })
         .collect()
 }

@@ -38,6 +38,62 @@ fn users_from_the_pod_and_the_image() {
     assert_eq!(wide, Err("runAsUser 4294967296 is out of range".into()));
 }
 
+/// Forms of `USER`, and who that is: a number of 32 bits, or nobody.
+#[test]
+fn users_of_images_are_numbers_of_32_bits_or_refused() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let of = |user: &str| {
+        let passwd = "root:x:0:0::/root:\nwide:x:4294967296:0::/:\nnobody:x:4294967295:0::/:\n+7:x:+7:7::/:\n";
+        let image = ImageUsers { user, passwd, group: "wide:x:4294967296:\n" };
+        identity(&pod, &pod.spec.as_ref().unwrap().containers[0], &image).map(|i| (i.uid, i.gid))
+    };
+    for (user, wanted) in [
+        ("", (0, 0)),
+        ("0", (0, 0)),
+        ("root", (0, 0)),
+        ("1000", (1000, 0)),
+        ("1000:1000", (1000, 1000)),
+        ("root:5", (0, 5)),
+        ("2147483648:2147483648", (2147483648, 2147483648)),
+        ("4294967294:4294967294", (4294967294, 4294967294)),
+    ] {
+        assert_eq!(of(user), Ok(wanted), "{user}");
+    }
+    for user in [
+        "4294967295",
+        "0:4294967295",
+        "4294967296",
+        "0:4294967296",
+        "18446744073709551616",
+        "-1",
+        "0:-1",
+        "+1",
+        "0:+1",
+        "1:2:3",
+        " 1",
+        "1 ",
+        "1\n",
+        "0x1",
+        "1e3",
+        "one",
+        "0:one",
+        "wide",
+        "nobody",
+        "0:wide",
+        "+7",
+        ":wide",
+        "\u{661}",
+    ] {
+        assert!(of(user).is_err_and(|e| e.contains("unable to find")), "{user:?}: {:?}", of(user));
+    }
+    for id in [4294967295_i64, 4294967296, -1] {
+        let pod = crate::pod(json!({"containers": [{"name": "c", "securityContext": {"runAsUser": id}}]}));
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let refused = identity(&pod, container, &ImageUsers::default()).unwrap_err();
+        assert_eq!(refused, format!("runAsUser {id} is out of range"));
+    }
+}
+
 #[test]
 fn commands_replace_and_arguments_follow() {
     let (entry, cmd) = (vec!["/e".to_string()], vec!["c".to_string()]);

@@ -1,13 +1,10 @@
 //! Fields and flags of the command line that not every caller uses.
 
 use std::fs;
-use std::io::{BufRead, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::unix::net::UnixListener;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::oci::Bundle;
@@ -106,43 +103,6 @@ fn a_mount_shows_other_ids() {
         "options": ["bind", "idmap"], "uidMappings": maps(1000), "gidMappings": maps(2000)}));
     fs::write(&config, spec.to_string()).unwrap();
     assert_eq!(output_of(&bundle), "1000:2000\n");
-}
-
-#[test]
-fn somebody_else_answers_system_calls() {
-    let Some(_) = busybox() else { return };
-    for no_new_privileges in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent");
-        let agent = UnixListener::bind(&path).unwrap();
-        let bundle = Bundle::new("notify", "mkdir /tmp/x", |s| {
-            s["process"]["noNewPrivileges"] = json!(no_new_privileges);
-            s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "m",
-                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
-        });
-        let mut run = bundle.command(&["run", "-b", bundle.bundle(), &bundle.id]);
-        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (connection, _) = agent.accept().unwrap();
-        let mut text = [0; 8192];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(&connection, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::empty()).unwrap();
-        let state: Value = serde_json::from_slice(&text[..got.bytes]).unwrap();
-        assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("m")));
-        assert_eq!(state["state"]["id"], json!(bundle.id));
-        let fds = control.drain().filter(|m| matches!(m, RecvAncillaryMessage::ScmRights(_))).count();
-        assert_eq!(fds, 1);
-        // An agent that goes away leaves calls that nobody has.
-        drop(control);
-        let output = run.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("Function not implemented"), "{said}");
-    }
-    let bundle = Bundle::new("write", "true", |s| {
-        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere",
-            "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]});
-    });
-    assert!(output_of(&bundle).contains("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
 }
 
 #[test]

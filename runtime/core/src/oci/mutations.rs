@@ -118,7 +118,7 @@ fn read_document(kind: &str, value: Value) -> Result<()> {
         "spec" => plan(&read::checked_spec(Path::new("config.json"), value)?.content),
         "process" => {
             let process = read::checked_process(Path::new("process.json"), value)?.content;
-            Prepared::of(&process, None).map(drop)
+            Prepared::of(&process, None, false).map(drop)
         }
         _ => {
             let resources: LinuxResources =
@@ -133,7 +133,7 @@ fn plan(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref().ok_or_else(|| Error::Invalid("linux: missing".to_owned()))?;
     let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
     let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
-    Prepared::of(process, filter.map(std::rc::Rc::new))?.in_container(Some(linux))?;
+    Prepared::of(process, filter.map(std::rc::Rc::new), false)?.in_container(Some(linux))?;
     let listed = linux.namespaces().as_deref().unwrap_or_default();
     let new = |kind| listed.iter().any(|n| n.typ() == kind && n.path().is_none());
     if new(LinuxNamespaceType::User) {
@@ -158,7 +158,7 @@ fn read_words(kind: &str, text: &str) -> Result<String> {
         "exec" => {
             let options = exec::options(&mut arguments)?;
             let base: Process = serde_json::from_value(least()["process"].clone()).unwrap();
-            Prepared::of(&exec::from_words(&options, &base)?, None).map(|_| String::new())
+            Prepared::of(&exec::from_words(&options, &base)?, None, false).map(|_| String::new())
         }
         "update" => update::options(&mut arguments).map(|_| String::new()),
         "signal" => parse_signal(text).map(|_| String::new()),

@@ -393,7 +393,7 @@ pub(crate) fn at_hand(command: &mut Command) -> Result<&mut Command> {
 }
 
 /// The end of a log.
-pub(crate) fn last_lines(log: &Path) -> String {
+pub fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod leak;
 pub mod load;
 pub mod machine;
+pub mod qemu;
 pub mod story;
 pub mod writes;
 

@@ -2,31 +2,29 @@
 //! namespace. The first runs `trimtab up`, the others agents.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cluster::{at_hand, busybox_archive, last_lines, program, run, stories};
+use crate::qemu::{self, Boot, Power};
 use crate::story::Place;
 
 /// From power on to `ready`: emulated processors are slow, and there are three on two cores.
 const READY: Duration = Duration::from_secs(300);
-const MEMORY_MIB: &str = "1024";
-const DISK: &str = "2G";
+const MEMORY_MIB: u32 = 1024;
 
 /// The machines and what they are booted from.
 pub struct Machines {
     /// The network namespace they are in, with an address of its own for those who talk to them.
     pub namespace: String,
     dir: tempfile::TempDir,
-    release: String,
+    boot: Boot,
     machines: Vec<Machine>,
     tokens: Vec<String>,
 }
@@ -35,20 +33,18 @@ struct Machine {
     name: String,
     address: String,
     /// While it is switched on.
-    qemu: Option<Child>,
+    power: Option<Power>,
 }
 
 impl Machines {
     /// Makes the bridge and the disks; nothing is switched on yet.
     pub fn build(count: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tt-vm-").tempdir()?;
-        let (namespace, release) = (format!("ttv-{}", std::process::id()), newest_cloud_kernel()?);
-        let made = Self { namespace, dir, release, machines: Vec::new(), tokens: Vec::new() };
+        let namespace = format!("ttv-{}", std::process::id());
+        let boot = Boot::build(dir.path(), "cluster", &[(program(), "/bin/trimtab".to_owned())])?;
+        let made = Self { namespace, dir, boot, machines: Vec::new(), tokens: Vec::new() };
         made.fabric()?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("machine/build.sh");
-        let mut build = Command::new("bash");
-        run_to_end(build.arg(script).arg(made.dir.path()).arg(program()).arg(&made.release))?;
-        let preload = made.dir.path().join("root/var/lib/trimtab/preload");
+        let preload = made.boot.root().join("var/lib/trimtab/preload");
         fs::create_dir_all(&preload)?;
         fs::copy(busybox_archive(made.dir.path())?, preload.join("busybox.tar"))?;
         (1..=count).try_fold(made, |mut made, at| {
@@ -71,20 +67,9 @@ impl Machines {
         let tap = format!("tap{at}");
         run(&["ip", "-n", &self.namespace, "tuntap", "add", "dev", &tap, "mode", "tap"])?;
         run(&["ip", "-n", &self.namespace, "link", "set", &tap, "master", "fabric", "up"])?;
-        let mut disk = Command::new("mkfs.ext4");
-        disk.args(["-q", "-d"]).arg(self.dir.path().join("root")).arg(self.disk(&name)).arg(DISK);
-        run_to_end(&mut disk)?;
-        self.machines.push(Machine { name, address, qemu: None });
+        self.boot.make_disk(&name)?;
+        self.machines.push(Machine { name, address, power: None });
         Ok(())
-    }
-
-    fn disk(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.img"))
-    }
-
-    /// Where a machine's console goes.
-    fn console(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.log"))
     }
 
     /// Switches a machine on (again) and waits until its node is Ready.
@@ -97,36 +82,23 @@ impl Machines {
             }
             _ => "tt.verb=up".into(),
         };
-        let console = self.console(&machine.name);
-        let (qemu, lines) = self.switch_on(machine, &purpose)?;
+        let console = self.boot.console(&machine.name);
+        let (power, lines) = self.switch_on(machine, &purpose)?;
         if let Some(machine) = self.machines.get_mut(at) {
-            machine.qemu = Some(qemu);
+            machine.power = Some(power);
         }
         self.wait(&lines).with_context(|| last_lines(&console))
     }
 
     /// Returns the machine and what trimtab prints in it.
-    fn switch_on(&self, machine: &Machine, purpose: &str) -> Result<(Child, Receiver<String>)> {
+    fn switch_on(&self, machine: &Machine, purpose: &str) -> Result<(Power, Receiver<String>)> {
         let at = machine.address.rsplit('.').next().unwrap_or_default();
-        let line =
-            format!("console=ttyS0 quiet panic=1 rw tt.name={} tt.address={} {purpose}", machine.name, machine.address);
+        let told = format!("tt.name={} tt.address={} {purpose}", machine.name, machine.address);
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace));
-        command.args(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", MEMORY_MIB, "-nodefaults"]);
-        command.args(["-display", "none", "-no-reboot", "-device", "virtio-rng-pci"]);
-        command.arg("-kernel").arg(format!("/boot/vmlinuz-{}", self.release));
-        command.arg("-initrd").arg(self.dir.path().join("initrd")).arg("-append").arg(line);
-        command.arg("-drive").arg(format!("file={},format=raw,if=virtio", self.disk(&machine.name).display()));
+        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("qemu-system-x86_64");
         command.args(["-netdev", &format!("tap,id=net,ifname=tap{at},script=no,downscript=no")]);
         command.args(["-device", &format!("virtio-net-pci,netdev=net,mac=52:54:00:00:00:{at:0>2}")]);
-        command.arg("-serial").arg(format!("file:{}", self.console(&machine.name).display()));
-        let mut qemu = command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = qemu.stdout.take().context("no standard output")?;
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
-        });
-        Ok((qemu, lines))
+        qemu::switch_on(self.boot.describe(&mut command, &machine.name, MEMORY_MIB, &told))
     }
 
     /// Reads what a machine says until it is ready.
@@ -156,7 +128,8 @@ impl Machines {
 
     /// Cuts a machine's power: what it had not given its disk is lost.
     pub fn cut_power(&mut self, at: usize) -> Result<()> {
-        end(self.machines.get_mut(at).and_then(|m| m.qemu.take()).context("it is not switched on")?)
+        let power = self.machines.get_mut(at).and_then(|machine| machine.power.take());
+        power.map(drop).context("it is not switched on")
     }
 
     /// Cuts a machine off from all others, or joins it again.
@@ -175,36 +148,14 @@ impl Place for Machines {
     }
 
     fn logs(&self) -> String {
-        let console = |m: &Machine| format!("--- {}\n{}\n", m.name, last_lines(&self.console(&m.name)));
+        let console = |m: &Machine| format!("--- {}\n{}\n", m.name, last_lines(&self.boot.console(&m.name)));
         self.machines.iter().map(console).collect()
     }
 }
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        self.machines.iter_mut().filter_map(|m| m.qemu.take()).for_each(|qemu| drop(end(qemu)));
+        self.machines.clear();
         let _ = run(&["ip", "netns", "del", &self.namespace]);
     }
-}
-
-fn end(mut qemu: Child) -> Result<()> {
-    qemu.kill()?;
-    qemu.wait()?;
-    Ok(())
-}
-
-fn run_to_end(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
-}
-
-/// The newest kernel of Debian's `linux-image-cloud-amd64`.
-fn newest_cloud_kernel() -> Result<String> {
-    let names = fs::read_dir("/boot")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let kernels = names.filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()));
-    let newest = kernels.filter(|release| release.contains("-cloud-")).max();
-    newest.context("no kernel of machines in /boot: install linux-image-cloud-amd64")
 }

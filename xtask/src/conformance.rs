@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 
-use crate::engines;
-use crate::run::{cargo, root, show};
+use crate::run::{built, cargo};
+use crate::{engines, machine};
 
 /// What is asked to conform.
 #[derive(Subcommand)]
@@ -28,6 +28,16 @@ pub(crate) enum Conformance {
         /// A program that is called as runc is, instead of ours.
         #[arg(long)]
         runtime: Option<PathBuf>,
+    },
+    /// The runtime's own tests in QEMU machines with Debian's kernel (root; installs them): all of them with nothing but
+    /// cgroup v2, those of systemd's cgroups with systemd on v2, and on v1.
+    Machine {
+        /// One machine alone: v2, systemd or systemd-v1.
+        #[arg(default_value = "")]
+        machine: String,
+        /// Only tests in whose names this is.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Debian's podman and containerd with the OCI command line as their runtime (root; installs them).
     Engines {
@@ -69,17 +79,24 @@ enum Verdict {
 
 /// Runs a suite and prints what passed, failed and was skipped, with names. Failures are told, not an error.
 pub(crate) fn run(what: &Conformance) -> Result<()> {
-    let (Conformance::Oci { runtime, .. } | Conformance::Engines { runtime }) = what;
+    match what {
+        Conformance::Oci { suite, from, only, runtime } => {
+            with_runtime(runtime.as_deref(), |runtime, _| run_suite(*suite, from, only, runtime))
+        }
+        Conformance::Engines { runtime } => with_runtime(runtime.as_deref(), engines::run),
+        Conformance::Machine { machine, only } => machine::run(machine, only),
+    }
+}
+
+/// Does something with the program that is to be called as runc is, and a folder for the time being.
+fn with_runtime(runtime: Option<&Path>, work: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("trimtab-conformance-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let runtime = match runtime {
         Some(runtime) => runtime.canonicalize()?,
         None => ours(&folder)?,
     };
-    let done = match what {
-        Conformance::Oci { suite, from, only, .. } => run_suite(*suite, from, only, &runtime),
-        Conformance::Engines { .. } => engines::run(&runtime, &folder),
-    };
+    let done = work(&runtime, &folder);
     std::fs::remove_dir_all(&folder)?;
     done
 }
@@ -109,13 +126,10 @@ fn run_suite(suite: Suite, from: &Path, only: &str, runtime: &Path) -> Result<()
 
 /// Our command line as one program, which is what suites call.
 fn ours(folder: &Path) -> Result<PathBuf> {
-    show(cargo().args(["build", "--quiet", "--locked", "--package", "runtime-core", "--example", "runtime"]))?;
-    let target = cargo_metadata::MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let built = target.target_directory.join(triple).join("debug/examples/runtime");
+    let built = built(cargo().args(["build", "--locked", "--package", "runtime-core", "--example", "runtime"]))?;
     // A copy: the suite goes on while somebody builds.
     let copy = folder.join("runtime");
-    std::fs::copy(built, &copy)?;
+    std::fs::copy(&built.first().context("cargo tells of no program")?.program, &copy)?;
     let program = folder.join("oci");
     std::fs::write(&program, format!("#!/bin/sh\nexec {} oci \"$@\"\n", copy.display()))?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;

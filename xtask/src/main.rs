@@ -5,6 +5,7 @@ mod bench;
 mod conformance;
 mod e2e;
 mod engines;
+mod machine;
 mod mutants;
 mod packages;
 mod reads;

@@ -31,6 +31,9 @@ const MACHINES: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("modprobe", "kmod"),
     ("strip", "binutils"),
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+    ("ps", "procps"),
 ];
 const KERNEL: &str = "linux-image-cloud-amd64";
 

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::{Artifact, Message};
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
@@ -45,6 +46,34 @@ pub(crate) fn show(command: &mut Command) -> Result<()> {
         bail!("{line}: {status}");
     }
     Ok(())
+}
+
+/// A program that cargo has built.
+pub(crate) struct Built {
+    /// Of the target.
+    pub(crate) name: String,
+    /// It runs the tests of its target.
+    pub(crate) tests: bool,
+    pub(crate) program: PathBuf,
+}
+
+/// Runs a command of cargo that builds, and returns the programs that it tells of.
+pub(crate) fn built(command: &mut Command) -> Result<Vec<Built>> {
+    let command = command.arg("--message-format=json-render-diagnostics");
+    let line = describe(command);
+    eprintln!("+ {line}");
+    let output =
+        command.current_dir(root()).stderr(Stdio::inherit()).output().with_context(|| format!("start {line}"))?;
+    if !output.status.success() {
+        bail!("{line}: {}", output.status);
+    }
+    let mut programs = Vec::new();
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        if let Message::CompilerArtifact(Artifact { target, profile, executable: Some(program), .. }) = message? {
+            programs.push(Built { name: target.name, tests: profile.test, program: program.into() });
+        }
+    }
+    Ok(programs)
 }
 
 /// Puts folders of programs first on a command's PATH, and the administrator's last.

@@ -23,6 +23,18 @@ pub(crate) fn busybox() -> Option<&'static Path> {
     None
 }
 
+/// Whether the kernel is at least this one; a line that says so where it is not.
+pub(crate) fn linux(major: u32, minor: u32, what: &str) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let new = (numbers.next(), numbers.next()) >= (Some(major), Some(minor));
+    if !new {
+        println!("skipped: {what} from Linux {major}.{minor} on, this is {release}");
+    }
+    new
+}
+
 /// The example, or what whoever runs the tests names.
 pub(crate) fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("TRIMTAB_PROGRAM") {

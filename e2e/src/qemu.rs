@@ -1,0 +1,101 @@
+//! One QEMU machine with Debian's cloud kernel: what it is booted from, and the way to switch it on.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+const DISK: &str = "2G";
+
+/// What machines of one kind are booted from: a kernel, its first files, and the tree that goes on their disks.
+#[derive(Debug)]
+pub struct Boot {
+    dir: PathBuf,
+    release: String,
+    purpose: String,
+}
+
+/// A machine that is switched on. Its power is cut when it is dropped.
+#[derive(Debug)]
+pub struct Power(Child);
+
+impl Drop for Power {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Boot {
+    /// Makes them in a folder. `purpose` names the script of `e2e/machine` that they go on with when they have begun;
+    /// `files` are programs to be there, with the place where each is to lie.
+    pub fn build(dir: &Path, purpose: &str, files: &[(PathBuf, String)]) -> Result<Self> {
+        let release = newest_cloud_kernel()?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("machine/build.sh");
+        let mut build = Command::new("bash");
+        build.arg(script).arg(dir).arg(&release).arg(purpose);
+        build.args(files.iter().map(|(file, place)| format!("{}={place}", file.display())));
+        run_to_end(&mut build)?;
+        Ok(Self { dir: dir.to_owned(), release, purpose: purpose.to_owned() })
+    }
+
+    /// The tree that disks are made of.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// Makes the disk of a machine.
+    pub fn make_disk(&self, name: &str) -> Result<()> {
+        run_to_end(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(self.root()).arg(self.disk(name)).arg(DISK))
+    }
+
+    fn disk(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.img"))
+    }
+
+    /// Where a machine's console goes.
+    pub fn console(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    /// Adds a machine to a command that is empty so far, or that runs another: its disk, `memory_mib` of memory, and what
+    /// its kernel is told beside the usual.
+    pub fn describe<'a>(&self, command: &'a mut Command, name: &str, memory_mib: u32, told: &str) -> &'a mut Command {
+        command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args(["-m", &memory_mib.to_string(), "-device", "virtio-rng-pci"]);
+        command.arg("-kernel").arg(format!("/boot/vmlinuz-{}", self.release));
+        command.arg("-initrd").arg(self.dir.join("initrd"));
+        command.arg("-append").arg(format!("console=ttyS0 quiet panic=1 rw tt.purpose={} {told}", self.purpose));
+        command.arg("-drive").arg(format!("file={},format=raw,if=virtio", self.disk(name).display()));
+        command.arg("-serial").arg(format!("file:{}", self.console(name).display())).args(["-serial", "stdio"])
+    }
+}
+
+/// Switches a machine on. Returns what it says on its second serial line, too.
+pub fn switch_on(command: &mut Command) -> Result<(Power, Receiver<String>)> {
+    let mut qemu = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start qemu-system-x86_64")?;
+    let stdout = qemu.stdout.take().context("no standard output")?;
+    let (sender, lines) = channel();
+    thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+    Ok((Power(qemu), lines))
+}
+
+fn run_to_end(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// The newest kernel of Debian's `linux-image-cloud-amd64`.
+fn newest_cloud_kernel() -> Result<String> {
+    let names = fs::read_dir("/boot")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let kernels = names.filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()));
+    let newest = kernels.filter(|release| release.contains("-cloud-")).max();
+    newest.context("no kernel of machines in /boot: install linux-image-cloud-amd64")
+}

@@ -1,6 +1,7 @@
 //! The system calls that rustix does not have, and all `unsafe` of this crate.
 #![allow(unsafe_code)]
 
+mod bpf;
 pub(crate) mod allocator;
 #[cfg(target_arch = "x86_64")]
 mod entry;
@@ -11,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{c_char, c_int, c_long};
+
+pub(crate) use bpf::set_device_program;
 
 /// `struct clone_args` of linux/sched.h, version 2.
 #[repr(C)]
@@ -317,58 +320,6 @@ pub(crate) fn set_memory_policy(mode: c_int, nodes: &[u64]) -> io::Result<()> {
     let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
     // SAFETY: the mask has as many bits as the kernel reads, and outlives the call.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(|_| ())
-}
-
-/// Loads an eBPF program of type CGROUP_DEVICE and attaches it to a v2 cgroup. `code` holds 8-byte instructions.
-pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, code: &[u64]) -> io::Result<()> {
-    const PROG_LOAD: c_int = 5;
-    const PROG_ATTACH: c_int = 8;
-    const TYPE_CGROUP_DEVICE: u32 = 15;
-    const ATTACH_CGROUP_DEVICE: u32 = 6;
-    /// The head of `union bpf_attr` for BPF_PROG_LOAD.
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel_version: u32,
-        flags: u32,
-    }
-    #[repr(C)]
-    struct Attach {
-        target: u32,
-        program: u32,
-        kind: u32,
-        flags: u32,
-    }
-    let load = Load {
-        kind: TYPE_CGROUP_DEVICE,
-        count: code.len() as u32,
-        instructions: code.as_ptr() as u64,
-        license: c"Apache-2.0".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-    };
-    // SAFETY: the structure is the head of bpf_attr and what it points to outlives the call; the kernel only reads.
-    let program = check(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
-    // SAFETY: a fresh descriptor nobody else knows.
-    let program = unsafe { OwnedFd::from_raw_fd(program as RawFd) };
-    let attach = Attach {
-        target: cgroup.as_raw_fd() as u32,
-        program: program.as_raw_fd() as u32,
-        kind: ATTACH_CGROUP_DEVICE,
-        flags: 2, // BPF_F_ALLOW_MULTI: every program up the tree must allow
-    };
-    // SAFETY: as above.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
-    check(result).map(|_| ())
 }
 
 /// Makes a terminal the controlling one of this session.

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType};
 
+use super::limits::{Controller, missing, write_setting};
 use crate::{Error, Result};
 
 /// What every container may use, after the rules of its spec (config-linux.md, Default Devices): (type, major, minor,
@@ -19,8 +20,30 @@ const DEFAULTS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
 ];
 
+/// Gives a cgroup rules, and those that every container has behind them.
+pub(super) fn apply(rules: &[LinuxDeviceCgroup], controller: Controller<'_, '_>) -> Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let (dir, v2) = controller("devices").ok_or_else(|| missing("devices", "devices"))?;
+    let rules = with_defaults(rules);
+    if v2 {
+        return crate::sys::set_device_program(dir, &compile(&rules)?)
+            .map_err(|e| Error::System("linux.resources.devices: set the program".to_owned(), e));
+    }
+    rules.iter().try_for_each(|rule| {
+        let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
+        write_setting(dir, "devices", file, &v1_text(rule))
+    })
+}
+
+/// The rules of a specification, and those that every container has behind them.
+fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> {
+    rules.iter().cloned().chain(defaults()).collect()
+}
+
 /// The default rules.
-pub(super) fn defaults() -> impl Iterator<Item = LinuxDeviceCgroup> {
+fn defaults() -> impl Iterator<Item = LinuxDeviceCgroup> {
     DEFAULTS.iter().filter_map(|(kind, major, minor, access)| {
         let mut rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(*kind).access(*access);
         if let Some(major) = major {
@@ -34,7 +57,7 @@ pub(super) fn defaults() -> impl Iterator<Item = LinuxDeviceCgroup> {
 }
 
 /// `c 1:3 rwm`.
-pub(super) fn v1_text(rule: &LinuxDeviceCgroup) -> String {
+fn v1_text(rule: &LinuxDeviceCgroup) -> String {
     let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or_else(|| "*".to_owned(), |n| n.to_string());
     let kind = rule.typ().unwrap_or(LinuxDeviceType::A);
     if kind == LinuxDeviceType::A {
@@ -62,8 +85,9 @@ const JUMP_NOT_EQUAL: u8 = 0x56;
 const JUMP_NOT_EQUAL_REGISTER: u8 = 0x5e;
 const EXIT: u8 = 0x95;
 
-/// Compiles rules: the last one that matches decides, so they are tried backwards; without a match, deny.
-pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
+/// Compiles rules: the last one that matches decides, so they are tried backwards; without a match, deny. The kernel
+/// refuses what can not be reached, so nothing is behind a rule that matches all.
+fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
         instruction(MOVE_REGISTER, 3, 2, 0, 0),
@@ -73,10 +97,22 @@ pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
     for rule in rules.iter().rev() {
-        code.extend(compile_rule(rule)?);
+        let compiled = compile_rule(rule)?;
+        let matches_all = compiled.len() == VERDICT;
+        code.extend(compiled);
+        if matches_all {
+            return Ok(code);
+        }
     }
-    code.extend([instruction(MOVE, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)]);
+    code.extend(verdict(false));
     Ok(code)
+}
+
+/// The length of a verdict.
+const VERDICT: usize = 2;
+
+fn verdict(allow: bool) -> [u64; VERDICT] {
+    [instruction(MOVE, 0, 0, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0, 0)]
 }
 
 fn compile_rule(rule: &LinuxDeviceCgroup) -> Result<Vec<u64>> {
@@ -121,7 +157,7 @@ fn compile_rule(rule: &LinuxDeviceCgroup) -> Result<Vec<u64>> {
             ]),
         }
     }
-    code.extend([instruction(MOVE, 0, 0, 0, i32::from(rule.allow())), instruction(EXIT, 0, 0, 0, 0)]);
+    code.extend(verdict(rule.allow()));
     Ok(code)
 }
 
@@ -192,6 +228,9 @@ mod tests {
         ] {
             assert_eq!(run(&code, kind, access, major, minor), want, "{kind} {access} {major}:{minor}");
         }
+        // Where nothing before can decide, nothing is there.
+        let rules_and_all = [&rules[..], &rules[..1]].concat();
+        assert_eq!(compile(&rules_and_all).unwrap().len(), 6 + 2);
         assert_eq!(v1_text(&rules[1]), "c 1:3 rwm");
         assert_eq!(v1_text(&rules[0]), "a");
     }

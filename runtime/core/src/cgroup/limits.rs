@@ -1,18 +1,19 @@
 //! OCI resources as control files, for v1 and v2 (config-linux.md; the conversions are those all runtimes agree on).
 //! What is to be written is a list of [`Setting`]s; one loop writes them all.
 
+mod memory;
+
 use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxRdma, LinuxResources,
-    LinuxThrottleDevice,
+    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxNetwork, LinuxRdma, LinuxResources, LinuxThrottleDevice,
 };
 
 use super::{device_program, read, write};
 use crate::{Error, Result};
 
 /// The directory in which a controller is in charge of a group, and whether that is v2.
-type Controller<'a, 'b> = &'a dyn Fn(&str) -> Option<(BorrowedFd<'b>, bool)>;
+pub(super) type Controller<'a, 'b> = &'a dyn Fn(&str) -> Option<(BorrowedFd<'b>, bool)>;
 
 /// One limit.
 #[derive(Debug, Default)]
@@ -55,12 +56,19 @@ impl Setting {
 /// Writes all limits that are set.
 pub(super) fn apply(resources: &LinuxResources, controller: Controller<'_, '_>) -> Result<()> {
     if let Some(rules) = resources.devices() {
-        apply_devices(rules, controller)?;
+        device_program::apply(rules, controller)?;
     }
+    if let Some(memory) = resources.memory() {
+        memory::check(memory, controller)?;
+    }
+    put_all(&settings(resources, controller)?, controller)?;
+    resources.unified().iter().flatten().try_for_each(|(file, text)| put_unified(file, text, controller))
+}
+
+fn settings(resources: &LinuxResources, controller: Controller<'_, '_>) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
-        check_memory(memory, controller)?;
-        settings.extend(memory_settings(memory)?);
+        settings.extend(memory::settings(memory, memory::limit_now(controller))?);
     }
     settings.extend(resources.cpu().iter().flat_map(|cpu| cpu_settings(cpu, controller)));
     settings.extend(resources.pids().iter().map(|pids| {
@@ -71,8 +79,7 @@ pub(super) fn apply(resources: &LinuxResources, controller: Controller<'_, '_>) 
     settings.extend(resources.hugepage_limits().iter().flatten().flat_map(huge_page_settings));
     settings.extend(resources.network().iter().flat_map(network_settings));
     settings.extend(resources.rdma().iter().flatten().map(|(device, limits)| rdma_setting(device, limits)));
-    put_all(&settings, controller)?;
-    resources.unified().iter().flatten().try_for_each(|(file, text)| put_unified(file, text, controller))
+    Ok(settings)
 }
 
 /// Limits bound each other (a quota its period, memory its swap), and which must move first depends on where they are.
@@ -116,11 +123,11 @@ fn put_unified(file: &str, text: &str, controller: Controller<'_, '_>) -> Result
     text.lines().try_for_each(|line| write_setting(dir, "unified", file, line))
 }
 
-fn write_setting(dir: BorrowedFd<'_>, field: &str, file: &str, text: &str) -> Result<()> {
+pub(super) fn write_setting(dir: BorrowedFd<'_>, field: &str, file: &str, text: &str) -> Result<()> {
     write(dir, file, text).map_err(|e| Error::System(format!("linux.resources.{field}: write {text} to {file}"), e))
 }
 
-fn missing(field: &str, controller: &str) -> Error {
+pub(super) fn missing(field: &str, controller: &str) -> Error {
     Error::Invalid(format!("linux.resources.{field}: there is no {controller} cgroup controller here that we may use"))
 }
 
@@ -173,69 +180,6 @@ fn weight(shares: u64) -> u64 {
             let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
             10f64.powf(exponent).ceil() as u64
         }
-    }
-}
-
-fn memory_settings(memory: &LinuxMemory) -> Result<Vec<Setting>> {
-    let field = |field| Setting::new("memory", field);
-    let max = |bytes: i64| if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
-    let said = |bytes: Option<i64>| bytes.filter(|bytes| *bytes != 0);
-    let (limit, reservation) = (said(memory.limit()), said(memory.reservation()));
-    // Without a limit on memory there is none on both together.
-    let swap = said(memory.swap()).or_else(|| limit.filter(|limit| *limit < 0));
-    let mut settings = Vec::new();
-    if let Some(swap) = swap {
-        // v2 counts swap alone.
-        let only = match limit {
-            _ if swap < 0 => -1,
-            Some(limit) if limit >= 0 => swap - limit,
-            _ => swap,
-        };
-        if swap >= 0 && only < 0 {
-            return Err(Error::Invalid(
-                "linux.resources.memory.swap: below memory.limit, which it includes".to_owned(),
-            ));
-        }
-        let both = swap.max(-1);
-        settings.push(
-            field("memory.swap")
-                .v1("memory.memsw.limit_in_bytes", both)
-                .v2("memory.swap.max", max(only))
-                // No swap accounting in this kernel.
-                .optional(),
-        );
-    }
-    settings
-        .extend(limit.map(|limit| {
-            field("memory.limit").v1("memory.limit_in_bytes", limit.max(-1)).v2("memory.max", max(limit))
-        }));
-    settings.extend(
-        reservation
-            .map(|r| field("memory.reservation").v1("memory.soft_limit_in_bytes", r.max(-1)).v2("memory.low", max(r))),
-    );
-    let tcp = said(memory.kernel_tcp());
-    settings.extend(tcp.map(|tcp| field("memory.kernelTCP").v1("memory.kmem.tcp.limit_in_bytes", tcp).optional()));
-    settings.extend(memory.swappiness().map(|n| field("memory.swappiness").v1("memory.swappiness", n)));
-    let never = memory.disable_oom_killer().filter(|never| *never);
-    settings.extend(never.map(|_| field("memory.disableOOMKiller").v1("memory.oom_control", 1)));
-    Ok(settings)
-}
-
-/// A limit below what is used makes the kernel kill; who asks for a check first is refused instead.
-fn check_memory(memory: &LinuxMemory, controller: Controller<'_, '_>) -> Result<()> {
-    let Some((dir, v2)) = controller("memory").filter(|_| memory.check_before_update() == Some(true)) else {
-        return Ok(());
-    };
-    let number = |file: &str| read(dir, file).ok().and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(0);
-    let used = number(if v2 { "memory.current" } else { "memory.usage_in_bytes" });
-    let both = if v2 { used + number("memory.swap.current") } else { number("memory.memsw.usage_in_bytes") };
-    let limits = [("memory+swap", memory.swap(), both), ("memory", memory.limit(), used)];
-    match limits.iter().find(|(_, limit, used)| limit.is_some_and(|limit| limit > 0 && limit < *used)) {
-        Some((name, limit, used)) => {
-            let limit = limit.unwrap_or_default();
-            Err(Error::Invalid(format!("rejecting {name} limit {limit} <= usage {used}")))
-        }
-        None => Ok(()),
     }
 }
 
@@ -314,26 +258,6 @@ fn rdma_setting(device: &str, limits: &LinuxRdma) -> Setting {
     Setting::new("rdma", "rdma").both("rdma.max", format!("{device}{handles}{objects}"))
 }
 
-fn apply_devices(rules: &[oci_spec::runtime::LinuxDeviceCgroup], controller: Controller<'_, '_>) -> Result<()> {
-    if rules.is_empty() {
-        return Ok(());
-    }
-    let Some((dir, v2)) = controller("devices") else {
-        return Err(missing("devices", "devices"));
-    };
-    let rules: Vec<_> = rules.iter().cloned().chain(device_program::defaults()).collect();
-    if v2 {
-        let code = device_program::compile(&rules)?;
-        return crate::sys::attach_device_program(dir, &code)
-            .map_err(|e| Error::System("linux.resources.devices: attach the program".to_owned(), e));
-    }
-    for rule in &rules {
-        let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-        write_setting(dir, "devices", file, &device_program::v1_text(rule))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,7 +289,7 @@ mod tests {
                 .map(|s| [s.v1.first(), s.v2.first()].map(|f| f.map_or("-".into(), line)).join(" "))
                 .collect()
         };
-        let memory = |json: &str| memory_settings(&serde_json::from_str(json).unwrap());
+        let memory = |json: &str| memory::settings(&serde_json::from_str(json).unwrap(), Some(200));
         assert_eq!(
             texts(memory(r#"{"limit":100,"swap":300,"reservation":-1}"#).unwrap()),
             [
@@ -378,6 +302,7 @@ mod tests {
             texts(memory(r#"{"limit":-1}"#).unwrap()),
             ["memory.memsw.limit_in_bytes=-1 memory.swap.max=max", "memory.limit_in_bytes=-1 memory.max=max"]
         );
+        assert_eq!(texts(memory(r#"{"swap":300}"#).unwrap()), ["memory.memsw.limit_in_bytes=300 memory.swap.max=100"]);
         assert!(memory(r#"{"limit":300,"swap":100}"#).is_err());
         let io = r#"{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":77}]}"#;
         assert_eq!(

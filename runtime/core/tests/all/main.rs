@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod attacks;
+mod cgroups;
 #[cfg(target_arch = "x86_64")]
 mod elf;
 mod load;

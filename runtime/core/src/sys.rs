@@ -1,8 +1,8 @@
 //! The system calls that rustix does not have, and all `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-mod bpf;
 pub(crate) mod allocator;
+mod bpf;
 #[cfg(target_arch = "x86_64")]
 mod entry;
 

@@ -38,7 +38,7 @@ pub(super) fn apply(rules: &[LinuxDeviceCgroup], controller: Controller<'_, '_>)
 }
 
 /// The rules of a specification, and those that every container has behind them.
-fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> {
+pub(super) fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> {
     rules.iter().cloned().chain(defaults()).collect()
 }
 

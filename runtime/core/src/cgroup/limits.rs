@@ -65,6 +65,19 @@ pub(super) fn apply(resources: &LinuxResources, controller: Controller<'_, '_>) 
     resources.unified().iter().flatten().try_for_each(|(file, text)| put_unified(file, text, controller))
 }
 
+/// The files that limits are in, and their texts, for whoever writes some of them too. The quota of processors is told
+/// as v2 has it.
+pub(super) fn files(resources: &LinuxResources, controller: Controller<'_, '_>) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for setting in settings(resources, controller)? {
+        let Some((_, v2)) = controller(setting.controller) else { continue };
+        let quota = setting.v2.iter().any(|(file, _)| file == "cpu.max");
+        files.extend(if v2 || quota { setting.v2 } else { setting.v1 });
+    }
+    files.extend(resources.unified().clone().unwrap_or_default());
+    Ok(files)
+}
+
 fn settings(resources: &LinuxResources, controller: Controller<'_, '_>) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
@@ -145,7 +158,7 @@ fn cpu_settings(cpu: &LinuxCpu, controller: Controller<'_, '_>) -> Vec<Setting> 
     settings.extend(period.map(|period| cpu_field("cpu.period").v1("cpu.cfs_period_us", period)));
     settings.extend(quota.map(|quota| cpu_field("cpu.quota").v1("cpu.cfs_quota_us", quota.max(-1))));
     if quota.is_some() || period.is_some() {
-        let now = controller("cpu").and_then(|(dir, _)| read(dir, "cpu.max").ok()).unwrap_or_default();
+        let now = controller("cpu").map(|(dir, v2)| cpu_max_now(dir, v2)).unwrap_or_default();
         settings.push(cpu_field("cpu.quota").v2("cpu.max", cpu_max(quota, period, &now)));
     }
     let burst = |burst| cpu_field("cpu.burst").v1("cpu.cfs_burst_us", burst).v2("cpu.max.burst", burst);
@@ -159,6 +172,15 @@ fn cpu_settings(cpu: &LinuxCpu, controller: Controller<'_, '_>) -> Vec<Setting> 
     settings.extend(set(cpu.cpus()).map(|cpus| Setting::new("cpuset", "cpu.cpus").both("cpuset.cpus", cpus)));
     settings.extend(set(cpu.mems()).map(|mems| Setting::new("cpuset", "cpu.mems").both("cpuset.mems", mems)));
     settings
+}
+
+/// What is in `cpu.max`, or would be.
+fn cpu_max_now(dir: BorrowedFd<'_>, v2: bool) -> String {
+    let text = |file| read(dir, file).unwrap_or_default();
+    if v2 {
+        return text("cpu.max");
+    }
+    format!("{} {}", text("cpu.cfs_quota_us").trim().replace("-1", "max"), text("cpu.cfs_period_us").trim())
 }
 
 /// The text of `cpu.max`: what is not said stays as it is now.

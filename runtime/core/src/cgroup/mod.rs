@@ -5,6 +5,7 @@ mod device_program;
 mod limits;
 mod report;
 mod stats;
+mod systemd;
 
 use std::cell::OnceCell;
 use std::fs;
@@ -22,6 +23,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::{Error, Result, failed};
 
 pub(crate) use stats::Stats;
+pub(crate) use systemd::{Placeholder, Unit};
 
 /// The mode of a new cgroup's directory.
 const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
@@ -171,6 +173,15 @@ impl Host {
     /// Changes limits.
     pub(crate) fn apply(&self, group: &Group, resources: &LinuxResources) -> Result<()> {
         limits::apply(resources, &|controller| self.controller(group, controller))
+    }
+
+    /// Changes limits of a group that systemd has made.
+    pub(crate) fn apply_to_unit(&self, unit: &Unit, group: &Group, resources: &LinuxResources) -> Result<()> {
+        let controller = |name: &str| self.controller(group, name);
+        let v1_devices = controller("devices").is_some_and(|(_, v2)| !v2);
+        let rules = resources.devices().as_deref().filter(|rules| v1_devices && !rules.is_empty());
+        unit.set(&limits::files(resources, &controller)?, rules.map(device_program::with_defaults).as_deref())?;
+        self.apply(group, resources)
     }
 
     /// The directory of a group where a controller is in charge, and whether that is v2.

@@ -6,14 +6,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Host;
+use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
 use crate::{Error, Result, failed, files};
 
@@ -48,6 +48,9 @@ pub(super) struct Container {
     creating: bool,
     pub(super) bundle: PathBuf,
     pub(super) cgroup: PathBuf,
+    /// What systemd knows its cgroup as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<Unit>,
     pub(super) created: String,
     pub(super) annotations: std::collections::BTreeMap<String, String>,
     #[serde(skip)]
@@ -57,6 +60,17 @@ pub(super) struct Container {
     pub(super) owns_cgroup: bool,
     #[serde(skip)]
     host: OnceCell<Rc<Host>>,
+}
+
+/// Where a new container's cgroup is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Below the root of every hierarchy.
+    Path(PathBuf),
+    /// Where systemd makes it.
+    Unit(Unit),
+    /// It stays in the cgroups of whoever makes it.
+    None,
 }
 
 /// What others are told of a container (runtime.md, State). The order of fields is runc's, which some rely on.
@@ -105,7 +119,7 @@ impl Status {
 
 impl Container {
     /// Reserves an id: makes its directory and records a container that is being created.
-    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, cgroup: Option<&Path>) -> Result<Self> {
+    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, place: Place) -> Result<Self> {
         check_id(id)?;
         files::make_dir(root)?;
         let dir = root.join(id);
@@ -114,6 +128,11 @@ impl Container {
             _ => Error::System(format!("make {}", dir.display()), e),
         })?;
         let creator = rustix::process::getpid().as_raw_nonzero().get();
+        let (cgroup, unit, without_cgroup) = match place {
+            Place::Path(path) => (path, None, false),
+            Place::Unit(unit) => (unit.path(), Some(unit), false),
+            Place::None => (id.into(), None, true),
+        };
         let container = Self {
             version: VERSION,
             id: id.to_owned(),
@@ -121,8 +140,9 @@ impl Container {
             start_time: files::start_time(creator).unwrap_or_default(),
             creating: true,
             bundle: bundle.to_owned(),
-            cgroup: cgroup.unwrap_or(Path::new(id)).to_owned(),
-            without_cgroup: cgroup.is_none(),
+            cgroup,
+            unit,
+            without_cgroup,
             created: crate::shim::log::rfc3339(files::now()),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             dir,
@@ -232,6 +252,29 @@ impl Container {
         let entries = fs::read_dir("/proc").map_err(|e| Error::System("read /proc".to_owned(), e))?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         Ok(pids.filter(|pid| namespace(*pid).as_ref() == Some(&own)).collect())
+    }
+
+    /// Gives its cgroup limits.
+    pub(super) fn limit(&self, group: &Group, resources: &LinuxResources) -> Result<()> {
+        let host = self.host()?;
+        match &self.unit {
+            Some(unit) => host.apply_to_unit(unit, group, resources),
+            None => host.apply(group, resources),
+        }
+    }
+
+    /// Kills what is in its cgroup, waits for the end of its first process, and removes that cgroup. Parents are their
+    /// makers', who may want them for the next one, as with runc and crun.
+    pub(super) fn remove_cgroup(&self, first: Option<&OwnedFd>) -> Result<()> {
+        let host = self.host()?;
+        let group = host.open(&self.cgroup)?;
+        host.kill(&group)?;
+        // Without a cgroup nothing else tells of its end.
+        first.into_iter().for_each(crate::destroy::wait_for_end);
+        if let Some(unit) = &self.unit {
+            unit.stop()?;
+        }
+        host.remove(&group)
     }
 
     pub(super) fn status(&self) -> Status {

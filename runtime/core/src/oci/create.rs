@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{Linux, LinuxResources, Spec};
 use rustix::process::geteuid;
 
 use super::arguments::Arguments;
-use super::container::{Container, Status};
+use super::container::{Container, Place, Status};
 use super::namespaces::Namespaces;
-use super::{Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
-use crate::cgroup::{self, Group, Host};
+use super::{Cgroups, Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
+use crate::cgroup::{self, Group, Host, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
 use crate::rootfs::{self, Plan, Sources};
@@ -117,13 +117,18 @@ fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
 fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container> {
     let own =
         || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
-    let cgroup = match named_cgroup(spec) {
-        _ if global.without_cgroup => None,
-        Some(path) if path.is_absolute() => Some(path.to_owned()),
-        Some(path) => Some(own()?.unwrap_or_default().join(path)),
-        None => own()?.map(|own| own.join(&options.id)),
+    let place = match (global.cgroups, named_cgroup(spec)) {
+        (Cgroups::None, _) => Place::None,
+        (Cgroups::Systemd, _) if !rootless::is_host_root() => {
+            let what = "--systemd-cgroup: for root of the host alone: the bus of a user is not used";
+            return Err(Error::Invalid(what.to_owned()));
+        }
+        (Cgroups::Systemd, path) => Place::Unit(Unit::named(path, &options.id)?),
+        (Cgroups::Files, Some(path)) if path.is_absolute() => Place::Path(path.to_owned()),
+        (Cgroups::Files, Some(path)) => Place::Path(own()?.unwrap_or_default().join(path)),
+        (Cgroups::Files, None) => own()?.map_or(Place::None, |own| Place::Path(own.join(&options.id))),
     };
-    Container::reserve(&global.root, &options.id, &options.bundle, spec, cgroup.as_deref())
+    Container::reserve(&global.root, &options.id, &options.bundle, spec, place)
 }
 
 fn named_cgroup(spec: &Spec) -> Option<&Path> {
@@ -131,17 +136,28 @@ fn named_cgroup(spec: &Spec) -> Option<&Path> {
     path.filter(|path| !path.as_os_str().is_empty())
 }
 
-/// Makes the container's cgroup. Who is not root of the host may not rule over devices, and need not: he opens none that
-/// he could not open outside. Limits that he asks for, and a cgroup that he names, he has to get.
-fn make_cgroup(global: &Global, container: &Container, host: &Host, spec: &Spec) -> Result<Group> {
-    let mut resources = spec.linux().as_ref().and_then(|l| l.resources().clone()).filter(|_| !global.without_cgroup);
-    let host_root = rootless::is_host_root();
-    if let Some(resources) = resources.as_mut().filter(|_| !host_root) {
+/// The limits of a container. Who is not root of the host may not rule over devices, and need not: he opens none that he
+/// could not open outside.
+fn limits(global: &Global, spec: &Spec) -> Option<LinuxResources> {
+    let mut resources = spec.linux().as_ref()?.resources().clone().filter(|_| global.cgroups != Cgroups::None)?;
+    if !rootless::is_host_root() {
         resources.set_devices(None);
     }
-    let group = host.create(&container.cgroup, resources.as_ref())?;
-    let wanted = !global.without_cgroup && (!global.rootless || named_cgroup(spec).is_some());
-    if host.is_nowhere(&group) && wanted && !host_root {
+    Some(resources)
+}
+
+/// Makes the container's cgroup, with limits where it is ours alone. Limits that somebody asks for, and a cgroup that he
+/// names, he has to get.
+fn make_cgroup(
+    global: &Global,
+    container: &Container,
+    host: &Host,
+    spec: &Spec,
+    limits: Option<&LinuxResources>,
+) -> Result<Group> {
+    let group = host.create(&container.cgroup, limits.filter(|_| container.unit.is_none()))?;
+    let wanted = global.cgroups != Cgroups::None && (!global.rootless || named_cgroup(spec).is_some());
+    if host.is_nowhere(&group) && wanted && !rootless::is_host_root() {
         let place = container.cgroup.display();
         return Err(Error::Invalid(format!("linux.cgroupsPath: permission denied to make cgroup {place}")));
     }
@@ -151,7 +167,10 @@ fn make_cgroup(global: &Global, container: &Container, host: &Host, spec: &Spec)
 /// Takes back what a failed create has made. A cgroup that others are in is not ours.
 fn undo(container: &Container) {
     if container.owns_cgroup {
-        let _ = container.host().and_then(|host| crate::destroy::remove_cgroup(&host, &container.cgroup));
+        let _ = match &container.unit {
+            Some(_) => container.remove_cgroup(None),
+            None => container.host().and_then(|host| crate::destroy::remove_cgroup(&host, &container.cgroup)),
+        };
     }
     let _ = container.forget();
 }
@@ -164,7 +183,12 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let host = container.host()?;
     host.refuse_used(&container.cgroup)?;
     container.owns_cgroup = true;
-    let group = make_cgroup(global, container, &host, spec)?;
+    let placeholder: Option<Placeholder> = match &container.unit {
+        Some(unit) => unit.start(&container.annotations)?,
+        None => None,
+    };
+    let limits = limits(global, spec);
+    let group = make_cgroup(global, container, &host, spec, limits.as_ref())?;
     let own_mounts = namespaces.new & NEW_MOUNT != 0;
     let open_inside = || {
         let host = container.discover()?;
@@ -223,6 +247,11 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let started = launch::start(&init, standard, |pid| {
         if init.born_in.is_none() {
             host.place_unified(&group, pid)?;
+        }
+        if container.unit.is_some() {
+            // Nobody else is limited with it, or counted.
+            drop(placeholder);
+            limits.as_ref().map_or(Ok(()), |limits| container.limit(&group, limits))?;
         }
         if let Some(devices) = linux.net_devices() {
             crate::network_devices::move_all(devices, pid)?;

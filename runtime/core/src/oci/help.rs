@@ -48,7 +48,7 @@ pub(super) fn all() -> Result<()> {
     let commands = COMMANDS.map(|(name, _, what)| format!("   {name:<10} {what}\n")).concat();
     print(&format!(
         "NAME:\n   trimtab oci - Open Container Initiative runtime\n\n\
-         USAGE:\n   trimtab oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] COMMAND\n\n\
+         USAGE:\n   trimtab oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] COMMAND\n\n\
          COMMANDS:\n{commands}"
     ))
 }

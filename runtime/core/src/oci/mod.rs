@@ -43,12 +43,21 @@ pub(crate) struct Global {
     log: Option<PathBuf>,
     json_log: bool,
     debug: bool,
-    /// New containers stay in our own cgroups.
-    without_cgroup: bool,
-    /// So they do where there are no cgroups that we may use.
+    cgroups: Cgroups,
+    /// New containers stay in our own cgroups where there are none that we may use.
     rootless: bool,
     /// Descriptors that were passed to us by the protocol of systemd.
     listen_fds: u32,
+}
+
+/// Who makes the cgroups of new containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cgroups {
+    /// We do.
+    Files,
+    Systemd,
+    /// Nobody: they stay in our own.
+    None,
 }
 
 /// How much something matters.
@@ -87,7 +96,7 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
         log: None,
         json_log: false,
         debug: false,
-        without_cgroup: false,
+        cgroups: Cgroups::Files,
         rootless: rootless::parse("auto")?,
         listen_fds,
     };
@@ -106,12 +115,18 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
             "--log-level" => global.debug = arguments.value(&option)? == "debug",
             "--rootless" => global.rootless = rootless::parse(&arguments.value(&option)?)?,
             "--criu" => drop(arguments.value(&option)?),
-            "--cgroup-manager" => match arguments.value(&option)?.as_str() {
-                "cgroupfs" => {}
-                "disabled" => global.without_cgroup = true,
-                other => return Err(Error::Invalid(format!("{option}: {other:?} is not cgroupfs or disabled"))),
-            },
-            "--systemd-cgroup" => return Err(Error::Invalid(format!("{option}: only the cgroupfs driver is there"))),
+            "--cgroup-manager" => {
+                global.cgroups = match arguments.value(&option)?.as_str() {
+                    "cgroupfs" => Cgroups::Files,
+                    "systemd" => Cgroups::Systemd,
+                    "disabled" => Cgroups::None,
+                    other => {
+                        let what = "is not cgroupfs, systemd or disabled";
+                        return Err(Error::Invalid(format!("{option}: {other:?} {what}")));
+                    }
+                }
+            }
+            "--systemd-cgroup" => global.cgroups = Cgroups::Systemd,
             "--version" | "-v" => arguments.restart_with("version"),
             "--help" | "-h" => arguments.restart_with("help"),
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
@@ -242,19 +257,13 @@ fn remove(global: &Global, container: &Container, force: bool) -> Result<()> {
     take_away(global, container, container.spec().ok().as_ref())
 }
 
-/// Kills what runs of a container and removes all there is of it. Parents of its cgroup are their makers', who may want
-/// them for the next one, as with runc and crun.
+/// Kills what runs of a container and removes all there is of it.
 fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Result<()> {
     let process = container.process();
     if let Some(pidfd) = &process {
         let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
     }
-    let host = container.host()?;
-    let group = host.open(&container.cgroup)?;
-    host.kill(&group)?;
-    // Without a cgroup nothing else tells of its end.
-    process.iter().for_each(crate::destroy::wait_for_end);
-    host.remove(&group)?;
+    container.remove_cgroup(process.as_ref())?;
     let state = container.state_as(Status::Stopped, spec);
     if let (Some(spec), Some(rootfs)) = (spec, &state.rootfs)
         && !has_own(spec, LinuxNamespaceType::Mount)

@@ -62,8 +62,7 @@ pub(super) fn update(global: &Global, arguments: &mut Arguments) -> Result<()> {
     if container.status() == Status::Stopped {
         return Err(Error::State("container not running".to_owned()));
     }
-    let host = container.host()?;
-    host.apply(&host.open(&container.cgroup)?, &resources)
+    container.limit(&container.host()?.open(&container.cgroup)?, &resources)
 }
 
 pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {

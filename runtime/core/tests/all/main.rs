@@ -14,4 +14,5 @@ mod oci_seccomp;
 mod pod;
 mod support;
 mod sys;
+mod systemd;
 mod user;

@@ -87,7 +87,7 @@ const EXIT: u8 = 0x95;
 
 /// Compiles rules: the last one that matches decides, so they are tried backwards; without a match, deny. The kernel
 /// refuses what can not be reached, so nothing is behind a rule that matches all.
-fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
+pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
         instruction(MOVE_REGISTER, 3, 2, 0, 0),

@@ -3,6 +3,7 @@
 
 mod memory;
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::{
@@ -62,7 +63,9 @@ pub(super) fn apply(resources: &LinuxResources, controller: Controller<'_, '_>) 
         memory::check(memory, controller)?;
     }
     put_all(&settings(resources, controller)?, controller)?;
-    resources.unified().iter().flatten().try_for_each(|(file, text)| put_unified(file, text, controller))
+    // In order, so that the same request has the same end.
+    let files: BTreeMap<&String, &String> = resources.unified().iter().flatten().collect();
+    files.into_iter().try_for_each(|(file, text)| put_unified(file, text, controller))
 }
 
 /// The files that limits are in, and their texts, for whoever writes some of them too. The quota of processors is told

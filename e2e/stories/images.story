@@ -33,3 +33,9 @@ $ trimtab image prune --data-dir $DATA | grep -c freed
 $ trimtab image ls --data-dir $DATA | awk 'NR>1{print $NF}' | sort
 trimtab.local/busybox:latest
 trimtab.local/trimtab:latest
+# An ordinary user has a store of his own.
+$ U=$(mktemp -d); cp $(command -v trimtab) $WORK/busybox.tar $U; chown -R 54321:54321 $U; setpriv --reuid=54321 --regid=54321 --clear-groups env -u XDG_DATA_HOME HOME=$U PATH=$U:$PATH sh -c 'trimtab image import $HOME/busybox.tar --name mine:1 2>&1 | grep -o mine:1; trimtab image ls | grep -c mine:1; trimtab image rm mine:1; ls $HOME/.local/share/trimtab'; rm -r $U
+mine:1
+1
+mine:1 removed
+images

@@ -7,8 +7,16 @@ use anyhow::{Context, Result};
 use crate::packages;
 use crate::run::{Built, built, cargo, show, with_path};
 
-/// Programs that the tests call, beside busybox's.
-const TOOLS: &[&str] = &["/usr/sbin/ip", "/usr/bin/ps", "/usr/bin/mount", "/usr/bin/umount"];
+/// Programs that the tests call, beside busybox's, and their places. (busybox's shell takes its own before all others.)
+const TOOLS: &[&str] = &[
+    "/usr/bin/dash=/usr/bin/sh",
+    "/usr/bin/mount=/usr/bin/mount",
+    "/usr/bin/ps=/usr/bin/ps",
+    "/usr/bin/setpriv=/usr/bin/setpriv",
+    "/usr/bin/umount=/usr/bin/umount",
+    "/usr/bin/unshare=/usr/bin/unshare",
+    "/usr/sbin/ip=/usr/sbin/ip",
+];
 
 /// Builds the tests and runs those in whose names `only` is on a machine, or on all. An error when one fails.
 pub(crate) fn run(machine: &str, only: &str) -> Result<()> {
@@ -16,7 +24,7 @@ pub(crate) fn run(machine: &str, only: &str) -> Result<()> {
     let tests = built(cargo().args(["test", "--no-run", "--locked", "--package", "runtime-core"]))?;
     let driver = built(cargo().args(["build", "--locked", "--package", "e2e", "--example", "runtime_tests"]))?;
     let mut command = Command::new(&driver.first().context("cargo tells of no program")?.program);
-    command.args([machine, only]).args(tests.iter().map(place)).args(TOOLS.iter().map(|tool| format!("{tool}={tool}")));
+    command.args([machine, only]).args(tests.iter().map(place)).args(TOOLS);
     show(with_path(&mut command, &[])?)
 }
 

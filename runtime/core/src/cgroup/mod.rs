@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
@@ -177,11 +177,16 @@ impl Host {
 
     /// Changes limits of a group that systemd has made.
     pub(crate) fn apply_to_unit(&self, unit: &Unit, group: &Group, resources: &LinuxResources) -> Result<()> {
-        let controller = |name: &str| self.controller(group, name);
-        let v1_devices = controller("devices").is_some_and(|(_, v2)| !v2);
-        let rules = resources.devices().as_deref().filter(|rules| v1_devices && !rules.is_empty());
-        unit.set(&limits::files(resources, &controller)?, rules.map(device_program::with_defaults).as_deref())?;
+        let files = limits::files(resources, &|controller| self.controller(group, controller))?;
+        unit.set(&files, self.unit_devices(resources).as_deref())?;
         self.apply(group, resources)
+    }
+
+    /// The rules for devices that systemd has to know: where it writes them, which is on v1.
+    pub(crate) fn unit_devices(&self, resources: &LinuxResources) -> Option<Vec<LinuxDeviceCgroup>> {
+        let v1 = self.hierarchies.iter().any(|h| !h.v2 && h.controllers.iter().any(|c| c == "devices"));
+        let rules = resources.devices().as_deref().filter(|rules| v1 && !rules.is_empty());
+        rules.map(device_program::with_defaults)
     }
 
     /// The directory of a group where a controller is in charge, and whether that is v2.

@@ -182,12 +182,16 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let prepared = prepare(global, spec, linux, options, gated, own_users)?;
     let host = container.host()?;
     host.refuse_used(&container.cgroup)?;
-    container.owns_cgroup = true;
+    let limits = limits(global, spec);
+    // A unit that is there already is somebody's, even if nothing runs in it.
     let placeholder: Option<Placeholder> = match &container.unit {
-        Some(unit) => unit.start(&container.annotations)?,
+        Some(unit) => {
+            let devices = limits.as_ref().and_then(|limits| host.unit_devices(limits));
+            unit.start(&container.annotations, devices.as_deref())?
+        }
         None => None,
     };
-    let limits = limits(global, spec);
+    container.owns_cgroup = true;
     let group = make_cgroup(global, container, &host, spec, limits.as_ref())?;
     let own_mounts = namespaces.new & NEW_MOUNT != 0;
     let open_inside = || {
@@ -237,7 +241,8 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
         born_in: birthplace,
         doors: &host.doors(&group)?,
-        watched: hook_list.is_some(),
+        // systemd gives up a scope that has nobody in it.
+        watched: hook_list.is_some() || container.unit.is_some(),
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
         before_exec: Some(&start_hooks),

@@ -203,7 +203,8 @@ pub(crate) fn add_device(spec: &mut Value) {
     spec["linux"]["resources"]["devices"] = rules(false);
 }
 
-fn rules(log: bool) -> Value {
+/// Rules that allow the device that [`add_device`] adds, or none.
+pub(crate) fn rules(log: bool) -> Value {
     json!([{"allow": false, "access": "rwm"}, {"allow": log, "type": "c", "major": 1, "minor": 11, "access": "rw"}])
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cgroups::{Place, Row, add_device, check, detach, opened, pid, update};
+use crate::cgroups::{Place, Row, add_device, check, detach, opened, pid, rules, update};
 use crate::oci::Bundle;
 use crate::support::{busybox, eventually};
 
@@ -25,14 +25,14 @@ fn show(unit: &str, property: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn reload() {
-    assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+fn systemctl(words: &[&str]) {
+    assert!(Command::new("systemctl").args(words).status().unwrap().success());
 }
 
-/// Where the cgroup of a container's first process is, in every hierarchy that has controllers.
+/// `CONTROLLERS:PATH` of a container's first process, in every hierarchy.
 fn groups(bundle: &Bundle) -> Vec<String> {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(bundle))).unwrap();
-    text.lines().map(|line| line.splitn(3, ':').nth(2).unwrap().to_owned()).collect()
+    text.lines().map(|line| line.split_once(':').unwrap().1.to_owned()).collect()
 }
 
 fn limits(spec: &mut Value) {
@@ -67,7 +67,8 @@ fn a_container_is_a_scope() {
     rename(&bundle, &format!("trimtab-test.slice:tt:{}", bundle.id));
     detach(&bundle, &[FLAG]);
     let path = format!("/trimtab.slice/trimtab-test.slice/{unit}");
-    assert_eq!(groups(&bundle).iter().filter(|group| **group != path).collect::<Vec<_>>(), Vec::<&String>::new());
+    let astray = || groups(&bundle).into_iter().filter(|group| !group.ends_with(&path)).collect::<Vec<_>>();
+    assert_eq!(astray(), Vec::<String>::new());
     let v2 = Place::of(&bundle, "memory").unwrap().v2;
     let told = |wanted: &[(&str, &str)]| {
         for (property, value) in wanted {
@@ -88,6 +89,7 @@ fn a_container_is_a_scope() {
     ]);
     let holds = || {
         check(&bundle, &LIMITS);
+        assert_eq!(astray(), Vec::<String>::new());
         assert_eq!((opened(&bundle, "log1"), opened(&bundle, "null")), ("refused\n".into(), "opened\n".into()));
     };
     holds();
@@ -95,11 +97,14 @@ fn a_container_is_a_scope() {
     // The first process is the only one.
     assert_eq!(bundle.good(&["ps", "-f", "json", &bundle.id]), format!("[\n  {}\n]\n", pid(&bundle)));
     // systemd writes all that it knows of once more.
-    reload();
+    systemctl(&["daemon-reload"]);
     holds();
-    update(&bundle, &json!({"pids": {"limit": 44}, "memory": {"limit": 128 << 20, "swap": 128 << 20}}));
+    update(
+        &bundle,
+        &json!({"pids": {"limit": 44}, "memory": {"limit": 128 << 20, "swap": 128 << 20}, "devices": rules(true)}),
+    );
     told(&[("TasksMax", "44"), (if v2 { "MemoryMax" } else { "MemoryLimit" }, "134217728")]);
-    reload();
+    systemctl(&["daemon-reload"]);
     check(
         &bundle,
         &[
@@ -108,6 +113,7 @@ fn a_container_is_a_scope() {
             ("memory", ("memory.memsw.limit_in_bytes", "134217728"), ("memory.swap.max", "0")),
         ],
     );
+    assert_eq!((astray(), opened(&bundle, "log1")), (Vec::new(), "opened\n".to_owned()));
     bundle.good(&["pause", &bundle.id]);
     assert_eq!(bundle.status(), "paused");
     bundle.good(&["resume", &bundle.id]);
@@ -142,7 +148,7 @@ fn a_running_container_can_be_deleted_and_made_again() {
     let unit = format!("trimtab-{}.scope", bundle.id);
     for _ in 0..3 {
         detach(&bundle, &[FLAG]);
-        assert!(groups(&bundle).contains(&format!("/system.slice/{unit}")));
+        assert!(groups(&bundle).iter().all(|group| group.ends_with(&format!(":/system.slice/{unit}"))));
         bundle.good(&["delete", "-f", &bundle.id]);
         assert_gone(&bundle, &unit);
     }
@@ -159,9 +165,28 @@ fn a_container_can_be_a_slice() {
     detach(&bundle, &[FLAG]);
     check(&bundle, &LIMITS);
     assert_eq!(show(&unit, "ActiveState"), "active");
-    assert!(groups(&bundle).contains(&show(&unit, "ControlGroup")));
+    let path = format!(":{}", show(&unit, "ControlGroup"));
+    assert!(groups(&bundle).iter().all(|group| group.ends_with(&path)), "{path} {:?}", groups(&bundle));
     bundle.good(&["delete", "-f", &bundle.id]);
     assert_gone(&bundle, &unit);
+}
+
+#[test]
+fn a_unit_that_is_there_is_left_alone() {
+    if !booted() {
+        return;
+    }
+    let bundle = Bundle::new("other", "sleep 1000", |_| {});
+    let unit = format!("trimtab-{}.slice", bundle.id);
+    // One that is there for no reason but its name could be taken over.
+    std::fs::write(format!("/run/systemd/system/{unit}"), "[Slice]\n").unwrap();
+    systemctl(&["daemon-reload"]);
+    systemctl(&["start", &unit]);
+    rename(&bundle, &format!("trimtab.slice::{unit}"));
+    let error = bundle.bad(&[FLAG, "create", "-b", bundle.bundle(), &bundle.id]);
+    assert!(error.contains(&unit), "{error}");
+    assert_eq!(show(&unit, "ActiveState"), "active");
+    systemctl(&["stop", &unit]);
 }
 
 #[test]

@@ -108,13 +108,18 @@ impl Unit {
     }
 
     /// Makes the unit, with what annotations say of it. A scope has a process in it from the start: it is ours, until the
-    /// container's own is there.
-    pub(crate) fn start(&self, annotations: &BTreeMap<String, String>) -> Result<Option<Placeholder>> {
+    /// container's own is there. Rules for devices, where systemd has to know them, it must know by now: for the first ones
+    /// that a slice has it moves all processes of that slice out of their cgroups of v1's `devices`.
+    pub(crate) fn start(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        devices: Option<&[LinuxDeviceCgroup]>,
+    ) -> Result<Option<Placeholder>> {
         let more = properties::of_annotations(annotations.iter())?;
         let mut manager = Manager::connect()?;
         let placeholder = if self.is_scope() { Some(Placeholder::start()?) } else { None };
         let mut properties = self.properties(placeholder.as_ref());
-        properties.extend(more);
+        properties.extend(devices.into_iter().flat_map(properties::of_devices).chain(more));
         let started = match manager.start(&self.name, &properties) {
             // One that has failed is still known.
             Err(Failure::Refused { name, .. }) if name == UNIT_EXISTS => {

@@ -366,7 +366,8 @@ impl Container {
     }
 }
 
-fn is_zombie(pid: i32) -> bool {
+/// Whether a process has ended, or is not there.
+pub(super) fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }

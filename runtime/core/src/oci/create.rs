@@ -10,7 +10,7 @@ use oci_spec::runtime::{Linux, LinuxResources, Spec};
 use rustix::process::geteuid;
 
 use super::arguments::Arguments;
-use super::container::{Container, Place, Status};
+use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
 use super::{Cgroups, Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
 use crate::cgroup::{self, Group, Host, Placeholder, Unit};
@@ -256,7 +256,9 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         if container.unit.is_some() {
             // Nobody else is limited with it, or counted.
             drop(placeholder);
-            limits.as_ref().map_or(Ok(()), |limits| container.limit(&group, limits))?;
+            let limited = limits.as_ref().map_or(Ok(()), |limits| container.limit(&group, limits));
+            // One that has ended, and its unit with it, has said itself why.
+            limited.or_else(|e| if is_zombie(pid) { Ok(()) } else { Err(e) })?;
         }
         if let Some(devices) = linux.net_devices() {
             crate::network_devices::move_all(devices, pid)?;

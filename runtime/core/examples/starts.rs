@@ -1,6 +1,7 @@
 //! Containers started, ended and removed in one pod's shim, one after the other: `starts COUNT`. Prints a line
-//! `running|ended|removed NANOSECONDS` for each, counted from the request to start, and `pss BYTES` for the shim. `cargo xtask bench P18` is the way
-//! to call it; the shim is the example `runtime` beside this program.
+//! `running|ended|removed NANOSECONDS` for each, counted from the request to start, and `pss BYTES` for the shim.
+//! `cargo xtask bench P18` is the way to call it; the shim is the program that `TRIMTAB_PROGRAM` names, or the example
+//! `runtime` beside this one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,7 +9,7 @@
 #[path = "../tests/all/support.rs"]
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::{Pod, busybox};
@@ -30,6 +31,8 @@ fn main() {
     }
     let shim = std::fs::read(pod.config.run_dir.join("shim.json")).unwrap();
     let shim: serde_json::Value = serde_json::from_slice(&shim).unwrap();
+    // Memory is that of a shim which has come to rest (REST_AFTER).
+    std::thread::park_timeout(Duration::from_secs(2));
     let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim["pid"])).unwrap();
     let pss = memory.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")).unwrap();
     println!("pss {}", pss.parse::<u64>().unwrap() << 10);

@@ -5,6 +5,7 @@ pub(crate) mod allocator;
 mod bpf;
 #[cfg(target_arch = "x86_64")]
 mod entry;
+mod rest;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{c_char, c_int, c_long};
+pub(crate) use rest::rest;
 
 pub(crate) use bpf::set_device_program;
 

@@ -81,7 +81,7 @@ fn run(host: &Host, runtime: &[String]) -> Result<Vec<Figure>> {
 }
 
 fn in_shim(host: &Host) -> Result<Vec<Figure>> {
-    let samples = samples(Command::new(host.driver("starts")).arg(RUNS))?;
+    let samples = samples(Command::new(host.driver("starts")).arg(RUNS).env("TRIMTAB_PROGRAM", host.trimtab()))?;
     let removed = samples.get("removed").context("no runs")?;
     let running = samples.get("running").map_or(&[][..], Vec::as_slice);
     let first = percentiles("running", running).into_iter().take(1);

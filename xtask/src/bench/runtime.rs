@@ -58,7 +58,7 @@ fn turn(host: &Host, runtime: &[String]) -> Result<Vec<Figure>> {
 }
 
 fn shim(host: &Host) -> Result<Vec<Figure>> {
-    let samples = samples(Command::new(host.driver("starts")).arg(RUNS))?;
+    let samples = samples(Command::new(host.driver("starts")).arg(RUNS).env("TRIMTAB_PROGRAM", host.trimtab()))?;
     let running = percentiles("start", samples.get("running").context("no runs")?).into_iter().take(1);
     let bytes = samples.get("pss").and_then(|pss| pss.first()).context("no memory")?;
     Ok(running.chain([Figure::new("shim MiB", bytes / f64::from(1 << 20))]).collect())

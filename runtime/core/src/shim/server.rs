@@ -36,6 +36,9 @@ const MAX_CLIENTS: usize = 256;
 /// Bytes read from a stream at once.
 const READ_BYTES: usize = 64 << 10;
 
+/// Most shims do nothing most of the time: then they keep as little memory as they can.
+const REST_AFTER: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 
@@ -112,13 +115,19 @@ impl Server {
 
     /// Runs until the pod is shut down.
     pub(super) fn run(&mut self) -> Result<()> {
+        let mut at_rest = false;
         while !self.done {
             let mut space = [MaybeUninit::<epoll::Event>::uninit(); 32];
-            let tokens: Vec<u64> = match epoll::wait(&self.queue, &mut space, None) {
+            let patience = if at_rest { None } else { Some(&REST_AFTER) };
+            let tokens: Vec<u64> = match epoll::wait(&self.queue, &mut space, patience) {
                 Ok((events, _)) => events.iter().map(|event| event.data.u64()).collect(),
                 Err(Errno::INTR) => continue,
                 Err(e) => return Err(failed(|| "wait for events".to_owned())(e)),
             };
+            at_rest = tokens.is_empty();
+            if at_rest {
+                sys::rest();
+            }
             for token in tokens {
                 self.handle(token);
             }

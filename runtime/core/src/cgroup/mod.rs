@@ -461,6 +461,7 @@ impl Host {
         watch.map(Some).map_err(|e| Error::System("watch for the want of memory".to_owned(), e))
     }
 
+    /// Where a group's processes are looked for: wherever it is, if not where it should be.
     fn kill_directory<'a>(&'a self, group: &'a Group) -> Option<BorrowedFd<'a>> {
         let by = |name: &str| self.controller(group, name).map(|(dir, _)| dir);
         by("pids").or_else(|| by("freezer")).or_else(|| self.dirs(group).next().map(|(_, dir)| dir))
@@ -546,25 +547,35 @@ impl Hierarchy {
     }
 
     fn make_once(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let what = || format!("make cgroup {} ({})", path.display(), self.name);
         let cpuset = !self.v2 && self.controllers.iter().any(|c| c == "cpuset");
-        // Most often the parents are there, and have nothing to hand down.
-        if !self.v2 && !cpuset && matches!(mkdirat(&self.root, path, DIRECTORY), Ok(()) | Err(Errno::EXIST)) {
-            return Ok(None);
+        // Most often the parents are there, and what they hand down is theirs already.
+        if !self.v2 {
+            match mkdirat(&self.root, path, DIRECTORY) {
+                Ok(()) | Err(Errno::EXIST) if !cpuset => return Ok(None),
+                Ok(()) => {
+                    let (parent, dir) = (self.open(path.parent().unwrap_or(Path::new("")))?, self.open(path)?);
+                    if inherit_cpuset(parent.as_fd(), dir.as_fd(), true).map_err(|e| Error::System(what(), e))? {
+                        return Ok(Some(dir));
+                    }
+                }
+                Err(_) => {}
+            }
         }
         let mut dir = self.open(Path::new(""))?;
         for component in path.components() {
-            let what = || format!("make cgroup {} ({})", path.display(), self.name);
             if self.v2 {
                 enable(dir.as_fd(), &self.controllers);
             }
-            match mkdirat(&dir, component.as_os_str(), DIRECTORY) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            let fresh = match mkdirat(&dir, component.as_os_str(), DIRECTORY) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
                 Err(e) => return Err(failed(what)(e)),
-            }
+            };
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let child = openat(&dir, component.as_os_str(), flags, Mode::empty()).map_err(failed(what))?;
             if cpuset {
-                inherit_cpuset(dir.as_fd(), child.as_fd()).map_err(|e| Error::System(what(), e))?;
+                inherit_cpuset(dir.as_fd(), child.as_fd(), fresh).map_err(|e| Error::System(what(), e))?;
             }
             dir = child;
         }
@@ -579,14 +590,18 @@ fn opened<'a>(hierarchy: &Hierarchy, group: &Group, dir: &'a OnceCell<Option<Own
     dir.get_or_init(|| hierarchy.open(&group.path).ok().filter(usable)).as_ref().map(AsFd::as_fd)
 }
 
-/// A new v1 cpuset is empty and takes no process until it has cpus and nodes.
-fn inherit_cpuset(parent: BorrowedFd<'_>, child: BorrowedFd<'_>) -> io::Result<()> {
+/// A new v1 cpuset is empty and takes no process until it has cpus and nodes. Whether the parent has some to hand down.
+fn inherit_cpuset(parent: BorrowedFd<'_>, child: BorrowedFd<'_>, fresh: bool) -> io::Result<bool> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if read(child, file)?.trim().is_empty() {
-            write(child, file, read(parent, file)?.trim())?;
+        if fresh || read(child, file)?.trim().is_empty() {
+            let text = read(parent, file)?;
+            if text.trim().is_empty() {
+                return Ok(false);
+            }
+            write(child, file, text.trim())?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Lets the children of a v2 cgroup use its controllers, one by one: one that refuses does not stop the others.

@@ -43,7 +43,10 @@ impl Store {
         for (id, record) in &index.images {
             keep.extend([id.clone(), record.manifest.clone()]);
             keep.extend(record.chain.iter().cloned());
-            keep.extend(self.manifest(&record.manifest)?.layers.into_iter().map(|d| d.digest));
+            // What it names is of no use without it.
+            if self.has_blob(&record.manifest) {
+                keep.extend(self.manifest(&record.manifest)?.layers.into_iter().map(|d| d.digest));
+            }
         }
         Ok(Some(keep))
     }

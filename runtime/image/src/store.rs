@@ -88,20 +88,22 @@ impl Store {
 
     /// The image by name (normalised as docker does), `name@sha256:...`, id, or a unique prefix of an id.
     pub fn get(&self, reference: &str) -> Result<Option<Image>> {
-        self.find(reference)?.map(|(id, record)| self.load(&id, &record)).transpose()
+        self.find(reference)?.map_or(Ok(None), |(id, record)| self.load(&id, &record))
     }
 
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<Image>> {
-        self.read_index()?.images.iter().map(|(id, record)| self.load(id, record)).collect()
+        let index = self.read_index()?;
+        index.images.iter().filter_map(|(id, record)| self.load(id, record).transpose()).collect()
     }
 
     /// What the store has of an image: documents as they came.
     pub fn details(&self, reference: &str) -> Result<Option<Details>> {
         let Some((id, record)) = self.find(reference)? else { return Ok(None) };
         let json = |digest: &str| document::json(&self.read_blob(digest)?, digest);
+        let Some(image) = self.load(&id, &record)? else { return Ok(None) };
         Ok(Some(Details {
-            image: self.load(&id, &record)?,
+            image,
             manifest: json(&record.manifest)?,
             configuration: json(&id)?,
             manifest_digest: record.manifest,
@@ -266,17 +268,24 @@ impl Store {
         chain.iter().rev().map(|id| Ok(self.layers().join(blob::hex(id)?))).collect()
     }
 
-    fn load(&self, id: &str, record: &Record) -> Result<Image> {
+    /// An image of the index. `None` where somebody has removed a part of it behind our back: whoever needs it brings it
+    /// anew, and the others are as they were.
+    fn load(&self, id: &str, record: &Record) -> Result<Option<Image>> {
+        let layers = self.layer_paths(&record.chain)?;
+        if ![id, &record.manifest].iter().all(|digest| self.has_blob(digest)) || !layers.iter().all(|dir| dir.is_dir())
+        {
+            return Ok(None);
+        }
         let manifest = self.manifest(&record.manifest)?;
         let configuration = document::configuration(&self.read_blob(id)?, id)?;
-        Ok(Image {
+        Ok(Some(Image {
             id: id.to_owned(),
             names: record.names.iter().cloned().collect(),
             digests: record.digests.iter().cloned().collect(),
             size_bytes: manifest.config.size + manifest.layers.iter().map(|d| d.size).sum::<u64>(),
             config: configuration.config.unwrap_or_default(),
-            layers: self.layer_paths(&record.chain)?,
-        })
+            layers,
+        }))
     }
 
     pub(crate) fn lock(&self) -> Result<File> {

@@ -36,6 +36,37 @@ fn names_are_given_moved_and_taken() {
     assert!(store.details("two:1").unwrap().is_none());
 }
 
+/// Somebody removes a part of one image behind the store's back: the others do not notice, and it can be brought again.
+#[test]
+fn an_image_that_is_not_whole_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, archive) = (dir.path().join("images"), dir.path().join("a.tar"));
+    let store = Store::open(&root).unwrap();
+    let import = |text: &str| {
+        docker_archive(&archive, &format!("{text}:1"), &[layer(&[("a", FILE, text)])]);
+        store.import(&archive, None).unwrap().remove(0)
+    };
+    let other = import("other");
+    for part in ["manifest", "configuration", "layer"] {
+        let image = import("broken");
+        let blob = |digest: &str| root.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+        match part {
+            "manifest" => fs::remove_file(blob(&store.details("broken:1").unwrap().unwrap().manifest_digest)).unwrap(),
+            "configuration" => fs::remove_file(blob(&image.id)).unwrap(),
+            _ => fs::remove_dir_all(&image.layers[0]).unwrap(),
+        }
+        assert!(store.get("broken:1").unwrap().is_none(), "{part}");
+        assert!(store.details("broken:1").unwrap().is_none(), "{part}");
+        let left = store.list().unwrap();
+        assert_eq!(left.iter().map(|image| &image.id).collect::<Vec<_>>(), [&other.id], "{part}");
+        store.collect(&[]).unwrap();
+        assert_eq!(store.verify("other:1").unwrap(), Vec::<String>::new(), "{part}");
+        assert_eq!(import("broken").id, image.id);
+        assert_eq!(store.verify("broken:1").unwrap(), Vec::<String>::new(), "{part}");
+        assert_eq!(store.list().unwrap().len(), 2, "{part}");
+    }
+}
+
 #[test]
 fn a_pull_under_way_keeps_its_own_and_nothing_else() {
     let registry = Registry::honest();

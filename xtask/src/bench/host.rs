@@ -1,6 +1,7 @@
 //! What all rows share: programs built for release, peers, a directory and a network namespace, both of which go again.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +17,11 @@ use crate::run::{cargo, show};
 const DRIVERS: &[&str] = &["e2e", "store", "apiserver", "scheduler", "runtime-core", "network"];
 /// The address of the only node.
 pub(crate) const ADDRESS: &str = "10.88.0.1";
+
+/// What our directory and our network namespace are called, before the number of our process.
+const MARK: &str = "trimtab-bench-";
+/// Where iproute2 keeps network namespaces.
+const NAMESPACES: &str = "/run/netns";
 
 /// The machine as the rows see it.
 pub(crate) struct Host {
@@ -41,7 +47,8 @@ impl Host {
     /// Builds, and makes what is to be removed afterwards.
     pub(crate) fn prepare(peers: Option<PathBuf>, dir: &Path, idle: Duration) -> Result<Self> {
         let release = build()?;
-        let name = format!("trimtab-bench-{}", std::process::id());
+        sweep(dir);
+        let name = format!("{MARK}{}", std::process::id());
         let host = Self { release, peers, dir: dir.join(&name), namespace: name, idle };
         fs::create_dir_all(&host.dir).with_context(|| format!("make {}", host.dir.display()))?;
         host.fabric().context("make a network namespace: this needs root and iproute2")?;
@@ -64,7 +71,7 @@ impl Host {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         println!("Linux {}, {cores} cores, load {}", kernel.trim(), load.split(' ').next().unwrap_or_default());
-        for name in ["etcd", "kube-apiserver", "kube-scheduler", "kube-proxy", "runc", "crun"] {
+        for name in ["etcd", "kube-apiserver", "kube-scheduler", "kube-proxy", "runc", "crun", "umoci"] {
             match self.peer(name) {
                 Some(path) => println!("{name}: {}, {}", path.display(), version(&path)),
                 None => println!("{name}: not found"),
@@ -111,10 +118,25 @@ impl Host {
     }
 }
 
+/// Removes what a killed one has left.
+fn sweep(dir: &Path) {
+    let names = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let left = |name: &OsStr| {
+        let process = name.to_str().and_then(|name| name.strip_prefix(MARK)?.parse::<u32>().ok());
+        process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
+    };
+    for name in names(Path::new(NAMESPACES)).filter(|name| left(name)) {
+        let _ = quiet(Command::new("ip").args(["netns", "del"]).arg(name));
+    }
+    for name in names(dir).filter(|name| left(name)) {
+        let _ = fs::remove_dir_all(dir.join(name));
+    }
+}
+
 /// A command in a network namespace. (`ip netns exec` would hide the cgroups below /sys.)
 pub(crate) fn within(namespace: &str, program: &Path) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{namespace}")).arg(program).stdin(Stdio::null());
+    command.arg(format!("--net={NAMESPACES}/{namespace}")).arg(program).stdin(Stdio::null());
     command
 }
 

@@ -20,6 +20,7 @@ mod schedule;
 mod server;
 mod services;
 mod start;
+mod unpack;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,7 @@ const ROWS: &[&Row] = &[
     &pod::ROW,
     &container::ROW,
     &runtime::ROW,
+    &unpack::ROW,
     &services::LOAD,
     &services::CHANGE,
     &idle::ROW,
@@ -51,7 +53,7 @@ const ROWS: &[&Row] = &[
 ];
 
 /// Measures rows of the table of targets beside every peer that is found (etcd, kube-apiserver, kube-scheduler,
-/// kube-proxy, runc, crun).
+/// kube-proxy, runc, crun, umoci).
 ///
 /// Builds everything for release. Peers take turns (A B B A) in the same run, on the same directory; a figure is the
 /// median of the turns, with the least and the most. Needs root; makes a network namespace and removes it.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, LinuxSchedulerPolicy, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -71,6 +71,11 @@ pub(super) fn process(path: &Path) -> Result<Document<Process>> {
 pub(super) fn checked_process(path: &Path, mut value: Value) -> Result<Document<Process>> {
     let warnings = tolerate(&mut value);
     Ok(Document { content: typed(path, value)?, warnings })
+}
+
+/// Resources of a document with this name.
+pub(super) fn checked_resources(name: &Path, value: Value) -> Result<LinuxResources> {
+    typed(name, value)
 }
 
 fn typed<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use mutations::{Random, document, rounds, text};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
@@ -120,11 +120,7 @@ fn read_document(kind: &str, value: Value) -> Result<()> {
             let process = read::checked_process(Path::new("process.json"), value)?.content;
             Prepared::of(&process, None, false).map(drop)
         }
-        _ => {
-            let resources: LinuxResources =
-                serde_json::from_value(value).map_err(|e| Error::Invalid(format!("resources: {e}")))?;
-            cgroup::translate(&resources)
-        }
+        _ => cgroup::translate(&read::checked_resources(Path::new("resources"), value)?),
     }
 }
 
@@ -192,14 +188,16 @@ fn outcome(line: &Line) -> Result<String> {
 
 #[test]
 fn each_wrong_field_word_and_map_is_named() {
+    let mut wrong = Vec::new();
     for line in lines() {
         let said = match outcome(&line) {
             Ok(more) => format!("ok{more}"),
             Err(error) => error.to_string(),
         };
         let right = if line.wanted.starts_with("ok") { said == line.wanted } else { said.contains(line.wanted) };
-        assert!(right, "line {}: {said:?} does not speak of {:?}", line.number, line.wanted);
+        wrong.extend((!right).then(|| format!("line {}: {said:?} for {:?}", line.number, line.wanted)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Whether something was good; what was not must say where.

@@ -5,9 +5,9 @@ use std::io::Read;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value};
 
-use super::Global;
 use super::arguments::Arguments;
 use super::container::{Container, Status};
+use super::{Global, document};
 use crate::{Error, Result, files};
 
 /// How the value of a flag is read.
@@ -90,12 +90,13 @@ pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {
 /// Resources of a file, or of standard input for `-`.
 fn read(path: &str) -> Result<LinuxResources> {
     if path != "-" {
-        return files::read(path.as_ref());
+        return document::checked_resources(path.as_ref(), files::read(path.as_ref())?);
     }
     let mut text = String::new();
     let read = std::io::stdin().take(MAX_BYTES).read_to_string(&mut text);
     read.map_err(|e| Error::System("read standard input".to_owned(), e))?;
-    serde_json::from_str(&text).map_err(|e| Error::Invalid(format!("resources: {e}")))
+    let value = serde_json::from_str(&text).map_err(|e| Error::Invalid(format!("resources: {e}")))?;
+    document::checked_resources("resources".as_ref(), value)
 }
 
 fn value(flag: &str, text: &str, kind: Kind) -> Result<Value> {

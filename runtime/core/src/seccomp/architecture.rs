@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::Arch;
 
-use super::syscalls::{self, Multiplexer};
+use super::syscalls::{self, Multiplexer, Numbers};
 
 /// One of them.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ pub(super) static OF_AARCH64: [Architecture; 2] = [
 
 impl Architecture {
     /// The number that a call has in the kernel's description of it.
-    pub(super) fn number(&self, name: &str) -> Option<u32> {
+    pub(super) fn number(&self, call: Numbers) -> Option<u32> {
         let bit = if self.above == Some(true) { X32_BIT } else { 0 };
-        syscalls::number(name, self.column).map(|number| number | bit)
+        call.at(self.column).map(|number| number | bit)
     }
 }

@@ -1,6 +1,6 @@
 //! The compiler. A program looks for the architecture that a call is of, answers ENOSYS to calls newer than its profile,
-//! and then walks the calls in ascending order: neighbours with one answer are one range. Answers that depend on the
-//! number alone stay cheap, since the kernel remembers them (Linux 5.11, SECCOMP_CACHE).
+//! and then looks for the call by halves: neighbours with one answer are one range. Answers that depend on the number
+//! alone stay cheap, since the kernel remembers them (Linux 5.11, SECCOMP_CACHE).
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ use super::architecture::{self, Architecture, X32_BIT};
 use super::instruction::{
     ARCHITECTURE_AT, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, NUMBER_AT, jump, load, ret, rule, skip,
 };
+use super::syscalls::Numbers;
 use crate::sys::Instruction;
 use crate::{Error, Result};
 
@@ -24,6 +25,8 @@ pub(super) const ENOSYS: u32 = 38;
 const WAIT_KILLABLE: u32 = 1 << 5;
 /// BPF_MAXINSNS.
 const MAX_INSTRUCTIONS: usize = 4096;
+/// So many are tried one after the other.
+const PIECES_IN_A_ROW: usize = 3;
 /// What a tracer makes of the number of a call that is not to be done (ptrace(2)).
 const NO_CALL: u32 = u32::MAX;
 
@@ -49,12 +52,19 @@ fn compile_for(all: &[Architecture], seccomp: &LinuxSeccomp) -> Result<Program> 
     let rules = seccomp.syscalls().as_deref().unwrap_or_default();
     check(rules)?;
     let listed = seccomp.architectures().as_deref().unwrap_or_default();
-    let mut code = Vec::new();
-    for (at, one) in all.iter().enumerate() {
-        if at == 0 || listed.contains(&one.oci) {
-            code.extend(guarded(one, section(one, rules, default)?));
+    let is_listed = |at: usize, one: &Architecture| at == 0 || listed.contains(&one.oci);
+    let all = all.iter().enumerate().filter(|(at, one)| is_listed(*at, one));
+    let mut sections: Vec<Section<'_>> = all.map(|(_, one)| Section::new(one)).collect();
+    for rule in rules {
+        let action = action(rule.action(), rule.errno_ret())?;
+        let conditions = rule.args().as_deref().unwrap_or_default();
+        for name in rule.names() {
+            let Some(call) = Numbers::of(name) else { continue };
+            sections.iter_mut().try_for_each(|section| section.add(name, call, conditions, action, default))?;
         }
     }
+    let mut code: Vec<Instruction> =
+        sections.iter().flat_map(|section| guarded(section.architecture, section.code(default))).collect();
     code.push(ret(FOREIGN));
     if code.len() > MAX_INSTRUCTIONS {
         return Err(invalid(&format!("too large: {} instructions", code.len())));
@@ -107,34 +117,70 @@ fn flags(seccomp: &LinuxSeccomp) -> Result<u32> {
     })
 }
 
-/// What is answered to the calls of one architecture; it ends in an answer.
-fn section(architecture: &Architecture, rules: &[LinuxSyscall], default: u32) -> Result<Vec<Instruction>> {
-    let mut answers = Answers::new();
-    let mut newest = 0;
-    for rule in rules {
-        let action = action(rule.action(), rule.errno_ret())?;
-        let conditions = rule.args().as_deref().unwrap_or_default();
-        for name in rule.names() {
-            let number = architecture.number(name);
-            newest = number.filter(|number| *number < architecture.unordered).map_or(newest, |n| newest.max(n));
-            if action == default {
-                continue;
-            }
-            if let Some(number) = number {
-                answers.entry(number).or_default().add(conditions, action);
-            }
-            answer_multiplexed(architecture, name, conditions, action, default, &mut answers)?;
+/// What is answered to the calls of one architecture.
+struct Section<'a> {
+    architecture: &'a Architecture,
+    answers: Answers,
+    newest: u32,
+}
+
+impl<'a> Section<'a> {
+    fn new(architecture: &'a Architecture) -> Self {
+        Self { architecture, answers: Answers::new(), newest: 0 }
+    }
+
+    /// Adds a rule for a call.
+    fn add(
+        &mut self,
+        name: &str,
+        call: Numbers,
+        conditions: &[LinuxSeccompArg],
+        action: u32,
+        default: u32,
+    ) -> Result<()> {
+        let number = self.architecture.number(call);
+        let ordered = number.filter(|number| *number < self.architecture.unordered);
+        self.newest = self.newest.max(ordered.unwrap_or(0));
+        if action == default {
+            return Ok(());
         }
+        if let Some(number) = number {
+            self.answers.entry(number).or_default().add(conditions, action);
+        }
+        self.add_multiplexed(name, conditions, action, default)
     }
-    let mut code = Vec::new();
-    if newest > 0 && refuses(default) {
-        let check = [jump(JUMP_GREATER, newest, 0, 1), ret(ret_errno(ENOSYS))];
-        code.push(jump(JUMP_GREATER_EQUAL, architecture.unordered, 2, 0));
-        code.extend(check);
+
+    /// The instructions; the number is loaded, and they end in an answer.
+    fn code(&self, default: u32) -> Vec<Instruction> {
+        let mut code = Vec::new();
+        if self.newest > 0 && refuses(default) {
+            let check = [jump(JUMP_GREATER, self.newest, 0, 1), ret(ret_errno(ENOSYS))];
+            code.push(jump(JUMP_GREATER_EQUAL, self.architecture.unordered, 2, 0));
+            code.extend(check);
+        }
+        code.extend(tree(&pieces(&self.answers, default, self.architecture.wide), default));
+        code
     }
-    body(&answers, default, architecture.wide, &mut code);
-    code.push(ret(default));
-    Ok(code)
+
+    /// A rule for a call also holds where that call comes through a multiplexer. Its arguments are then in memory, where a
+    /// filter cannot look: a rule with conditions holds whatever they are, if it is stricter than the profile is by default,
+    /// and else not at all.
+    fn add_multiplexed(&mut self, name: &str, conditions: &[LinuxSeccompArg], action: u32, default: u32) -> Result<()> {
+        if !conditions.is_empty() && !is_stricter(action, default) {
+            return Ok(());
+        }
+        for (multiplexer, bits, calls) in self.architecture.multiplexers {
+            let Some((_, choice)) = calls.iter().find(|(call, _)| *call == name) else { continue };
+            let Some(number) = Numbers::of(multiplexer).and_then(|call| self.architecture.number(call)) else {
+                continue;
+            };
+            let chosen = LinuxSeccompArgBuilder::default().index(0usize).value(*bits).value_two(*choice);
+            let chosen =
+                chosen.op(LinuxSeccompOperator::ScmpCmpMaskedEq).build().map_err(|e| invalid(&e.to_string()))?;
+            self.answers.entry(number).or_default().conditional.push((vec![chosen], action));
+        }
+        Ok(())
+    }
 }
 
 /// Lets a section see the calls of its architecture only; others go on behind it.
@@ -184,62 +230,48 @@ fn repeats_an_index(conditions: &[LinuxSeccompArg]) -> bool {
     conditions.iter().enumerate().any(|(n, c)| conditions.iter().skip(n + 1).any(|other| other.index() == c.index()))
 }
 
-/// A rule for a call also holds where that call comes through a multiplexer. Its arguments are then in memory, where a
-/// filter cannot look: a rule with conditions holds whatever they are, if it is stricter than the profile is by default,
-/// and else not at all.
-fn answer_multiplexed(
-    architecture: &Architecture,
-    name: &str,
-    conditions: &[LinuxSeccompArg],
-    action: u32,
-    default: u32,
-    answers: &mut Answers,
-) -> Result<()> {
-    if !conditions.is_empty() && !is_stricter(action, default) {
-        return Ok(());
-    }
-    for (multiplexer, bits, calls) in architecture.multiplexers {
-        let choice = calls.iter().find(|(call, _)| *call == name);
-        let (Some((_, choice)), Some(number)) = (choice, architecture.number(multiplexer)) else { continue };
-        let chosen = LinuxSeccompArgBuilder::default().index(0usize).value(*bits).value_two(*choice);
-        let chosen = chosen.op(LinuxSeccompOperator::ScmpCmpMaskedEq).build().map_err(|e| invalid(&e.to_string()))?;
-        answers.entry(number).or_default().conditional.push((vec![chosen], action));
-    }
-    Ok(())
-}
-
 /// Of two answers the kernel takes the one that is less, read with a sign (seccomp(2), Filter return values).
 fn is_stricter(one: u32, other: u32) -> bool {
     one.cast_signed() < other.cast_signed()
 }
 
-/// The calls in ascending order; the number is loaded.
-fn body(answers: &Answers, default: u32, wide: bool, code: &mut Vec<Instruction>) {
+/// Answers to neighbouring calls, which higher ones fall through: the first call's number, and the instructions.
+type Piece = (u32, Vec<Instruction>);
+
+/// The calls in ascending order.
+fn pieces(answers: &Answers, default: u32, wide: bool) -> Vec<Piece> {
+    let mut pieces = Vec::new();
     let mut range: Option<(u32, u32, u32)> = None;
     for (number, answer) in answers {
         match (answer.concise(default), &mut range) {
             (([], action), Some((_, last, same))) if action == *same && *last + 1 == *number => *last = *number,
-            (([], action), _) => flush(range.replace((*number, *number, action)), default, code),
+            (([], action), _) => pieces.extend(one_range(range.replace((*number, *number, action)), default)),
             ((conditional, otherwise), _) => {
-                flush(range.take(), default, code);
-                code.extend(one_call(*number, conditional, otherwise, wide));
+                pieces.extend(one_range(range.take(), default));
+                pieces.push((*number, one_call(*number, conditional, otherwise, wide)));
             }
         }
     }
-    flush(range, default, code);
+    pieces.extend(one_range(range, default));
+    pieces
 }
 
-fn flush(range: Option<(u32, u32, u32)>, default: u32, code: &mut Vec<Instruction>) {
-    match range {
-        Some((first, last, action)) if action != default => {
-            code.extend([
-                jump(JUMP_GREATER, last, 3, 0),
-                jump(JUMP_GREATER_EQUAL, first, 0, 1),
-                ret(action),
-                ret(default),
-            ]);
+fn one_range(range: Option<(u32, u32, u32)>, default: u32) -> Option<Piece> {
+    let (first, last, action) = range.filter(|(.., action)| *action != default)?;
+    let bounds = [jump(JUMP_GREATER, last, 3, 0), jump(JUMP_GREATER_EQUAL, first, 0, 1)];
+    Some((first, bounds.into_iter().chain([ret(action), ret(default)]).collect()))
+}
+
+/// Finds a call's piece by halves, since the kernel tries every number when a filter is installed.
+fn tree(pieces: &[Piece], default: u32) -> Vec<Instruction> {
+    let (lower, higher) = pieces.split_at(pieces.len() / 2);
+    match higher.first() {
+        Some((first, _)) if pieces.len() > PIECES_IN_A_ROW => {
+            let (lower, higher) = (tree(lower, default), tree(higher, default));
+            let choice = [jump(JUMP_GREATER_EQUAL, *first, 0, 1), skip(lower.len())];
+            choice.into_iter().chain(lower).chain(higher).collect()
         }
-        _ => {}
+        _ => pieces.iter().flat_map(|(_, code)| code.iter().copied()).chain([ret(default)]).collect(),
     }
 }
 

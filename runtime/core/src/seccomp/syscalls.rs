@@ -12,11 +12,19 @@ pub(super) const ARM: usize = 4;
 /// Not there on that architecture.
 const NONE: u32 = u32::MAX;
 
-/// The number of a system call in a column.
-pub(super) fn number(name: &str, column: usize) -> Option<u32> {
-    let at = TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
-    let number = TABLE.get(at)?.1.get(column)?;
-    (*number != NONE).then_some(*number)
+/// The numbers of a system call.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers(&'static [u32; 5]);
+
+impl Numbers {
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let at = TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        TABLE.get(at).map(|(_, numbers)| Self(numbers))
+    }
+
+    pub(super) fn at(self, column: usize) -> Option<u32> {
+        self.0.get(column).copied().filter(|number| *number != NONE)
+    }
 }
 
 /// Every name, sorted.

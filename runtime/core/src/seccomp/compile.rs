@@ -1,6 +1,7 @@
 //! The compiler. A program looks for the architecture that a call is of, answers ENOSYS to calls newer than its profile,
-//! and then looks for the call by halves: neighbours with one answer are one range. Answers that depend on the number
-//! alone stay cheap, since the kernel remembers them (Linux 5.11, SECCOMP_CACHE).
+//! and then walks the calls in ascending order: neighbours with one answer are one range. Answers that depend on the
+//! number alone stay cheap, since the kernel remembers them (Linux 5.11, SECCOMP_CACHE). Neither fewer comparisons (a search
+//! by halves) nor fewer instructions make a filter faster to install; each architecture more makes it 0.05 ms slower.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +26,8 @@ pub(super) const ENOSYS: u32 = 38;
 const WAIT_KILLABLE: u32 = 1 << 5;
 /// BPF_MAXINSNS.
 const MAX_INSTRUCTIONS: usize = 4096;
-/// So many are tried one after the other.
-const PIECES_IN_A_ROW: usize = 3;
+/// So many that jumps over them fit into a byte.
+const RANGES_IN_A_ROW: usize = 100;
 /// What a tracer makes of the number of a call that is not to be done (ptrace(2)).
 const NO_CALL: u32 = u32::MAX;
 
@@ -158,7 +159,7 @@ impl<'a> Section<'a> {
             code.push(jump(JUMP_GREATER_EQUAL, self.architecture.unordered, 2, 0));
             code.extend(check);
         }
-        code.extend(tree(&pieces(&self.answers, default, self.architecture.wide), default));
+        code.extend(body(&self.answers, default, self.architecture.wide));
         code
     }
 
@@ -235,44 +236,48 @@ fn is_stricter(one: u32, other: u32) -> bool {
     one.cast_signed() < other.cast_signed()
 }
 
-/// Answers to neighbouring calls, which higher ones fall through: the first call's number, and the instructions.
-type Piece = (u32, Vec<Instruction>);
-
-/// The calls in ascending order.
-fn pieces(answers: &Answers, default: u32, wide: bool) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut range: Option<(u32, u32, u32)> = None;
+/// The calls in ascending order; the number is loaded. Ends in an answer.
+fn body(answers: &Answers, default: u32, wide: bool) -> Vec<Instruction> {
+    let mut code = Vec::new();
+    let mut row: Vec<(u32, u32)> = Vec::new();
+    let mut of_row = default;
     for (number, answer) in answers {
-        match (answer.concise(default), &mut range) {
-            (([], action), Some((_, last, same))) if action == *same && *last + 1 == *number => *last = *number,
-            (([], action), _) => pieces.extend(one_range(range.replace((*number, *number, action)), default)),
-            ((conditional, otherwise), _) => {
-                pieces.extend(one_range(range.take(), default));
-                pieces.push((*number, one_call(*number, conditional, otherwise, wide)));
+        match answer.concise(default) {
+            ([], action) if action == of_row && row.len() < RANGES_IN_A_ROW => match row.last_mut() {
+                Some((_, last)) if *last + 1 == *number => *last = *number,
+                _ => row.push((*number, *number)),
+            },
+            ([], action) => {
+                code.extend(one_row(&std::mem::take(&mut row), of_row, default));
+                of_row = action;
+                row.push((*number, *number));
+            }
+            (conditional, otherwise) => {
+                code.extend(one_row(&std::mem::take(&mut row), of_row, default));
+                code.extend(one_call(*number, conditional, otherwise, wide));
             }
         }
     }
-    pieces.extend(one_range(range, default));
-    pieces
+    code.extend(one_row(&row, of_row, default));
+    code.push(ret(default));
+    code
 }
 
-fn one_range(range: Option<(u32, u32, u32)>, default: u32) -> Option<Piece> {
-    let (first, last, action) = range.filter(|(.., action)| *action != default)?;
-    let bounds = [jump(JUMP_GREATER, last, 3, 0), jump(JUMP_GREATER_EQUAL, first, 0, 1)];
-    Some((first, bounds.into_iter().chain([ret(action), ret(default)]).collect()))
-}
-
-/// Finds a call's piece by halves, since the kernel tries every number when a filter is installed.
-fn tree(pieces: &[Piece], default: u32) -> Vec<Instruction> {
-    let (lower, higher) = pieces.split_at(pieces.len() / 2);
-    match higher.first() {
-        Some((first, _)) if pieces.len() > PIECES_IN_A_ROW => {
-            let (lower, higher) = (tree(lower, default), tree(higher, default));
-            let choice = [jump(JUMP_GREATER_EQUAL, *first, 0, 1), skip(lower.len())];
-            choice.into_iter().chain(lower).chain(higher).collect()
-        }
-        _ => pieces.iter().flat_map(|(_, code)| code.iter().copied()).chain([ret(default)]).collect(),
+/// Ranges of calls with one answer, and gaps between them with the default one: two comparisons each, and both answers
+/// behind them, which higher calls leave out.
+fn one_row(ranges: &[(u32, u32)], action: u32, default: u32) -> Vec<Instruction> {
+    if ranges.is_empty() || action == default {
+        return Vec::new();
     }
+    let left = |at: usize| 2 * (ranges.len() - at) as u8;
+    let mut code = Vec::new();
+    for (at, (first, last)) in ranges.iter().enumerate() {
+        let higher = if at + 1 == ranges.len() { 2 } else { 0 };
+        code.push(jump(JUMP_GREATER_EQUAL, *first, 0, left(at)));
+        code.push(jump(JUMP_GREATER, *last, higher, left(at) - 2));
+    }
+    code.extend([ret(action), ret(default)]);
+    code
 }
 
 fn one_call(number: u32, conditional: &[(Vec<LinuxSeccompArg>, u32)], otherwise: u32, wide: bool) -> Vec<Instruction> {

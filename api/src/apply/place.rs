@@ -72,7 +72,9 @@ pub(super) fn atom<'s>(schema: &'s Schema, place: Place<'s>, value: Option<&Valu
 
 fn structure(of: &Type, atomic: bool) -> Atom<'_> {
     let others = (of.open || of.fields.is_empty()).then_some(Place::Deduced);
-    Atom::Map { fields: Fields { of: Some(of), others }, atomic }
+    // What nobody knows the inside of has one owner.
+    let raw = of.name.ends_with(".RawExtension");
+    Atom::Map { fields: Fields { of: Some(of), others }, atomic: atomic || raw }
 }
 
 fn free<'s>(value: Option<&Value>, atomic: bool) -> Atom<'s> {

@@ -103,18 +103,32 @@ fn check_kind(found: &GroupVersionKind, wanted: &GroupVersionKind, custom: bool)
             wanted.group_version()
         )));
     }
+    Err(cannot_be_handled(found, wanted, &unreadable(found, wanted)))
+}
+
+/// Why an object of one kind cannot be read as one of another.
+fn unreadable(found: &GroupVersionKind, wanted: &GroupVersionKind) -> String {
     let internal = match wanted.group.split('.').next() {
         None | Some("") => "core",
         Some(group) => group,
     };
     let (kind, version) = (&found.kind, &found.version);
-    let why = if is_registered(found) {
-        format!("converting ({version}.{kind}) to ({internal}.{}): unknown conversion", wanted.kind)
-    } else {
-        let group_version = found.group_version().to_string();
-        format!("no kind {kind:?} is registered for version {group_version:?} in scheme \"api\"")
-    };
-    Err(cannot_be_handled(found, wanted, &why))
+    if is_registered(found) {
+        return format!("converting ({version}.{kind}) to ({internal}.{}): unknown conversion", wanted.kind);
+    }
+    let group_version = found.group_version().to_string();
+    format!("no kind {kind:?} is registered for version {group_version:?} in scheme \"api\"")
+}
+
+/// The kind of a patched object must be what it was; what the patch took away comes back. The error is upstream's text.
+pub(crate) fn same_kind(wanted: &GroupVersionKind, patched: &mut Document) -> Result<(), String> {
+    let found = with_defaults(named_kind(&Node::of(patched.value()))?, wanted);
+    if found != *wanted {
+        return Err(unreadable(&found, wanted));
+    }
+    patched.set("/apiVersion", wanted.group_version().to_string());
+    patched.set("/kind", wanted.kind.as_str());
+    Ok(())
 }
 
 fn cannot_be_handled(found: &GroupVersionKind, wanted: &GroupVersionKind, why: &str) -> Box<Status> {
@@ -131,7 +145,12 @@ pub(crate) fn body(
     let wanted = schema.kind();
     let unrecognized = |why: String| unrecognized(&wanted.kind, &why, bytes);
     let tree = parse(bytes, format).map_err(unrecognized)?;
-    let found = with_defaults(named_kind(&tree.node).map_err(unrecognized)?, wanted);
+    let found = named_kind(&tree.node).map_err(unrecognized)?;
+    if schema.is_custom() && found.kind.is_empty() {
+        let body = String::from_utf8_lossy(bytes);
+        return Err(unrecognized(format!("Object 'Kind' is missing in '{body}'")));
+    }
+    let found = if schema.is_custom() { found } else { with_defaults(found, wanted) };
     check_kind(&found, wanted, schema.is_custom())?;
     let refused = |why: String| cannot_be_handled(&found, wanted, &why);
     let (mut document, unknown) = fields(schema, tree.node).map_err(refused)?;
@@ -185,24 +204,32 @@ fn warnings(faults: &[String]) -> Vec<String> {
     faults.iter().flat_map(lines).collect()
 }
 
-/// Reads the body of a server-side apply, which is YAML (or JSON) without a schema. Duplicate keys are 400 under strict
-/// validation.
-pub fn apply_body(bytes: &[u8], validation: FieldValidation) -> StatusResult<Decoded> {
+/// Reads the DeleteOptions that a DELETE sends along; of other kinds are none. The error is upstream's text.
+pub fn delete_options(bytes: &[u8], format: Format) -> Result<Value, String> {
+    let tree = parse(bytes, format)?;
+    let found = named_kind(&tree.node)?;
+    if !matches!(found.kind.as_str(), "" | "DeleteOptions") {
+        let (kind, group_version) = (&found.kind, found.group_version().to_string());
+        return Err(format!("no kind {kind:?} is registered for version {group_version:?} in scheme \"api\""));
+    }
+    let schema = Schema::of_kind("", "v1", "DeleteOptions").ok_or("there is no DeleteOptions")?;
+    read(&schema, tree.node, Words::Json).map(|outcome| Value::Object(outcome.value))
+}
+
+/// Reads the body of a server-side apply, which is YAML (or JSON) without a schema. Nothing is an empty object.
+pub fn apply_body(bytes: &[u8]) -> StatusResult<Document> {
     let wrong = |why: String| Status::bad_request(format!("error decoding patch: {why}"));
-    let tree = parse(bytes, Format::Yaml).map_err(|why| wrong(format!("error converting YAML to JSON: {why}")))?;
+    // Upstream turns YAML into JSON on the way here, and is content with what begins as JSON does.
+    let looks_like_json = bytes.trim_ascii_start().starts_with(b"{");
+    let tree = parse(bytes, Format::Yaml).map_err(|why| match looks_like_json {
+        true => wrong(format!("error converting YAML to JSON: {why}")),
+        false => Status::bad_request(format!("error encoding patch: {why}")),
+    })?;
     if !matches!(tree.node, Node::Map(_) | Node::Null) {
         let found = tree.node.go_kind();
         let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
         return Err(wrong(format!("error unmarshaling JSON: while decoding JSON: {why}")));
     }
     let value = tree.node.plain(&mut Path::default(), &mut Strict::default());
-    let document = Document::new(value).unwrap_or_default();
-    let fault = yaml_error(&tree.duplicates);
-    match (validation, fault) {
-        (FieldValidation::Strict, Some(fault)) => {
-            Err(Status::bad_request(format!("error strict decoding patch: error converting YAML to JSON: {fault}")))
-        }
-        (FieldValidation::Warn, Some(_)) => Ok(Decoded { document, warnings: tree.duplicates }),
-        _ => Ok(Decoded { document, warnings: Vec::new() }),
-    }
+    Ok(Document::new(value).unwrap_or_default())
 }

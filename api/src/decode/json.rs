@@ -138,9 +138,14 @@ impl<'a> Parser<'a> {
         self.bytes.get(self.at).copied()
     }
 
+    /// Go looks at a blank after the last byte: within a word that is an error of its own.
+    fn byte_or_blank(&self) -> u8 {
+        self.byte().unwrap_or(b' ')
+    }
+
     fn literal(&mut self, text: &'static str, node: Node<'a>) -> Result<Option<Node<'a>>, String> {
         for expected in text.bytes() {
-            let c = self.byte().ok_or(END)?;
+            let c = self.byte_or_blank();
             if c != expected {
                 return Err(invalid(c, &format!("in literal {text} (expecting '{}')", char::from(expected))));
             }
@@ -174,10 +179,9 @@ impl<'a> Parser<'a> {
     }
 
     fn digits(&mut self, context: &str) -> Result<(), String> {
-        match self.byte() {
-            Some(b'0'..=b'9') => {}
-            Some(c) => return Err(invalid(c, context)),
-            None => return Err(END.into()),
+        match self.byte_or_blank() {
+            b'0'..=b'9' => {}
+            c => return Err(invalid(c, context)),
         }
         while let Some(b'0'..=b'9') = self.byte() {
             self.at += 1;
@@ -219,7 +223,7 @@ impl<'a> Parser<'a> {
     }
 
     fn escape(&mut self) -> Result<char, String> {
-        let c = self.byte().ok_or(END)?;
+        let c = self.byte_or_blank();
         self.at += 1;
         Ok(match c {
             b'"' | b'\\' | b'/' => char::from(c),
@@ -255,7 +259,7 @@ impl<'a> Parser<'a> {
     fn hex(&mut self) -> Result<u32, String> {
         let mut code = 0;
         for _ in 0..4 {
-            let c = self.byte().ok_or(END)?;
+            let c = self.byte_or_blank();
             let digit = char::from(c).to_digit(16);
             code = code * 16 + digit.ok_or_else(|| invalid(c, "in \\u hexadecimal character escape"))?;
             self.at += 1;
@@ -299,6 +303,8 @@ mod tests {
             ("[1 2]", "invalid character '2' after array element"),
             ("{\"a\" 1}", "invalid character '1' after object key"),
             ("{\"a\":1 \"b\"}", "invalid character '\"' after object key:value pair"),
+            ("tru", "invalid character ' ' in literal true (expecting 'e')"),
+            ("-", "invalid character ' ' in numeric literal"),
             ("{} x", "invalid character 'x' after top-level value"),
             ("\0", r"invalid character '\x00' looking for beginning of value"),
             ("nul!", "invalid character '!' in literal null (expecting 'l')"),

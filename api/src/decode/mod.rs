@@ -17,9 +17,10 @@ use serde_json::Value;
 use crate::Document;
 use crate::schema::Schema;
 
-pub use body::{apply_body, kind};
-pub(crate) use body::{body, plain_strict, strict_error};
+pub use body::{apply_body, delete_options, kind};
+pub(crate) use body::{body, plain_strict, same_kind, strict_error};
 use node::{Node, Path, Strict};
+pub use scalars::illegal_base64;
 
 /// How the bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

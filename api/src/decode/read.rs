@@ -171,6 +171,10 @@ impl<'s> Reader<'s> {
         match scalars::read(scalar, &node) {
             Ok(value) => Ok(Some(value)),
             Err(scalars::Fault::Fatal(text)) => Err(text),
+            Err(scalars::Fault::Other(found, wanted)) if self.words == Words::Unstructured => {
+                Err(format!("json: cannot unmarshal {found} into Go value of type {wanted}"))
+            }
+            Err(scalars::Fault::Other(found, wanted)) => Err(self.unlike(&found, wanted)),
             Err(scalars::Fault::Saved(text)) => {
                 self.fault.get_or_insert(text);
                 Ok(None)
@@ -195,11 +199,17 @@ impl<'s> Reader<'s> {
     }
 
     fn mismatch(&mut self, found: &str, wanted: &str) {
+        let fault = self.unlike(found, wanted);
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Go's words for a value of another type than wanted, here.
+    fn unlike(&self, found: &str, wanted: &str) -> String {
         let (holder, fields) = (self.holder, self.fields.join("."));
-        self.fault.get_or_insert_with(|| match fields.as_str() {
+        match fields.as_str() {
             "" => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
             _ => format!("json: cannot unmarshal {found} into Go struct field {holder}.{fields} of type {wanted}"),
-        });
+        }
     }
 }
 

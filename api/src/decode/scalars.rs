@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Saved(String),
     /// An error that does.
     Fatal(String),
+    /// The same, of a value in place of another: what was found, and the Go type that was wanted.
+    Other(String, &'static str),
 }
 
 pub(super) fn read(scalar: Scalar, node: &Node<'_>) -> Result<Value, Fault> {
@@ -41,20 +43,24 @@ fn bytes(text: &str) -> Result<Value, Fault> {
     let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     match STANDARD.decode(&plain) {
         Ok(bytes) => Ok(STANDARD.encode(bytes).into()),
-        Err(error) => {
-            let at = match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                _ => plain.len(),
-            };
-            Err(Fault::Saved(format!("illegal base64 data at input byte {at}")))
-        }
+        Err(error) => Err(Fault::Saved(illegal_base64(&error, &plain))),
     }
+}
+
+/// Go's words for text that is no base64.
+pub fn illegal_base64(error: &base64::DecodeError, text: &str) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        // What is cut short is wrong from its last group of four on.
+        _ => text.find('=').unwrap_or(text.len() / 4 * 4),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 fn moment(node: &Node<'_>, micro: bool) -> Result<Value, Fault> {
     let Node::String(text) = node else {
         let found = node.go_kind();
-        return Err(Fault::Fatal(format!("json: cannot unmarshal {found} into Go value of type string")));
+        return Err(Fault::Other(found.to_owned(), "string"));
     };
     match time::parse(text) {
         Some(moment) if !micro => Ok(time::rfc3339(moment).into()),
@@ -83,7 +89,7 @@ fn int_or_string(node: &Node<'_>) -> Result<Value, Fault> {
         },
         other => other.go_kind().to_owned(),
     };
-    Err(Fault::Fatal(format!("json: cannot unmarshal {found} into Go value of type int32")))
+    Err(Fault::Other(found, "int32"))
 }
 
 /// The unstructured converter's words for a value of another type.
@@ -101,6 +107,11 @@ pub(super) fn unstructured(shape: &Shape, node: &Node<'_>) -> String {
         (Shape::List { .. } | Shape::Scalar(Scalar::Bytes), _) => format!("cannot restore slice from {found}"),
         (Shape::Map { .. }, _) => format!("cannot restore map from {found}"),
         (Shape::Struct { .. }, _) => format!("cannot restore struct from: {found}"),
+        // Go could make a text of a whole number, but does not.
+        (Shape::Scalar(Scalar::String), Node::Number(_)) if found == "int64" => "cannot convert int64 to string".into(),
+        (Shape::Scalar(scalar @ (Scalar::Int32 | Scalar::Int64)), Node::Number(_)) if found == "float64" => {
+            format!("cannot convert float64 to {}", super::go::scalar(*scalar))
+        }
         (Shape::Scalar(scalar), _) => format!("unrecognized type: {}", super::go::scalar(*scalar)),
         _ => format!("unrecognized type: {found}"),
     }

@@ -106,6 +106,11 @@ fn wrong_bodies_get_upstream_s_words() {
         ),
         (r#"{"data":{"a":1}}"#, handled("json: cannot unmarshal number into Go struct field ConfigMap.data of type string")),
         (r#"{"binaryData":{"a":"!"}}"#, handled("illegal base64 data at input byte 0")),
+        (r#"{"binaryData":{"a":"AAAAAAA"}}"#, handled("illegal base64 data at input byte 4")),
+        (
+            r#"{"metadata":{"creationTimestamp":5}}"#,
+            handled("json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string"),
+        ),
         (
             r#"{"metadata":{"creationTimestamp":"now"}}"#,
             handled(r#"parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006""#),
@@ -187,7 +192,7 @@ fn widget() -> Schema {
 
 #[test]
 fn custom_resources_are_pruned_and_defaulted_by_their_schema() {
-    let body = br#"{"metadata":{"name":"w","nope":1},"spec":{"size":2,"x":1,"free":{"any":[1.0]},"name":null,
+    let body = br#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w","nope":1},"spec":{"size":2,"x":1,"free":{"any":[1.0]},"name":null,
         "parts":[{"id":"a","y":2},{"id":"b","n":3}],"limits":{"a":1}},"other":{}}"#;
     let mut decoded = widget().decode(body, Format::Json, FieldValidation::Warn).expect("reads");
     widget().default(&mut decoded.document);
@@ -205,7 +210,7 @@ fn custom_resources_are_checked_by_their_schema() {
         let document =
             json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
         let document = crate::Document::new(document).expect("an object");
-        widget().check(&document).iter().map(ToString::to_string).collect::<Vec<_>>()
+        widget().check(&document, None).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(check(json!({"size": 1, "port": "http", "tags": ["a"], "free": {"x": [null]}})), Vec::<String>::new());
     let cases = [

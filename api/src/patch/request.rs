@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{PatchType, json, merge, shown, strategic};
 use crate::decode::node::Node;
 use crate::decode::read::{Words, read};
-use crate::decode::{Decoded, FieldValidation, plain_strict, strict_error};
+use crate::decode::{Decoded, FieldValidation, plain_strict, same_kind, strict_error};
 use crate::field::{Error, Path};
 use crate::name::GroupKind;
 use crate::schema::{Schema, custom_tree};
@@ -42,7 +42,8 @@ pub fn request(
         }
     };
     let words = if kind == PatchType::Strategic { Words::Unstructured } else { Words::Json };
-    let (document, unknown) = reread(schema, patched, words).map_err(|why| refused(&shown, &why))?;
+    let read = of_kind(schema, kind, patched).and_then(|patched| reread(schema, patched, words));
+    let (document, unknown) = read.map_err(|why| refused(&shown, &why))?;
     strict.extend(unknown);
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(refused(&shown, &strict_error(&strict))),
@@ -68,6 +69,23 @@ fn reread(schema: &Schema, patched: Document, words: Words) -> Result<(Document,
     }
     let outcome = read(schema, Node::of(patched.value()), words)?;
     Ok((Document::new(Value::Object(outcome.value)).unwrap_or_default(), outcome.strict))
+}
+
+/// A patched built-in object is of the kind it was: a strategic merge does not look at that, others are refused. The
+/// kind of a custom one is looked at by its rules, if it has any.
+fn of_kind(schema: &Schema, kind: PatchType, mut patched: Document) -> Result<Document, String> {
+    if schema.is_custom() {
+        return match patched.kind() {
+            "" => Err(format!("Object 'Kind' is missing in '{}'", patched.value())),
+            _ => Ok(patched),
+        };
+    }
+    if kind == PatchType::Strategic {
+        patched.set("/apiVersion", schema.kind().group_version().to_string());
+        patched.set("/kind", schema.kind().kind.as_str());
+    }
+    same_kind(schema.kind(), &mut patched)?;
+    Ok(patched)
 }
 
 fn merge_patch(patch: &Value, validation: FieldValidation) -> StatusResult<()> {

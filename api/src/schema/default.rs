@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Schema;
-use super::shape::{Item, Shape, Type};
+use super::shape::{Item, Scalar, Shape, Type};
 use crate::Document;
 
 pub(super) fn default(schema: &Schema, document: &mut Document) {
@@ -41,29 +41,41 @@ fn element(schema: &Schema, of: &Item, value: &mut Value) {
 }
 
 /// An object of the root type without any values, as Go's zero value shows it: nested structs that are no pointers, and
-/// null for lists and maps that are always written.
+/// null for lists and maps that are always written, the zero of scalars. A custom resource has nothing then.
 pub(super) fn zero(schema: &Schema) -> Document {
     let mut map = Map::new();
-    zero_structure(schema, schema.root(), &mut map);
+    if !schema.is_custom() {
+        zero_structure(schema, schema.root(), &mut map);
+    }
     Document::new(Value::Object(map)).unwrap_or_default()
 }
 
 fn zero_structure(schema: &Schema, of: &Type, map: &mut Map<String, Value>) {
     for field in &of.fields {
         match (&field.item.default, &field.item.shape) {
-            (Some(Value::Object(_)), Shape::Struct { of, .. }) if !schema.is_custom() => {
+            (Some(Value::Object(_)), Shape::Struct { of, .. }) => {
                 let mut nested = Map::new();
                 zero_structure(schema, schema.resolve(*of), &mut nested);
                 map.insert(field.name.clone(), Value::Object(nested));
             }
-            (Some(default), _) if is_zero(default) && !schema.is_custom() => {
+            (Some(default), _) if is_zero(default) => {
                 map.insert(field.name.clone(), default.clone());
             }
-            (None, Shape::List { .. } | Shape::Map { .. } | Shape::Struct { .. }) if field.required => {
-                map.insert(field.name.clone(), Value::Null);
+            (None, shape) if field.required => {
+                map.insert(field.name.clone(), zero_value(shape));
             }
             _ => {}
         }
+    }
+}
+
+/// What Go writes for a field that must be there and is not set.
+fn zero_value(shape: &Shape) -> Value {
+    match shape {
+        Shape::Scalar(Scalar::String) => "".into(),
+        Shape::Scalar(Scalar::Bool) => false.into(),
+        Shape::Scalar(Scalar::Int32 | Scalar::Int64) => 0.into(),
+        _ => Value::Null,
     }
 }
 

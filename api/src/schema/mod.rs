@@ -156,7 +156,7 @@ impl Schema {
     }
 
     /// An object without any values, as Go's zero value of the type shows it.
-    pub(crate) fn zero(&self) -> Document {
+    pub fn zero(&self) -> Document {
         default::zero(self)
     }
 
@@ -172,9 +172,10 @@ impl Schema {
     }
 
     /// Checks a custom resource against its structural schema: types, required, enums, bounds, patterns, unique list
-    /// keys. Built-in kinds are checked by [`crate::kinds`]; for them this returns nothing.
-    pub fn check(&self, document: &Document) -> field::Errors {
-        check::check(self, document)
+    /// keys. What stands in `old` just so is let pass (ratcheting). Built-in kinds are checked by [`crate::kinds`]; for
+    /// them this returns nothing.
+    pub fn check(&self, document: &Document, old: Option<&Document>) -> field::Errors {
+        check::check(self, document, old)
     }
 
     /// Checks a value against a schema of any part of a custom resource.

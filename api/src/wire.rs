@@ -55,7 +55,9 @@ impl<'a> Reader<'a> {
                 Payload::Bytes(self.take(length)?)
             }
             5 => Payload::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| TRUNCATED)?)),
-            _ => return Err("illegal wireType"),
+            6 => return Err("proto: illegal wireType 6"),
+            7 => return Err("proto: illegal wireType 7"),
+            _ => return Err("proto: group is not supported"),
         };
         Ok((number, payload))
     }

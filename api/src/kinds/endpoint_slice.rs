@@ -41,7 +41,9 @@ impl Rules for EndpointSlice {
         errors.extend(ports(new.list_at("/ports"), &Path::new("ports")));
         errors.extend(endpoints(new.list_at("/endpoints"), kind, &Path::new("endpoints")));
         if let Some(old) = change.old {
-            errors.extend(immutable(new.at("/addressType"), old.at("/addressType"), &path));
+            // Upstream shows no value here.
+            let changed = immutable(new.at("/addressType"), old.at("/addressType"), &path);
+            errors.extend(changed.into_iter().map(|error| Error { value: Value::Null, ..error }));
         }
         errors
     }

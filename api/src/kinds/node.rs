@@ -146,7 +146,8 @@ fn update(new: &Document, old: &Document) -> Errors {
     if !before.is_empty() && now != before {
         let what = if now.is_empty() { "cleared" } else { "modified" };
         let detail = format!("field cannot be {what} once set");
-        errors.push(Error::invalid(spec.child("providerID"), now, detail));
+        // Upstream shows no value here.
+        errors.push(Error::invalid(spec.child("providerID"), Value::Null, detail));
     }
     errors.extend(immutable(new.at("/spec/externalID"), old.at("/spec/externalID"), &spec.child("externalID")));
     errors

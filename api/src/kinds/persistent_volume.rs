@@ -118,13 +118,18 @@ impl Rules for PersistentVolume {
         let allowed = ["Delete", "Recycle", "Retain"];
         errors.extend(supported(policy, &path.child("persistentVolumeReclaimPolicy"), &allowed));
         if let Some(old) = change.old {
-            let mode = "/spec/volumeMode";
-            errors.extend(immutable(new.at(mode), old.at(mode), &Path::new("volumeMode")));
             let before = old.at("/spec").unwrap_or(&Value::Null);
             if SOURCES.iter().any(|source| !same(spec.get(source), before.get(source))) {
                 let detail =
                     "spec.persistentvolumesource is immutable after creation\n@@ spec.persistentvolumesource @@";
                 errors.push(Error::forbidden(path.child("persistentvolumesource"), detail));
+            }
+            errors.extend(same_mode(new, old));
+            let (affinity, kept) = (spec.get("nodeAffinity"), get(before, "nodeAffinity"));
+            if kept.is_some() && !same(affinity, kept) {
+                let detail = "field is immutable, except for updating from beta label to GA";
+                let value = affinity.cloned().unwrap_or_default();
+                errors.push(Error::invalid(Path::new("nodeAffinity"), value, detail));
             }
         }
         errors
@@ -180,6 +185,7 @@ impl Rules for PersistentVolumeClaim {
         }
         if let Some(old) = change.old {
             errors.extend(unchanged(new, old, path));
+            errors.extend(same_mode(new, old));
         }
         errors
     }
@@ -233,12 +239,20 @@ fn access_modes(spec: &Value, missing: &str, path: &Path) -> Errors {
     errors
 }
 
-/// A claim's spec may only grow in size, or be bound.
+/// The mode stays. Upstream leaves `spec` out of the path.
+fn same_mode(new: &Document, old: &Document) -> Errors {
+    let mode = "/spec/volumeMode";
+    immutable(new.at(mode), old.at(mode), &Path::new("volumeMode"))
+}
+
+/// A claim's spec may only be bound; when it is, ask for another size or class of attributes.
 fn unchanged(new: &Document, old: &Document, path: Path) -> Option<Error> {
     let mut munged = new.at("/spec").cloned().unwrap_or_default();
     let before = old.at("/spec").unwrap_or(&Value::Null);
-    for field in ["resources", "volumeAttributesClassName"] {
-        crate::tree::replace(&mut munged, field, before.get(field).cloned());
+    if new.str_at("/status/phase") == "Bound" {
+        for field in ["resources", "volumeAttributesClassName"] {
+            crate::tree::replace(&mut munged, field, before.get(field).cloned());
+        }
     }
     if text(before, "volumeName").is_empty() {
         crate::tree::replace(&mut munged, "volumeName", before.get("volumeName").cloned());

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, count, int_or_string, row};
 use super::workload::counts;
-use super::{Change, Rules};
+use super::{Change, NameFormat, Rules};
 use crate::field::{Error, Errors, Path};
 use crate::tree::get;
 use crate::validation::labels::label_selector;
@@ -13,6 +13,16 @@ use crate::{Document, Timestamp};
 
 /// Rules of `policy/v1 PodDisruptionBudget`.
 pub(super) struct PodDisruptionBudget;
+
+/// A spec as Go's own type has it.
+fn shown(spec: &Value) -> String {
+    let field = |name: &str| spec.get(name).cloned().unwrap_or_default();
+    let (least, selector) = (field("minAvailable"), field("selector"));
+    let (most, policy) = (field("maxUnavailable"), field("unhealthyPodEvictionPolicy"));
+    format!(
+        "{{\"MinAvailable\":{least},\"Selector\":{selector},\"MaxUnavailable\":{most},\"UnhealthyPodEvictionPolicy\":{policy}}}"
+    )
+}
 
 impl Rules for PodDisruptionBudget {
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
@@ -25,7 +35,9 @@ impl Rules for PodDisruptionBudget {
         let mut errors = Errors::new();
         if get(spec, "minAvailable").is_some() && get(spec, "maxUnavailable").is_some() {
             let detail = "minAvailable and maxUnavailable cannot be both set";
-            errors.push(Error::invalid(path.clone(), spec.clone(), detail));
+            let mut error = Error::invalid(path.clone(), spec.clone(), detail);
+            error.shown = Some(shown(spec));
+            errors.push(error);
         }
         for field in ["minAvailable", "maxUnavailable"] {
             let (value, path) = (get(spec, field), path.child(field));
@@ -38,6 +50,10 @@ impl Rules for PodDisruptionBudget {
             errors.extend(supported(policy, &path.child("unhealthyPodEvictionPolicy"), &allowed));
         }
         errors
+    }
+
+    fn name_format(&self) -> NameFormat {
+        NameFormat::PathSegment
     }
 
     fn has_generation(&self) -> bool {

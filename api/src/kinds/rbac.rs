@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cell::{self, row};
 use super::{Change, NameFormat, Rules};
-use crate::field::{Error, Errors, Path};
+use crate::field::{Error, ErrorType, Errors, Path};
 use crate::tree::{fill, get, items_mut, list, object, text};
 use crate::validation::labels::label_selector;
 use crate::validation::{dns_subdomain, immutable, invalid_each, supported, text as names};
@@ -59,12 +59,21 @@ impl Rules for Binding {
 
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
         let mut errors = role_ref(new.at("/roleRef").unwrap_or(&Value::Null), self.namespaced);
+        let mut nameless = Errors::new();
         for (i, subject) in new.list_at("/subjects").iter().enumerate() {
-            errors.extend(one_subject(subject, self.namespaced, &Path::new("subjects").index(i)));
+            let found = one_subject(subject, self.namespaced, &Path::new("subjects").index(i));
+            let is_name = |error: &Error| error.path.to_string().ends_with("].name");
+            let (name, others): (Errors, Errors) =
+                found.into_iter().partition(|error| error.kind == ErrorType::Required && is_name(error));
+            errors.extend(others);
+            nameless.extend(name);
         }
         if let Some(old) = change.old {
-            errors.extend(immutable(new.at("/roleRef"), old.at("/roleRef"), &Path::new("roleRef")));
+            let kept = immutable(new.at("/roleRef"), old.at("/roleRef"), &Path::new("roleRef"));
+            errors.extend(kept.into_iter().map(|error| shown_role(error, new)));
         }
+        // Upstream finds these with rules of another sort, which come last.
+        errors.extend(nameless);
         errors
     }
 
@@ -87,6 +96,14 @@ impl Rules for Binding {
             subjects(binding, "ServiceAccount"),
         ]
     }
+}
+
+/// An error shows the role as Go's own type has it.
+fn shown_role(mut error: Error, binding: &Document) -> Error {
+    let field = |field: &str| Value::from(binding.str_at(&format!("/roleRef/{field}")));
+    let (group, kind, name) = (field("apiGroup"), field("kind"), field("name"));
+    error.shown = Some(format!("{{\"APIGroup\":{group},\"Kind\":{kind},\"Name\":{name}}}"));
+    error
 }
 
 fn subjects(binding: &Document, kind: &str) -> String {

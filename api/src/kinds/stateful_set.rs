@@ -10,6 +10,9 @@ use crate::tree::{fill, get, items_mut, list, object, set, text};
 use crate::validation::{dns_label, immutable};
 use crate::{Document, Timestamp};
 
+const FOREVER: &str = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is \
+                       recommended";
+
 /// Rules of `apps/v1 StatefulSet`.
 pub(super) struct StatefulSet;
 
@@ -55,7 +58,11 @@ impl Rules for StatefulSet {
     }
 
     fn warnings(&self, new: &Document, change: &Change<'_>) -> Vec<String> {
-        workload::warnings(new, change, "/spec/template", false)
+        let mut warnings = workload::warnings(new, change, "/spec/template", false);
+        if new.i64_at("/spec/revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+            warnings.push(FOREVER.into());
+        }
+        warnings
     }
 
     fn has_generation(&self) -> bool {
@@ -98,6 +105,9 @@ fn validate_spec(spec: &Value, path: &Path) -> Errors {
         }
     }
     errors.extend(counts(spec, &["replicas", "minReadySeconds"], path));
+    if let Some(ordinals) = get(spec, "ordinals") {
+        errors.extend(counts(ordinals, &["start"], &path.child("ordinals")));
+    }
     let service = text(spec, "serviceName");
     if !service.is_empty() {
         errors.extend(dns_label(service, &path.child("serviceName")));

@@ -1,8 +1,10 @@
 //! Kinds with nothing but defaults and columns: one row of [`Thin`] each.
 
+mod aggregation;
 mod core;
 mod devices;
 mod flow;
+mod limits;
 mod networking;
 mod storage;
 
@@ -123,7 +125,7 @@ pub(super) const POD_TEMPLATE: Thin = Thin {
 pub(super) const RESOURCE_QUOTA: Thin =
     Thin { validate: core::resource_quota, default: resource_quota, ..plain(quota_cells) };
 pub(super) const LIMIT_RANGE: Thin =
-    Thin { validate: core::limit_range, default: limit_range, upsert: true, ..plain(NO_CELLS) };
+    Thin { validate: limits::limit_range, default: limit_range, upsert: true, ..plain(NO_CELLS) };
 pub(super) const CONTROLLER_REVISION: Thin = Thin {
     validate: core::controller_revision,
     ..plain(|o, now| {
@@ -339,18 +341,22 @@ pub(super) const STORAGE_VERSION_MIGRATION: Thin = Thin {
         },
     )
 };
-pub(super) const API_SERVICE: Thin = plain(|o, now| {
-    let service = match (o.str_at("/spec/service/namespace"), o.str_at("/spec/service/name")) {
-        (_, "") => "Local".into(),
-        (namespace, name) => format!("{namespace}/{name}"),
-    };
-    let available = match condition(o, "Available") {
-        Some(c) if text(c, "status") == "True" => "True".into(),
-        Some(c) => format!("{} ({})", text(c, "status"), text(c, "reason")),
-        None => "Unknown".into(),
-    };
-    row![o.name(), service, available, age(o, now)]
-});
+pub(super) const API_SERVICE: Thin = Thin {
+    validate: aggregation::api_service,
+    names: NameFormat::PathSegment,
+    ..plain(|o, now| {
+        let service = match (o.str_at("/spec/service/namespace"), o.str_at("/spec/service/name")) {
+            (_, "") => "Local".into(),
+            (namespace, name) => format!("{namespace}/{name}"),
+        };
+        let available = match condition(o, "Available") {
+            Some(c) if text(c, "status") == "True" => "True".into(),
+            Some(c) => format!("{} ({})", text(c, "status"), text(c, "reason")),
+            None => "Unknown".into(),
+        };
+        row![o.name(), service, available, age(o, now)]
+    })
+};
 
 fn controller_cells(o: &Document, now: Timestamp) -> Option<Vec<Value>> {
     let (names, images) = containers(o, "/spec/template/spec/containers");

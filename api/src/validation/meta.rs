@@ -17,7 +17,9 @@ const ORPHAN: &str = "orphan";
 /// What is wrong with the metadata of an object that is to be created; its name has been generated already.
 /// The write machine calls this for every object.
 pub fn object_meta(new: &Document, namespaced: bool, format: NameFormat) -> Errors {
-    metadata(new, namespaced, |text, prefix| name_messages(format, text, prefix))
+    let mut errors = metadata(new, namespaced, |text, prefix| name_messages(format, text, prefix));
+    errors.extend(standard_finalizers(new));
+    errors
 }
 
 /// What is wrong with the metadata of an object that replaces `old`. The write machine calls this for every object,
@@ -25,6 +27,7 @@ pub fn object_meta(new: &Document, namespaced: bool, format: NameFormat) -> Erro
 pub fn object_meta_update(new: &Document, old: &Document, namespaced: bool) -> Errors {
     let mut errors = metadata(new, namespaced, text::path_segment);
     errors.extend(update(new, old));
+    errors.extend(standard_finalizers(new));
     errors
 }
 
@@ -59,8 +62,13 @@ fn is_built_in(object: &Document) -> bool {
     version.is_some_and(|v| crate::Schema::has_kind(&v.group, &v.version, object.kind()))
 }
 
-/// Built-in kinds have finalizers with a domain, and a few standard ones.
-fn standard_finalizers(new: &Document, path: &Path) -> Errors {
+/// Built-in kinds have finalizers with a domain, and a few standard ones; some upstream has forgotten there.
+fn standard_finalizers(new: &Document) -> Errors {
+    let unchecked = ["PodDisruptionBudget", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    if !is_built_in(new) || unchecked.contains(&new.kind()) {
+        return Errors::new();
+    }
+    let path = Path::new("metadata").child("finalizers");
     let standard = [FOREGROUND, ORPHAN, "kubernetes"];
     let odd = new.finalizers().enumerate().filter(|(_, name)| !name.contains('/') && !standard.contains(name));
     let detail = "name is neither a standard finalizer name nor is it fully qualified";
@@ -88,9 +96,6 @@ fn metadata(new: &Document, namespaced: bool, name: impl Fn(&str, bool) -> text:
     errors.extend(generation(new, &path));
     errors.extend(common(new, &path));
     errors.extend(finalizers(new.list_at("/metadata/finalizers"), &path.child("finalizers")));
-    if is_built_in(new) {
-        errors.extend(standard_finalizers(new, &path.child("finalizers")));
-    }
     errors.extend(managed_fields(new.list_at("/metadata/managedFields"), &path.child("managedFields")));
     errors
 }
@@ -150,12 +155,25 @@ fn owner_references(owners: &[Value], path: &Path) -> Errors {
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and \
                      {name}"
                 );
-                errors.push(Error::invalid(path.clone(), owners.to_vec(), detail));
+                let shown: Vec<String> = owners.iter().map(shown_owner).collect();
+                let mut error = Error::invalid(path.clone(), owners.to_vec(), detail);
+                error.shown = Some(format!("[{}]", shown.join(",")));
+                errors.push(error);
             }
             None => first = Some(name),
         }
     }
     errors
+}
+
+/// An owner as Go prints it: not in the order of the fields' numbers.
+fn shown_owner(owner: &Value) -> String {
+    let always = ["apiVersion", "kind", "name", "uid"].map(|field| (field, Value::from(tree::text(owner, field))));
+    let flag = |field: &'static str| Some((field, Value::from(owner.get(field)?.as_bool()?)));
+    let flags = ["controller", "blockOwnerDeletion"].into_iter().filter_map(flag);
+    let fields: Vec<String> =
+        always.into_iter().chain(flags).map(|(field, value)| format!("{}:{value}", Value::from(field))).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 fn owner_reference(owner: &Value, path: &Path) -> Errors {

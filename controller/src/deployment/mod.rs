@@ -94,8 +94,9 @@ fn finish(deployment: &Deployment, plan: rollout::Plan<'_>, outcome: &mut Outcom
     outcome.wake_at = status::deadline(deployment, &plan.status, plan.now);
     outcome.reasons.extend(plan.reasons);
     let annotations = plan.revision.as_ref().filter(|r| revision::of(&deployment.metadata) != Some(r.as_str()));
+    // By way of its status, where a change of annotations is no new generation.
     let annotate = annotations.map(|revision| {
-        Effect::patch(deployment, json!({"metadata": {"annotations": {revision::REVISION: revision}}}))
+        Effect::patch_status(deployment, json!({"metadata": {"annotations": {revision::REVISION: revision}}}))
     });
     let old = deployment.status.clone().unwrap_or_default();
     let version = deployment.metadata.resource_version.as_deref();

@@ -63,7 +63,7 @@ fn a_rollback_makes_the_old_replica_set_the_newest_revision() {
         expect![[r#"
             --
             deployment-controller: patch replicasets.apps ns/web-74cd784884 {"metadata":{"annotations":{"deployment.kubernetes.io/revision":"3","deployment.kubernetes.io/revision-history":"1"}},"spec":{"replicas":1}}
-            deployment-controller: patch deployments.apps ns/web {"metadata":{"annotations":{"deployment.kubernetes.io/revision":"3"}}}
+            deployment-controller: patch deployments.apps/status ns/web {"metadata":{"annotations":{"deployment.kubernetes.io/revision":"3"}}}
             --
         "#]],
     );

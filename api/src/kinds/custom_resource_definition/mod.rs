@@ -119,7 +119,8 @@ fn name(definition: &Document, spec: &Value) -> Option<Error> {
     let wanted = format!("{plural}.{}", text(spec, "group"));
     let detail = r#"must be spec.names.plural+"."+spec.group"#;
     let path = Path::new("metadata").child("name");
-    (definition.name() != wanted).then(|| Error::invalid(path, definition.name(), detail))
+    let named = !definition.name().is_empty();
+    (named && definition.name() != wanted).then(|| Error::invalid(path, definition.name(), detail))
 }
 
 fn validate_spec(spec: &Value, old: Option<&Document>, path: &Path) -> Errors {
@@ -153,7 +154,7 @@ fn validate_spec(spec: &Value, old: Option<&Document>, path: &Path) -> Errors {
 fn stored_versions(definition: &Document, path: &Path) -> Errors {
     let stored: Vec<&str> = definition.list_at("/status/storedVersions").iter().filter_map(Value::as_str).collect();
     if stored.is_empty() {
-        return vec![Error::invalid(path.clone(), json!([]), "must have at least one stored version")];
+        return vec![Error::invalid(path.clone(), Value::Null, "must have at least one stored version")];
     }
     let versions = definition.list_at("/spec/versions");
     let storage = versions.iter().filter(|v| flag(v, "storage")).map(|v| text(v, "name"));

@@ -19,6 +19,10 @@ pub(super) fn spec(spec: &Value, path: &Path) -> Errors {
         let path = path.child("behavior").child(direction);
         errors.extend(rules.map(|rules| scaling_rules(rules, &path)).unwrap_or_default());
     }
+    // Upstream finds this with rules of another sort, which come last.
+    if number(spec, "maxReplicas").unwrap_or_default() == 0 {
+        errors.push(Error::required(path.child("maxReplicas"), ""));
+    }
     errors
 }
 
@@ -38,10 +42,8 @@ fn replicas(spec: &Value, path: &Path) -> Errors {
     if min.is_some_and(|min| max < min) {
         errors.push(Error::invalid(path.clone(), max, "must be greater than or equal to `minReplicas`"));
     }
-    match max {
-        0 => errors.push(Error::required(path, "")),
-        ..0 => errors.push(Error::invalid(path, max, "must be greater than or equal to 1")),
-        _ => {}
+    if max < 0 {
+        errors.push(Error::invalid(path, max, "must be greater than or equal to 1"));
     }
     errors
 }

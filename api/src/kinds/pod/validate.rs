@@ -192,7 +192,7 @@ fn ephemeral_containers(new: &Document, old: &Document) -> Errors {
                 errors.push(Error::forbidden(path.clone(), detail));
             }
             Some(now) if !same(Some(now), Some(before)) => {
-                let detail = format!("existing ephemeral containers {name:?} may not be changed\n");
+                let detail = format!("existing ephemeral containers {name:?} may not be changed\n@@ container @@");
                 errors.push(Error::forbidden(path.clone(), detail));
             }
             Some(_) => {}
@@ -215,7 +215,27 @@ fn resize(new: &Document, old: &Document) -> Errors {
     let class = super::qos::class(new);
     if class != old.str_at("/status/qosClass") && errors.is_empty() {
         let detail = "Pod QOS Class may not change as a result of resizing";
-        errors.push(Error::invalid(path, class, detail));
+        errors.push(Error::invalid(path.clone(), class, detail));
+    }
+    for kind in ["initContainers", "containers"] {
+        let pairs = list(spec(new), kind).iter().zip(list(spec(old), kind));
+        for (i, (new, old)) in pairs.enumerate() {
+            errors.extend(kept_resources(new, old, &path.child(kind).index(i).child("resources")));
+        }
+    }
+    errors
+}
+
+/// A resize changes requests and limits, and takes none away.
+fn kept_resources(new: &Value, old: &Value, path: &Path) -> Errors {
+    let named = |of: &Value, field: &str| of.pointer(&format!("/resources/{field}")).cloned().unwrap_or_default();
+    let mut errors = Errors::new();
+    for field in ["requests", "limits"] {
+        let (now, before) = (named(new, field), named(old, field));
+        if map(Some(&before)).any(|(name, _)| now.get(name).is_none()) {
+            let detail = format!("resource {field} cannot be removed");
+            errors.push(Error::forbidden(path.child(field), detail));
+        }
     }
     errors
 }
@@ -308,7 +328,11 @@ fn ips(now: &Value, before: &Value, single: &str, plural: &str, path: &Path) -> 
     let texts: Vec<&str> = all.iter().map(String::as_str).collect();
     if all.len() > 2 || (all.len() == 2 && !address::is_dual_stack(&texts)) {
         let detail = "may specify no more than one IP for each IP family";
-        errors.push(Error::invalid(path.clone(), value(), detail));
+        let mut error = Error::invalid(path.clone(), value(), detail);
+        // As Go's own type has it.
+        let shown: Vec<String> = all.iter().map(|ip| format!("{{\"IP\":{}}}", Value::from(ip.as_str()))).collect();
+        error.shown = Some(format!("[{}]", shown.join(",")));
+        errors.push(error);
     }
     let one = text(now, single);
     match all.first() {

@@ -14,7 +14,7 @@ mod volume;
 mod warnings;
 
 pub(crate) use default::{claim_spec, pod, pod_spec, resource_list};
-pub(crate) use resources::{OF_PODS, is_extended, is_huge_pages, quantity_value};
+pub(crate) use resources::{OF_PODS, container_name, is_extended, is_huge_pages, quantity_value, resource_name};
 pub(crate) use scheduling::{taints, tolerations};
 pub use validate::host_namespaces;
 pub(crate) use validate::{only_in_pod, spec as validate};

@@ -94,7 +94,7 @@ fn resource(name: &str, quantity: &Value, path: &Path, asker: Asker) -> Errors {
 }
 
 /// The name of a resource anywhere.
-fn resource_name(name: &str, path: &Path) -> Errors {
+pub(crate) fn resource_name(name: &str, path: &Path) -> Errors {
     let errors = qualified_name(name, path);
     let standard = OF_PODS.contains(&name) || OF_OTHERS.contains(&name) || is_huge_pages(name);
     if errors.is_empty() && !name.contains('/') && !standard {
@@ -103,7 +103,8 @@ fn resource_name(name: &str, path: &Path) -> Errors {
     errors
 }
 
-fn container_name(name: &str, path: &Path) -> Errors {
+/// The name of a resource of containers.
+pub(crate) fn container_name(name: &str, path: &Path) -> Errors {
     let mut errors = resource_name(name, path);
     if !name.contains('/') && !CONTAINER.contains(&name) && !is_huge_pages(name) {
         errors.push(Error::invalid(path.clone(), name, "must be a standard resource for containers"));

@@ -309,7 +309,7 @@ fn balancer_status(new: &Document, spec: &Value) -> Errors {
     let ingress = new.list_at("/status/loadBalancer/ingress");
     let mut errors = Errors::new();
     if !is_balanced(spec) && !ingress.is_empty() {
-        errors.push(Error::forbidden(path.clone(), "may only be used when `spec.type` is LoadBalancer"));
+        errors.push(Error::forbidden(path.clone(), "may only be used when `spec.type` is 'LoadBalancer'"));
         return errors;
     }
     for (i, entry) in ingress.iter().enumerate() {

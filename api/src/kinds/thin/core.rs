@@ -51,16 +51,6 @@ pub(super) fn controller_revision(new: &Document, change: &Change<'_>) -> Errors
     errors
 }
 
-/// A `LimitRange`.
-pub(super) fn limit_range(new: &Document, _: &Change<'_>) -> Errors {
-    check(&[Rule("spec!.limits[*].type", Must::Hold(limit_type))], new)
-}
-
-fn limit_type(kind: &Value, path: &Path) -> Errors {
-    let kind = kind.as_str().unwrap_or_default();
-    invalid_each(path, kind, qualified_name(kind))
-}
-
 const SCOPES: [&str; 7] = [
     "Terminating",
     "NotTerminating",

@@ -4,6 +4,7 @@
 //! pure. Webhooks are a part of the write machine itself (`write/webhooks.rs`), since they must ask outside.
 
 mod certificates;
+mod claim_resize;
 mod default_classes;
 mod default_toleration_seconds;
 mod escalation;
@@ -12,6 +13,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod taint_nodes;
@@ -83,6 +85,8 @@ pub const PLUGINS: &[&dyn Plugin] = &[
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_classes::DefaultStorageClass,
     &storage_protection::StorageObjectInUseProtection,
+    &claim_resize::PersistentVolumeClaimResize,
+    &runtime_class::RuntimeClass,
     &certificates::CertificateApproval,
     &certificates::CertificateSigning,
     &certificates::CertificateSubjectRestriction,

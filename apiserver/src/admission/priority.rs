@@ -7,6 +7,9 @@ use super::{Context, Plugin};
 
 const GROUP: &str = "scheduling.k8s.io";
 
+/// The classes that are always there.
+const SYSTEM: &[&str] = &["system-node-critical", "system-cluster-critical"];
+
 pub(super) struct Priority;
 
 impl Plugin for Priority {
@@ -31,6 +34,12 @@ impl Plugin for Priority {
     }
 
     fn validate(&self, class: &Document, context: &Context<'_>) -> StatusResult<()> {
+        let deleted = context.verb() == "delete" && context.is(GROUP, "priorityclasses");
+        if deleted && SYSTEM.contains(&context.name()) {
+            let resource = api::GroupResource::new(GROUP, "priorityclasses");
+            let why = "this is a system priority class and cannot be deleted";
+            return Err(api::Status::forbidden(&resource, context.name(), why));
+        }
         let written = matches!(context.verb(), "create" | "update") && context.is(GROUP, "priorityclasses");
         if !written || !class.bool_at("/globalDefault") {
             return Ok(());

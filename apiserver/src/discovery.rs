@@ -123,8 +123,11 @@ pub(crate) fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<V
         resources.push(resource_entry(row));
         resources.extend(version.subresources.iter().map(|sub| subresource_entry(row, version, sub)));
     }
-    let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    resources.sort_by_key(name);
+    // Custom ones come as their definitions do, each with its status before its scale.
+    if rows.is_built_in(group) {
+        let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        resources.sort_by_key(name);
+    }
     let mut list = json!({
         "kind": "APIResourceList",
         "groupVersion": if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },

@@ -55,7 +55,7 @@ pub(crate) fn impersonate(core: &Core, user: &User, headers: &HeaderMap) -> Stat
     if name.is_empty() {
         return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
             true => Ok(None),
-            false => Err(Status::internal("requested impersonation without impersonating a user")),
+            false => Err(nameless(&uid, &groups, &extra)),
         };
     }
     let mut wanted = User { name, uid, groups, extra };
@@ -71,6 +71,21 @@ pub(crate) fn impersonate(core: &Core, user: &User, headers: &HeaderMap) -> Stat
         wanted.groups.push(implied.into());
     }
     Ok(Some(wanted))
+}
+
+/// 400 for an impersonation of nobody, which shows all else as Go prints it.
+fn nameless(uid: &str, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -> Box<Status> {
+    let list = |values: &[String]| match values {
+        [] => "[]string(nil)".to_owned(),
+        some => format!("[]string{{{}}}", some.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ")),
+    };
+    let pairs: Vec<String> = extra.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
+    let extra = match pairs.as_slice() {
+        [] => "map[string][]string(nil)".to_owned(),
+        some => format!("map[string][]string{{{}}}", some.join(", ")),
+    };
+    let user = format!("&user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{}, Extra:{extra}}}", list(groups));
+    Status::bad_request(format!("requested {user} without impersonating a user name"))
 }
 
 type Asked = (&'static str, &'static str, String, ObjectName);
@@ -116,6 +131,7 @@ fn implied_groups(name: &str) -> Vec<String> {
         Some((namespace, _)) => {
             vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")]
         }
+        None if name.starts_with("system:node:") => vec!["system:nodes".into()],
         None => Vec::new(),
     }
 }

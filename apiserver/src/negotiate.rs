@@ -71,7 +71,12 @@ pub(crate) fn choose(header: Option<&str>, offer: Offer, protobuf: bool) -> Stat
     let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wildness(a).cmp(&wildness(b))));
     let found = clauses.iter().find_map(|clause| fit(clause, offer, protobuf));
-    found.ok_or_else(|| refuse(&clauses, offer))
+    let found = found.ok_or_else(|| refuse(&clauses, offer))?;
+    // A watch is first looked at as a list, which YAML is good for.
+    match (offer, found.encoding) {
+        (Offer::Stream, Encoding::Yaml) => Err(Status::not_acceptable(&STREAMS)),
+        _ => Ok(found),
+    }
 }
 
 /// The place in `offers` of the first media type that a header asks for, best quality first; without a header the first.
@@ -92,7 +97,7 @@ fn refuse(clauses: &[Clause<'_>], offer: Offer) -> Box<Status> {
         matches!((c.main, c.sub), ("*", "*") | ("application", "json" | "yaml" | "vnd.kubernetes.protobuf"))
     };
     if clauses.iter().any(known) {
-        return Status::not_acceptable(if offer == Offer::Stream { &STREAMS } else { &SUPPORTED });
+        return Status::not_acceptable(&SUPPORTED);
     }
     let streams: &[&str] = if offer == Offer::Stream { &STREAMS } else { &[] };
     let list = [&SUPPORTED, streams].concat().join(", ");
@@ -108,7 +113,6 @@ fn clause(text: &str) -> Option<Clause<'_>> {
     let media = parts.next()?;
     let (main, sub) = match media.split_once('/') {
         Some((main, sub)) => (main.trim(), sub.trim()),
-        None if media == "*" => ("*", "*"),
         None => return None,
     };
     let parameters: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
@@ -120,12 +124,12 @@ fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
     let encoding = match (clause.main, clause.sub) {
         ("*", "*") | ("application", "json") => Encoding::Json,
         ("application", "vnd.kubernetes.protobuf") if protobuf => Encoding::Protobuf,
-        ("application", "yaml") if offer != Offer::Stream => Encoding::Yaml,
+        ("application", "yaml") => Encoding::Yaml,
         _ => return None,
     };
     let get = |key: &str| clause.parameters.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| v.trim());
     let stream = get("stream");
-    if !matches!(stream, "" | "watch") {
+    if !matches!(stream, "" | "watch") || (stream == "watch" && encoding == Encoding::Yaml) {
         return None;
     }
     let form = form(get("as"), get("g"), get("v"), offer)?;
@@ -137,7 +141,7 @@ fn fit(clause: &Clause<'_>, offer: Offer, protobuf: bool) -> Option<Accepted> {
 }
 
 fn form(kind: &str, group: &str, version: &str, offer: Offer) -> Option<Form> {
-    if kind.is_empty() {
+    if [kind, group, version].iter().all(|part| part.is_empty()) {
         return Some(Form::Native);
     }
     let version = match version {

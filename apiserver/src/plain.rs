@@ -22,7 +22,8 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 pub(crate) async fn answer(core: &Core, head: &Parts, query: &Query) -> StatusResult<Response<Body>> {
     let path = head.uri.path();
     let parts: Vec<&str> = path.trim_start_matches('/').trim_end_matches('/').split('/').collect();
-    if path.starts_with("//") {
+    let no_folder = matches!(parts.first(), Some(&("healthz" | "livez" | "readyz" | "openapi")));
+    if path.starts_with("//") || (no_folder && path.ends_with('/')) {
         return Ok(missing());
     }
     if head.method == Method::HEAD && matches!(parts.first(), Some(&("api" | "version"))) {
@@ -54,7 +55,8 @@ fn page(core: &Core, path: &str) -> Option<Response<Body>> {
     Some(respond::whole(200, media, body))
 }
 
-fn missing() -> Response<Body> {
+/// 404 by nobody: no part of the server knows such a path.
+pub(crate) fn missing() -> Response<Body> {
     respond::whole(404, TEXT, "404 page not found\n")
 }
 
@@ -150,8 +152,8 @@ impl Asked<'_> {
 
     fn group(&self, group: &str) -> StatusResult<Response<Body>> {
         match discovery::group(&self.rows(), group) {
-            Some(value) if self.reads => self.value(value),
-            Some(_) => Err(not_allowed()),
+            // Whatever the method: only some of these pages are routes to upstream.
+            Some(value) => self.value(value),
             None => Ok(missing()),
         }
     }
@@ -161,9 +163,7 @@ impl Asked<'_> {
         match discovery::resource_list(&rows, group, version) {
             Some(value) if self.reads => self.value(value),
             Some(_) => Err(not_allowed()),
-            None if group.is_empty() || rows.groups().iter().any(|(known, _)| known == group) => {
-                Err(Status::page_not_found())
-            }
+            None if rows.is_built_in(group) => Err(Status::page_not_found()),
             None => Ok(missing()),
         }
     }

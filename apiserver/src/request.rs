@@ -1,5 +1,7 @@
 //! What a path and a method ask for (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`).
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use api::{GroupVersion, ObjectName};
 use http::Method;
 
@@ -39,6 +41,15 @@ impl Query {
     pub(crate) fn optional_flag(&self, key: &str) -> Option<bool> {
         self.get(key).map(|v| !matches!(v.to_lowercase().as_str(), "false" | "0"))
     }
+}
+
+/// Go's words for a number that cannot be read, by the function that reads it.
+pub(crate) fn unread_number(function: &str, text: &str, why: &ParseIntError) -> String {
+    let why = match why.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 /// Undoes percent escapes; `None` for a broken one or bytes that are no UTF-8.

@@ -55,6 +55,9 @@ impl Answer for Access {
             )));
         }
         check(&review, self.whose, &path)?;
+        if self.whose == Whose::Local {
+            review.set("/metadata/namespace", path.as_str());
+        }
         let user = match self.whose {
             Whose::Own => attributes.user.clone(),
             Whose::Subject | Whose::Local => subject(&review),
@@ -91,6 +94,7 @@ fn check(review: &Document, whose: Whose, namespace: &str) -> StatusResult<()> {
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         errors.push(Error::invalid(spec.clone(), value, why));
     }
+    errors.extend(selectors(review, &spec.child("resourceAttributes")));
     if whose != Whose::Own && review.str_at("/spec/user").is_empty() && review.list_at("/spec/groups").is_empty() {
         errors.push(Error::invalid(spec.child("user"), "", "at least one of user or group must be specified"));
     }
@@ -114,6 +118,31 @@ fn check(review: &Document, whose: Whose, namespace: &str) -> StatusResult<()> {
             Err(Status::invalid(&kind, "", &errors))
         }
     }
+}
+
+/// A selector is said in one of two forms.
+fn selectors(review: &Document, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    for field in ["fieldSelector", "labelSelector"] {
+        let pointer = format!("/spec/resourceAttributes/{field}");
+        if review.at(&pointer).is_none_or(Value::is_null) {
+            continue;
+        }
+        let path = path.child(field);
+        let raw = review.str_at(&format!("{pointer}/rawSelector"));
+        match (raw, review.list_at(&format!("{pointer}/requirements"))) {
+            ("", []) => {
+                let detail = format!("when {path} is specified, requirements or rawSelector is required");
+                errors.push(Error::required(path.child("requirements"), detail));
+            }
+            ("", _) | (_, []) => {}
+            (raw, _) => {
+                let detail = "may not specified at the same time as requirements";
+                errors.push(Error::invalid(path.child("rawSelector"), raw, detail));
+            }
+        }
+    }
+    errors
 }
 
 /// The attributes of a path as Go's error text shows its own type.
@@ -207,6 +236,7 @@ impl Answer for Rules {
         if !errors.is_empty() {
             status["evaluationError"] = authz::aggregate(&errors).into();
         }
+        review.set("/spec", json!({}));
         review.set("/status", status);
         Ok(review)
     }

@@ -18,7 +18,7 @@ use crate::core::Core;
 use crate::identify::{authenticate, authorize, impersonate};
 use crate::negotiate::{self, Encoding, Offer};
 use crate::parts::{Audited, Body};
-use crate::request::{Info, Query, info};
+use crate::request::{Info, Query, Target, info};
 use crate::respond::{self, Style};
 use crate::serve::Peer;
 use crate::{perform, plain, read};
@@ -179,27 +179,43 @@ async fn resource(
     request: Request<Incoming>,
     now: Timestamp,
 ) -> StatusResult<Response<Body>> {
-    let call = route(core, &info, attributes, &query, request.headers(), now)?;
-    let mut response = match info.verb.as_str() {
-        _ if connects(core, &call).is_some() => return connect(core, &call, request).await,
-        "get" if call.target.subresource == "scale" => read::scale::get(core, &call).await?,
-        "get" => read::get(core, &call).await?,
-        "list" => read::list::list(core, &call).await?,
-        "watch" => read::watch::watch(core, call.clone()).await?,
-        _ => {
-            let body = body(request).await?;
-            perform::write(core, &call, body).await?
-        }
+    let style = error_style(request.headers(), request.uri().query().unwrap_or_default());
+    let Some(call) = route(core, &info, attributes, &query, request.headers(), now)? else {
+        return Ok(plain::missing());
     };
-    if let Some(deprecation) =
-        call.version().deprecation.as_ref().filter(|_| !response.headers().contains_key(header::WARNING))
-    {
-        respond::warn(&mut response, std::slice::from_ref(deprecation));
+    let answer = match allowed(&info, &call) {
+        Ok(()) => act(core, &info, &call, request).await,
+        Err(status) if call.row.custom => Err(status),
+        Err(status) => return Err(status),
+    };
+    let Some(deprecation) = &call.version().deprecation else { return answer };
+    let mut response = answer.unwrap_or_else(|status| respond::status(&status, style));
+    // It comes before what the write has to say.
+    let said: Vec<HeaderValue> = response.headers().get_all(header::WARNING).iter().cloned().collect();
+    response.headers_mut().remove(header::WARNING);
+    respond::warn(&mut response, std::slice::from_ref(deprecation));
+    for warning in said {
+        response.headers_mut().append(header::WARNING, warning);
     }
     Ok(response)
 }
 
-/// The row, subresource and verb that a path asks for: 404 or 405 where there is none.
+async fn act(core: &Core, info: &Info, call: &Call, request: Request<Incoming>) -> StatusResult<Response<Body>> {
+    match info.verb.as_str() {
+        _ if connects(core, call).is_some() => connect(core, call, request).await,
+        "get" if call.target.subresource == "scale" => read::scale::get(core, call).await,
+        "get" => read::get(core, call).await,
+        "list" => read::list::list(core, call).await,
+        "watch" => read::watch::watch(core, call.clone()).await,
+        _ => {
+            let body = body(request).await?;
+            perform::write(core, call, body).await
+        }
+    }
+}
+
+/// The row that a path asks for. Where there is none it is 404 in a built-in group, and `None` in others: nobody answers
+/// for those.
 fn route(
     core: &Core,
     info: &Info,
@@ -207,32 +223,52 @@ fn route(
     query: &Query,
     headers: &HeaderMap,
     now: Timestamp,
-) -> StatusResult<Call> {
+) -> StatusResult<Option<Call>> {
     let rows = core.registry.current();
     let target = info.resource.clone().unwrap_or_default();
     let found = attributes.resource.as_ref().and_then(|t| rows.get(&t.group_resource())).cloned();
-    let row = found.filter(|_| !info.too_deep).ok_or_else(Status::page_not_found)?;
-    let call = Call::new(attributes, row, query.clone(), headers.clone(), now).ok_or_else(Status::page_not_found)?;
-    let is_namespace = call.row.plural == "namespaces" && call.row.group.is_empty();
-    if !call.row.namespaced() && !is_namespace && !target.namespace.is_empty() {
-        return Err(Status::page_not_found());
-    }
-    let everywhere = call.row.namespaced() && target.namespace.is_empty();
-    if everywhere && target.named {
-        return Err(Status::page_not_found());
-    }
-    if matches!(target.name.as_str(), "." | "..") && target.named {
-        let name = &target.name;
+    let row = found.filter(|_| !info.too_deep);
+    let call = row.and_then(|row| Call::new(attributes, row, query.clone(), headers.clone(), now));
+    let Some(call) = call.filter(|call| fits(info, &target, call)) else {
+        return if rows.is_built_in(&target.group) { Err(Status::page_not_found()) } else { Ok(None) };
+    };
+    let name = &target.name;
+    if target.named && matches!(name.as_str(), "." | "..") {
         return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
     }
-    let allowed = match target.subresource.as_str() {
-        _ if info.head => false,
-        "" if everywhere => matches!(info.verb.as_str(), "list" | "watch") && call.row.has_verb(&info.verb),
-        "" if target.named != named_verb(&info.verb) && info.verb != "watch" => false,
-        "" => call.row.has_verb(&info.verb),
-        _ => call.subresource().ok_or_else(Status::page_not_found)?.has_verb(&info.verb),
+    if target.named && name.contains('%') {
+        return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not contain '%'")));
+    }
+    Ok(Some(call))
+}
+
+/// Whether objects of the row stand where the path says, in a namespace or not.
+fn fits(info: &Info, target: &Target, call: &Call) -> bool {
+    let everywhere = call.row.namespaced() && target.namespace.is_empty();
+    let is_namespace = call.row.plural == "namespaces" && call.row.group.is_empty();
+    let misplaced = !call.row.namespaced() && !is_namespace && !target.namespace.is_empty();
+    let over_all = matches!(info.verb.as_str(), "list" | "watch");
+    !misplaced && !(everywhere && (target.named || (call.row.custom && !over_all)))
+}
+
+/// 405 for what a resource does not do, 404 for a subresource that it does not have.
+fn allowed(info: &Info, call: &Call) -> StatusResult<()> {
+    let target = info.resource.clone().unwrap_or_default();
+    let (custom, verb) = (call.row.custom, info.verb.as_str());
+    let everywhere = call.row.namespaced() && target.namespace.is_empty();
+    let unknown = || if custom { Status::not_found(&call.resource(), &target.name) } else { Status::page_not_found() };
+    let has = match target.subresource.as_str() {
+        _ if info.head && !custom => false,
+        "" if everywhere => matches!(verb, "list" | "watch") && call.row.has_verb(verb),
+        "" if target.named != named_verb(verb) && verb != "watch" => false,
+        "" => call.row.has_verb(verb),
+        _ => call.subresource().ok_or_else(unknown)?.has_verb(verb),
     };
-    if allowed { Ok(call) } else { Err(not_allowed()) }
+    match has {
+        true => Ok(()),
+        false if custom => Err(Status::method_not_supported(&call.resource(), verb)),
+        false => Err(not_allowed()),
+    }
 }
 
 fn named_verb(verb: &str) -> bool {

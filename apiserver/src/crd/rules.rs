@@ -105,14 +105,16 @@ impl Own {
 
 /// Errors after which rules are not evaluated: the object is not what they expect.
 fn blocks(error: &Error) -> bool {
-    matches!(error.kind, ErrorType::Required | ErrorType::TooLong | ErrorType::TooMany | ErrorType::TypeInvalid)
+    use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
 }
 
 impl Rules for Custom {
     fn validate(&self, new: &Document, change: &Change<'_>) -> Errors {
         let Some(own) = self.own(change.version) else { return Errors::new() };
-        let mut errors = own.schema.check(new);
-        if own.rules.is_some() && errors.iter().any(blocks) {
+        let mut errors = own.schema.check(new, change.old);
+        // That it has no name is found elsewhere.
+        if own.rules.is_some() && (new.name().is_empty() || errors.iter().any(blocks)) {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing \
                           errors to complete validation";
             errors.push(Error::invalid(FieldPath::default(), Value::Null, detail));
@@ -162,7 +164,7 @@ fn cell(kind: &str, values: &[&Value], now: Timestamp) -> Value {
         "integer" => first.as_i64().map_or(Value::Null, Value::from),
         "number" => first.as_f64().map_or(Value::Null, Value::from),
         "boolean" => first.as_bool().map_or(Value::Null, Value::from),
-        _ => values.iter().map(|v| text(v)).collect::<Vec<_>>().join(",").into(),
+        _ => text(first).into(),
     }
 }
 

@@ -5,13 +5,13 @@ use api::{Document, StatusResult};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
 use http::Response;
-use serde_json::json;
 
 use super::{perform, settings};
 use crate::call::Call;
 use crate::core::Core;
+use crate::negotiate::Form;
 use crate::parts::Body;
-use crate::read::list::find;
+use crate::read::list::{find, whole};
 use crate::read::options::ListOptions;
 use crate::respond::{self, Style};
 use crate::write::options::{DeleteOptions, WriteOptions};
@@ -21,7 +21,13 @@ use crate::write::{Request, Verb, body};
 const AT_ONCE: usize = 16;
 
 /// Answers a DELETE of a collection.
-pub(super) async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style) -> StatusResult<Response<Body>> {
+pub(super) async fn delete(
+    core: &Core,
+    call: &Call,
+    bytes: Bytes,
+    form: Form,
+    style: Style,
+) -> StatusResult<Response<Body>> {
     let list = ListOptions::parse(call, false)?;
     let format = if bytes.is_empty() { Format::Json } else { body::format(&call.headers)? };
     let options = DeleteOptions::parse(&call.query, &bytes, format)?;
@@ -56,18 +62,8 @@ pub(super) async fn delete(core: &Core, call: &Call, bytes: Bytes, style: Style)
             _ => {}
         }
     }
-    Ok(respond::value(200, &answer(call, documents, found.metadata()), style))
-}
-
-fn answer(call: &Call, mut documents: Vec<Document>, metadata: serde_json::Value) -> serde_json::Value {
-    for document in documents.iter_mut().filter(|_| !call.row.custom) {
-        document.remove("/kind");
-        document.remove("/apiVersion");
-    }
-    json!({
-        "kind": call.row.list_kind,
-        "apiVersion": call.row.group_version(call.version()).to_string(),
-        "metadata": metadata,
-        "items": documents,
-    })
+    let mut response = respond::bytes(200, whole(call, &found, form)?, style);
+    let remark: Vec<String> = options.remark(&call.row.behaviour).into_iter().collect();
+    respond::warn(&mut response, &remark);
+    Ok(response)
 }

@@ -21,7 +21,7 @@ use store::{Commit, Revision, Txn};
 use crate::attributes::{Attributes, ResourceAttributes, User};
 use crate::call::Call;
 use crate::core::Core;
-use crate::negotiate::{Form, Offer};
+use crate::negotiate::{Encoding, Form, Offer};
 use crate::parts::Body;
 use crate::read::{PATIENCE, formed};
 use crate::respond::{self, Style};
@@ -40,7 +40,7 @@ pub(crate) async fn write(core: &Core, call: &Call, body: Bytes) -> StatusResult
     let style = Style::of(accepted.encoding, accepted.pretty, &call.headers, &call.query);
     let body = body::transcoded(call, body)?;
     if call.attributes.verb == "deletecollection" {
-        return collection::delete(core, call, body, style).await;
+        return collection::delete(core, call, body, accepted.form, style).await;
     }
     let request = request(core, call, body).await?;
     let done = match crate::answers::answerer(core, call) {
@@ -60,7 +60,13 @@ fn shown(call: &Call, answer: Answer, form: Form, style: Style) -> StatusResult<
     Ok(match (answer.shown, form) {
         (Shown::Object(document), Form::Native) => respond::object(answer.code, &document, style),
         (Shown::Object(document), form) => respond::value(answer.code, &formed(call, &document, form)?, style),
-        (Shown::Status(status), _) => respond::value(answer.code, &status, style),
+        (Shown::Status(mut status), _) => {
+            // In protobuf upstream fills in the code where JSON has none.
+            if style.encoding == Encoding::Protobuf && status.get("code").is_none() && answer.code != 200 {
+                status["code"] = answer.code.into();
+            }
+            respond::value(answer.code, &status, style)
+        }
     })
 }
 
@@ -94,7 +100,8 @@ async fn request(core: &Core, call: &Call, body: Bytes) -> StatusResult<Request>
 /// Strategic merge needs a schema with merge keys; custom resources have none.
 fn patch_type(call: &Call, media: &str) -> StatusResult<PatchType> {
     let known = PatchType::of_media_type(media);
-    known.filter(|kind| !(call.row.custom && *kind == PatchType::Strategic)).ok_or_else(body::unknown_patch)
+    let offered = |kind: &PatchType| !(call.row.custom && *kind == PatchType::Strategic);
+    known.filter(offered).ok_or_else(|| body::unknown_patch(call.row.custom))
 }
 
 fn options(call: &Call, verb: &Verb) -> StatusResult<WriteOptions> {

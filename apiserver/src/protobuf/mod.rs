@@ -24,13 +24,14 @@ const MAX_DEPTH: usize = 64;
 /// Go's zero time, in seconds since 1970.
 const ZERO_TIME: i64 = -62_135_596_800;
 
-/// The JSON form of a body; `wanted` is the kind for error texts.
-pub(crate) fn to_json(body: &[u8], wanted: &str) -> StatusResult<Vec<u8>> {
-    let bad = |why: &str| {
-        Status::bad_request(format!(
+/// The JSON form of a body; `wanted` is the kind for error texts, `None` where they do without.
+pub(crate) fn to_json(body: &[u8], wanted: Option<&str>) -> StatusResult<Vec<u8>> {
+    let bad = |why: &str| match wanted {
+        None => Status::bad_request(why),
+        Some(wanted) => Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {wanted}): {why} ({})",
             shortened(body)
-        ))
+        )),
     };
     match object(body) {
         Ok(object) => Ok(object.to_string().into_bytes()),
@@ -58,6 +59,12 @@ impl From<&'static str> for Unreadable {
 
 /// The object of a body.
 pub(crate) fn object(body: &[u8]) -> Result<Value, Unreadable> {
+    if body.is_empty() {
+        return Err("empty data".into());
+    }
+    if body == PREFIX {
+        return Err("empty body".into());
+    }
     let unknown = body
         .strip_prefix(PREFIX)
         .ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
@@ -79,6 +86,7 @@ pub(crate) fn object(body: &[u8]) -> Result<Value, Unreadable> {
 fn shortened(body: &[u8]) -> String {
     let head = body.get(..30).unwrap_or(body);
     let shown = match head.first() {
+        None => "<empty>".into(),
         Some(b'{') => String::from_utf8_lossy(head).into_owned(),
         _ => head.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
@@ -302,7 +310,7 @@ mod tests {
             "status": {}
         });
         let bytes = super::of(&api::Document::new(object.clone()).expect("an object")).expect("a kind");
-        let back: Value = serde_json::from_slice(&to_json(&bytes, "Pod").expect("readable")).expect("JSON");
+        let back: Value = serde_json::from_slice(&to_json(&bytes, Some("Pod")).expect("readable")).expect("JSON");
         assert_eq!(back, object);
     }
 
@@ -316,7 +324,7 @@ mod tests {
         let raw = r#"{"a":1,"b":"x \u0026\u0026 y \u003e é\u2028\u003c"}"#.as_bytes();
         assert!(bytes.windows(raw.len()).any(|part| part == raw));
         let back: Value =
-            serde_json::from_slice(&to_json(&bytes, "ControllerRevision").expect("readable")).expect("JSON");
+            serde_json::from_slice(&to_json(&bytes, Some("ControllerRevision")).expect("readable")).expect("JSON");
         assert_eq!(back, revision);
     }
 
@@ -334,7 +342,7 @@ mod tests {
             "status": {}
         });
         let bytes = super::of(&api::Document::new(object.clone()).expect("an object")).expect("a kind");
-        let back = to_json(&bytes, "CustomResourceDefinition").expect("readable");
+        let back = to_json(&bytes, Some("CustomResourceDefinition")).expect("readable");
         assert_eq!(serde_json::from_slice::<Value>(&back).expect("JSON"), object);
     }
 
@@ -346,11 +354,11 @@ mod tests {
         let raw = [&[10, 5][..], &metadata, &[18, 4], &spec].concat();
         let meta = [&[10, 7][..], b"apps/v1", &[18, 10], b"Deployment"].concat();
         let body = [b"k8s\0", &[10, 21][..], &meta, &[18, 13], &raw].concat();
-        let got: Value = serde_json::from_slice(&to_json(&body, "Deployment").expect("readable")).expect("JSON");
+        let got: Value = serde_json::from_slice(&to_json(&body, Some("Deployment")).expect("readable")).expect("JSON");
         let want =
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 0}});
         assert_eq!(got, want);
-        let refused = to_json(b"{}", "ConfigMap").expect_err("no protobuf");
+        let refused = to_json(b"{}", Some("ConfigMap")).expect_err("no protobuf");
         assert!(refused.message.ends_with("expected prefix [107 56 115 0] ({})"), "{}", refused.message);
     }
 }

@@ -109,8 +109,9 @@ fn known(node: &Document) -> String {
 }
 
 fn log(asked: &Asked<'_>) -> StatusResult<Location> {
-    let pod = asked.get("pods", &asked.object())?;
-    let query = options::log(asked.query)?;
+    let object = asked.object();
+    let query = options::log(asked.query, &object.name)?;
+    let pod = asked.get("pods", &object)?;
     let container = container(&pod, asked.query.get("container").unwrap_or_default())?;
     let node = pod.str_at("/spec/nodeName");
     if node.is_empty() {

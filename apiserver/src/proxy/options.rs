@@ -5,10 +5,10 @@ use std::fmt::Write;
 use api::field::{Error, Path};
 use api::{GroupKind, Status, StatusResult};
 
-use crate::request::Query;
+use crate::request::{Query, unread_number};
 
-/// PodLogOptions (`ValidatePodLogOptions`).
-pub(super) fn log(query: &Query) -> StatusResult<String> {
+/// PodLogOptions of the pod of that name (`ValidatePodLogOptions`).
+pub(super) fn log(query: &Query, pod: &str) -> StatusResult<String> {
     let mut errors = Vec::new();
     for (key, least, why) in [
         ("tailLines", 0, "must be greater than or equal to 0"),
@@ -16,18 +16,18 @@ pub(super) fn log(query: &Query) -> StatusResult<String> {
         ("sinceSeconds", 1, "must be greater than 0"),
     ] {
         let Some(text) = query.get(key) else { continue };
-        let number: i64 = text.parse().map_err(|_| unreadable(text))?;
+        let number: i64 = text.parse().map_err(|why| Status::bad_request(unread_number("ParseInt", text, &why)))?;
         if number < least {
             errors.push(Error::invalid(Path::new(key), number, why));
         }
     }
     if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
         let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        errors.push(Error::forbidden(Path::new(""), why));
+        errors.push(Error::forbidden(Path::new("[]"), why));
     }
     if !errors.is_empty() {
         let kind = GroupKind { group: String::new(), kind: "PodLogOptions".into() };
-        return Err(Status::invalid(&kind, "", &errors));
+        return Err(Status::invalid(&kind, pod, &errors));
     }
     let flags = ["follow", "previous", "timestamps"].into_iter().filter(|key| query.flag(key));
     let mut pairs: Vec<(&str, &str)> = flags.map(|key| (key, "true")).collect();
@@ -35,10 +35,6 @@ pub(super) fn log(query: &Query) -> StatusResult<String> {
         pairs.extend(query.get(key).map(|value| (key, value)));
     }
     Ok(encode(&pairs))
-}
-
-fn unreadable(text: &str) -> Box<Status> {
-    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
 }
 
 /// PodExecOptions and PodAttachOptions. In the query of exec, stdout and stderr are off unless asked for; in attach's,
@@ -91,7 +87,7 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{log, streams};
-    use crate::request::Query;
+    use crate::request::{Query, unread_number};
 
     fn streamed(query: &str, verb: &str) -> String {
         streams(&Query::parse(query), verb).unwrap_or_else(|status| status.message)

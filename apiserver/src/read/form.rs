@@ -45,6 +45,8 @@ pub(crate) fn table(
     metadata: Value,
 ) -> Value {
     let rows: Vec<Value> = documents.iter().map(|document| table_row(row, version, shown, document)).collect();
+    // As upstream: the plain columns' rows are no list as long as there are none.
+    let rows = if rows.is_empty() && !has_own_cells(row) { Value::Null } else { rows.into() };
     let mut table = json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{}", shown.version),
@@ -93,7 +95,8 @@ fn table_row(row: &Resource, version: &Version, shown: &Shown, document: &Docume
 fn plain_cells(version: &Version, document: &Document, now: Timestamp) -> Vec<Value> {
     let cell = |column: &&Column| match column.name.as_str() {
         "Name" => json!(document.name()),
-        "Created At" => document.at("/metadata/creationTimestamp").cloned().unwrap_or_default(),
+        // Without a time (a bookmark has none) it is Go's first.
+        "Created At" => document.at("/metadata/creationTimestamp").cloned().unwrap_or("0001-01-01T00:00:00Z".into()),
         _ => json!(time::age(document, now)),
     };
     plain_columns(version).iter().map(cell).collect()
@@ -103,9 +106,12 @@ fn plain_columns(version: &Version) -> Vec<&Column> {
     version.columns.iter().filter(|c| matches!(c.name.as_str(), "Name" | "Age" | "Created At")).collect()
 }
 
+fn has_own_cells(row: &Resource) -> bool {
+    row.custom || row.strategy.cells(&Document::default(), Timestamp::UNIX_EPOCH).is_some()
+}
+
 fn definitions(row: &Resource, version: &Version) -> Value {
-    let own = row.strategy.cells(&Document::default(), Timestamp::UNIX_EPOCH).is_some();
-    let columns = if own { version.columns.iter().collect() } else { plain_columns(version) };
+    let columns = if has_own_cells(row) { version.columns.iter().collect() } else { plain_columns(version) };
     columns.into_iter().map(definition).collect()
 }
 

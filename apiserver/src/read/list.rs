@@ -55,11 +55,11 @@ pub(crate) async fn find(core: &Core, call: &Call, options: &ListOptions) -> Sta
     let wanted =
         options::revision(text).map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     if !options.continue_token.is_empty() {
+        let prefix = prefix(call)?;
+        let (start, revision) = Token::parse(&options.continue_token, &prefix)?;
         if !matches!(text, "" | "0") {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
-        let prefix = prefix(call)?;
-        let (start, revision) = Token::parse(&options.continue_token, &prefix)?;
         // Upstream answers this from its cache, which knows no limit.
         let unlimited = ListOptions { limit: 0, ..options.clone() };
         return at(core, call, if text == "0" { &unlimited } else { options }, start, revision).await;
@@ -235,7 +235,7 @@ fn metadata(found: &Found) -> Value {
 }
 
 /// The whole list as compact JSON.
-fn whole(call: &Call, found: &Found, form: Form) -> StatusResult<Bytes> {
+pub(crate) fn whole(call: &Call, found: &Found, form: Form) -> StatusResult<Bytes> {
     let documents = || found.items.iter().map(|item| document_in(call, item)).collect::<Vec<_>>();
     let value = match form {
         Form::Native => return Ok(pieces(call, found).concat().into()),
@@ -248,6 +248,8 @@ fn whole(call: &Call, found: &Found, form: Form) -> StatusResult<Bytes> {
         }
         Form::PartialList(version) => {
             let items: Vec<Value> = documents().iter().map(|d| form::partial(d, version)).collect();
+            // As upstream: no list is made for nothing.
+            let items = if items.is_empty() { Value::Null } else { items.into() };
             let api_version = format!("meta.k8s.io/{version}");
             json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": metadata(found), "items": items})
         }
@@ -319,10 +321,5 @@ impl Found {
     /// The objects, in order.
     pub(crate) fn items(&self) -> &[Arc<Item>] {
         &self.items
-    }
-
-    /// Its `metadata`.
-    pub(crate) fn metadata(&self) -> Value {
-        metadata(self)
     }
 }

@@ -8,7 +8,7 @@ use store::Revision;
 
 use crate::cache::Item;
 use crate::call::Call;
-use crate::request::Query;
+use crate::request::{Query, unread_number};
 use crate::row::{Resource, Version};
 
 /// `?resourceVersionMatch=`.
@@ -88,8 +88,8 @@ fn known_fields(fields: &FieldSelector, row: &Resource, version: &Version) -> St
 fn unknown_field(row: &Resource, field: &str, has_own: bool) -> String {
     match (row.group.as_str(), row.kind.as_str()) {
         ("batch", "Job") => format!("field label {field:?} not supported for Job"),
-        ("", "ConfigMap") => unknown_to_all(field),
-        ("" | "apiextensions.k8s.io", _) | ("certificates.k8s.io", _) => format!("field label not supported: {field}"),
+        ("", "ConfigMap" | "PersistentVolume" | "PersistentVolumeClaim") => unknown_to_all(field),
+        ("apiextensions.k8s.io" | "certificates.k8s.io", _) => format!("field label not supported: {field}"),
         _ if row.custom || has_own => format!("field label not supported: {field}"),
         _ => unknown_to_all(field),
     }
@@ -191,18 +191,16 @@ fn unsupported_match(asked: &str, values: &str) -> Error {
 
 fn number(query: &Query, key: &str) -> StatusResult<Option<i64>> {
     let Some(text) = query.get(key).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let bad = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-    text.parse().map(Some).map_err(|_| bad())
+    text.parse().map(Some).map_err(|why| Status::bad_request(unread_number("ParseInt", text, &why)))
 }
 
 /// Reads a resourceVersion; the empty one is 0. The error is upstream's text.
 pub(crate) fn revision(text: &str) -> Result<Revision, String> {
-    let why =
-        || format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+    let refused = |why: String| format!("resourceVersion: Invalid value: {text:?}: {why}");
     match text {
         "" => Ok(0),
-        _ if !text.bytes().all(|b| b.is_ascii_digit()) => Err(why()),
-        _ => text.parse().map_err(|_| why()),
+        _ if text.starts_with('+') => Err(refused(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))),
+        _ => text.parse().map_err(|why| refused(unread_number("ParseUint", text, &why))),
     }
 }
 

@@ -12,6 +12,7 @@ use store::Revision;
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Token {
+    #[serde(default)]
     v: String,
     #[serde(default)]
     rv: i64,
@@ -59,7 +60,7 @@ impl Token {
 }
 
 fn read(text: &str) -> StatusResult<Token> {
-    let bytes = LENIENT.decode(text).map_err(|e| bad(&e.to_string()))?;
+    let bytes = LENIENT.decode(text).map_err(|why| bad(&api::decode::illegal_base64(&why, text)))?;
     serde_json::from_slice(&bytes).map_err(|_| {
         let first = bytes.first().copied().map(char::from).unwrap_or_default();
         bad(&format!("invalid character '{first}' looking for beginning of value"))

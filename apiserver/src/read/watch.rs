@@ -347,7 +347,7 @@ impl Watcher {
     }
 
     fn bookmark(&mut self, revision: Revision, initial_end: bool) -> StatusResult<Bytes> {
-        let mut document = Document::default();
+        let mut document = self.call.version().schema.zero();
         document.set("/kind", self.call.row.kind.as_str());
         document.set("/apiVersion", self.call.row.group_version(self.call.version()).to_string());
         document.set("/metadata/resourceVersion", revision.to_string());

@@ -15,6 +15,8 @@ pub(crate) struct Behaviour {
     pub cleans_up: bool,
     /// Objects carry who made them in `spec` (certificate signing requests).
     pub records_user: bool,
+    /// A delete that says nothing about dependents leaves them alone, and warns with this text, if any (jobs).
+    pub orphans: Option<&'static str>,
     /// Objects end by themselves after the configured time (events).
     pub expires: bool,
 }
@@ -27,7 +29,12 @@ const PLAIN: Behaviour = Behaviour {
     expires: false,
     cleans_up: false,
     records_user: false,
+    orphans: None,
 };
+
+const JOBS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+                    them or set propagationPolicy=Orphan to suppress this warning";
+
 const RETURNS: Behaviour = Behaviour { returns_deleted: true, ..PLAIN };
 
 const TABLE: &[(&str, &str, Behaviour)] = &[
@@ -37,10 +44,12 @@ const TABLE: &[(&str, &str, Behaviour)] = &[
     ("", "persistentvolumes", RETURNS),
     ("", "pods", Behaviour { returns_deleted: true, graceful: true, ..PLAIN }),
     ("", "podtemplates", RETURNS),
+    ("", "replicationcontrollers", Behaviour { orphans: Some(""), ..PLAIN }),
     ("", "resourcequotas", RETURNS),
     ("", "serviceaccounts", RETURNS),
     ("", "services", Behaviour { returns_deleted: true, allocates: true, ..PLAIN }),
     ("apiextensions.k8s.io", "customresourcedefinitions", Behaviour { cleans_up: true, ..PLAIN }),
+    ("batch", "jobs", Behaviour { orphans: Some(JOBS), ..PLAIN }),
     ("certificates.k8s.io", "certificatesigningrequests", Behaviour { records_user: true, ..PLAIN }),
     ("events.k8s.io", "events", Behaviour { expires: true, ..PLAIN }),
     ("resource.k8s.io", "deviceclasses", RETURNS),

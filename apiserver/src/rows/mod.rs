@@ -44,6 +44,11 @@ impl Rows {
         self.by_resource.get(resource)
     }
 
+    /// Whether a group is one of the server's own.
+    pub(crate) fn is_built_in(&self, group: &str) -> bool {
+        group.is_empty() || self.all.iter().any(|row| row.group == group && !row.custom)
+    }
+
     /// Whether a group is there in that version.
     pub(crate) fn has_version(&self, group: &str, version: &str) -> bool {
         self.all.iter().any(|row| row.group == group && row.version(version).is_some())

@@ -53,13 +53,12 @@ pub(super) fn wanted(
     machine: &Machine<'_>,
     service: &Document,
     address: IpAddr,
-    index: usize,
     held: &BTreeSet<String>,
 ) -> Stepped<()> {
     if held.contains(&key(&address)) {
         return Ok(());
     }
-    let path = Path::new("spec.clusterIPs").index(index);
+    let path = Path::new("spec.clusterIPs");
     let listed: Vec<String> = cluster_ips(service).iter().map(ToString::to_string).collect();
     let refused = |why: String| {
         let why = format!("failed to allocate IP {address}: {why}");
@@ -72,7 +71,10 @@ pub(super) fn wanted(
             let given = format!("the provided IP ({address}) is not in the valid range");
             refused(format!("{given}. The range of valid IPs is {range}"))
         }
-        Some(_) if taken(machine, &address) => refused("provided IP is already allocated".into()),
+        // Upstream's dry run does not look at what others have.
+        Some(_) if !machine.request.dry_run() && taken(machine, &address) => {
+            refused("provided IP is already allocated".into())
+        }
         Some(_) => Ok(()),
     }
 }

@@ -144,7 +144,10 @@ pub(crate) fn cluster_ips(service: &Document) -> Vec<IpAddr> {
 fn cluster_addresses(machine: &mut Machine<'_>, service: &mut Document, held: &BTreeSet<String>) -> Stepped<()> {
     let readable = |v: &Value| v.as_str().is_some_and(|ip| ip == "None" || ip.parse::<IpAddr>().is_ok());
     let broken = !service.list_at("/spec/clusterIPs").iter().all(readable);
-    if service.str_at("/spec/type") == "ExternalName" || broken {
+    let first = service.list_at("/spec/clusterIPs").first().and_then(Value::as_str);
+    // What contradicts itself is for validation.
+    let at_odds = first.is_some_and(|first| first != service.str_at("/spec/clusterIP"));
+    if service.str_at("/spec/type") == "ExternalName" || broken || at_odds {
         return Ok(());
     }
     families(machine, service)?;
@@ -156,7 +159,7 @@ fn cluster_addresses(machine: &mut Machine<'_>, service: &mut Document, held: &B
         service.list_at("/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
     for (index, family) in families.iter().enumerate() {
         match given.get(index) {
-            Some(address) => addresses::wanted(machine, service, *address, index, held)?,
+            Some(address) => addresses::wanted(machine, service, *address, held)?,
             None => {
                 let address = addresses::pick(machine, family)?;
                 given.push(address);
@@ -289,7 +292,8 @@ fn wanted_port(
 ) -> Stepped<()> {
     let settings = &machine.request.settings;
     let key = port_key(&settings.own_prefix, protocol, number);
-    if held.contains(&key) {
+    // Upstream allocates no port on a dry run, and then looks at none.
+    if held.contains(&key) || machine.request.dry_run() {
         return Ok(());
     }
     let path = Path::new("spec.ports").index(index).child("nodePort");

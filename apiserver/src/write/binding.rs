@@ -113,10 +113,24 @@ fn decode(machine: &mut Machine<'_>, group: &str, version: &str, kind: &str) -> 
     Ok(object)
 }
 
+/// The body of an eviction, in the version it names: the older one has the same fields.
+fn decode_eviction(machine: &mut Machine<'_>) -> Stepped<Document> {
+    let request = machine.request;
+    let named = api::decode::kind(&request.body, request.format, "Eviction")?;
+    if named.group != "policy" || named.version != "v1beta1" || named.kind != "Eviction" {
+        return decode(machine, "policy", "v1", "Eviction");
+    }
+    let body = api::decode::plain(&request.body, request.format).map_err(Status::bad_request)?;
+    let mut eviction = Document::new(body).unwrap_or_default();
+    eviction.set("/apiVersion", "policy/v1");
+    body::namespace(machine, &mut eviction)?;
+    Ok(eviction)
+}
+
 /// Deletes a pod if no disruption budget forbids it (`pkg/registry/core/pod/storage/eviction.go`).
 pub(super) fn evict(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
-    let mut eviction = decode(machine, "policy", "v1", "Eviction")?;
-    if !eviction.name().is_empty() && eviction.name() != machine.object_name().name {
+    let mut eviction = decode_eviction(machine)?;
+    if eviction.name() != machine.object_name().name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
     let kind = GroupVersionKind { group: "policy".into(), version: "v1".into(), kind: "Eviction".into() };

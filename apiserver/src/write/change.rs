@@ -9,6 +9,7 @@ use store::Txn;
 use super::admit::Admission;
 use super::machine::{Machine, Stepped, remove, unchanged};
 use super::{Answer, Verb, allocate, body, create, meta, quota};
+use crate::request::unread_number;
 
 /// Decides a PUT or PATCH.
 pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
@@ -16,6 +17,9 @@ pub(super) fn change(machine: &mut Machine<'_>) -> Stepped<(Txn, Answer)> {
     let stored = machine.object(&key)?;
     let live = stored.clone().map(|stored| machine.shown(stored));
     let mut wanted = wanted(machine, live.as_ref())?;
+    if matches!(machine.request.verb, Verb::Update) {
+        same_uid(machine, &key, wanted.uid(), live.as_ref().map_or("", Document::uid))?;
+    }
     machine.complete(&mut wanted);
     match stored {
         None => create::object_of(machine, wanted),
@@ -67,18 +71,13 @@ fn applied(machine: &mut Machine<'_>, live: Option<&Document>) -> Stepped<Docume
     if live.is_none() && !request.subresource().is_empty() {
         return Err(machine.not_found().into());
     }
-    let tree = api::decode::plain(&request.body, api::decode::Format::Yaml)
-        .map_err(|why| Status::bad_request(format!("error decoding YAML: {why}")))?;
-    let mut config = Document::new(tree).ok_or_else(|| Status::bad_request("error decoding YAML: not an object"))?;
+    let config = api::decode::apply_body(&request.body)?;
     if request.options.validation != api::decode::FieldValidation::Ignore {
         strictly_read(machine)?;
     }
-    if config.name().is_empty() {
-        config.set("/metadata/name", machine.object_name().name.as_str());
-    }
-    body::name(machine, &config)?;
     let schema = &machine.version().schema;
     let mut merged = api::apply::apply(schema, live, &config, &create::writer(machine))?;
+    body::name(machine, &merged)?;
     body::namespace(machine, &mut merged)?;
     Ok(merged)
 }
@@ -153,20 +152,36 @@ pub(super) fn replace(
     Ok((txn, machine.answer(200, new)))
 }
 
-/// The uid and resourceVersion that the client gave must be the current ones.
+/// The uid that a PUT names must be that of the object there; upstream's store sees to it.
+fn same_uid(machine: &Machine<'_>, key: &str, given: &str, there: &str) -> Stepped<()> {
+    if given.is_empty() || given == there {
+        return Ok(());
+    }
+    let key = if machine.request.dry_run() { key.strip_prefix("/registry").unwrap_or(key) } else { key };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {given}, UID in object meta: {there}"
+    );
+    Err(Status::conflict(&machine.request.call.resource(), &machine.object_name().name, &why).into())
+}
+
+/// The resourceVersion that the client gave must be the current one.
 fn preconditions(machine: &Machine<'_>, old: &Document, new: &mut Document) -> Stepped<()> {
     let row = &machine.request.call.row;
     let resource = row.group_resource();
-    if !new.uid().is_empty() && new.uid() != old.uid() {
-        let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", new.uid(), old.uid());
-        return Err(Status::conflict(&resource, old.name(), &why).into());
-    }
     let given = new.resource_version().to_owned();
+    if !given.is_empty()
+        && let Err(why) = given.parse::<u64>()
+    {
+        return Err(Status::failure(500, "", unread_number("ParseUint", &given, &why)).into());
+    }
     let none = given.is_empty() || given == "0";
     if none && !row.strategy.unconditional_update() {
         let path = api::field::Path::new("metadata").child("resourceVersion");
         let error = api::field::Error::invalid(path, 0, "must be specified for an update");
-        return Err(Status::invalid(&row.group_kind(), old.name(), &[error]).into());
+        // Upstream names the plural here where others name the kind.
+        let named = api::GroupKind { group: row.group.clone(), kind: row.plural.clone() };
+        return Err(Status::invalid(&named, old.name(), &[error]).into());
     }
     if !none && given != old.resource_version() {
         return Err(Status::modified(&resource, old.name()).into());
@@ -182,7 +197,7 @@ fn valid(machine: &mut Machine<'_>, new: &Document, old: &Document) -> Stepped<(
     errors.extend(row.strategy.validate(new, &change));
     if !errors.is_empty() {
         row.checked_schema(machine.version()).show_values(&mut errors);
-        return Err(Status::invalid(&row.group_kind(), new.name(), &errors).into());
+        return Err(Status::invalid(&body::kind_of(row, new), new.name(), &errors).into());
     }
     let warnings = row.strategy.warnings(new, &change);
     machine.warnings.extend(warnings);

@@ -51,14 +51,16 @@ pub(super) fn object_of(machine: &mut Machine<'_>, mut object: Document) -> Step
     machine.default(&mut object);
     valid(machine, &object)?;
     machine.validate(&admission, &object, None)?;
-    if !object.resource_version().is_empty() {
+    // Only the store looks at it, and what is no number passes there.
+    let versioned = object.resource_version().parse::<u64>().is_ok_and(|version| version != 0);
+    if versioned && !machine.request.dry_run() && matches!(machine.request.verb, Verb::Create) {
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::failure(500, "", why).into());
     }
     let name = api::ObjectName { namespace: object.namespace().into(), name: object.name().into() };
     let key = machine.key(&name)?;
-    if machine.snapshot.object(&key).is_some() {
-        return Err(exists(machine, &object).into());
+    if let Some(there) = machine.snapshot.object(&key) {
+        return Err(exists(machine, &object, &there).into());
     }
     let mut txn = Txn { compare: vec![free(&key)], ops: Vec::new() };
     if row.behaviour.allocates {
@@ -87,9 +89,12 @@ fn record_user(machine: &Machine<'_>, object: &mut Document) {
 }
 
 /// A generated name that is taken is another failure than a given one.
-fn exists(machine: &Machine<'_>, object: &Document) -> Box<Status> {
+fn exists(machine: &Machine<'_>, object: &Document, there: &Document) -> Box<Status> {
     let resource = machine.request.call.resource();
     let mut status = Status::already_exists(&resource, object.name());
+    if there.deleting() {
+        status.message.insert_str(0, "object is being deleted: ");
+    }
     if !object.str_at("/metadata/generateName").is_empty() && machine.object_name().name.is_empty() {
         status.details.get_or_insert_default().retry_after_seconds = Some(1);
     }
@@ -104,7 +109,7 @@ fn valid(machine: &mut Machine<'_>, object: &Document) -> Stepped<()> {
     let warnings = if errors.is_empty() { row.strategy.warnings(object, &change) } else { Vec::new() };
     if !errors.is_empty() {
         row.checked_schema(machine.version()).show_values(&mut errors);
-        return Err(Status::invalid(&row.group_kind(), object.name(), &errors).into());
+        return Err(Status::invalid(&body::kind_of(row, object), object.name(), &errors).into());
     }
     machine.warnings.extend(warnings);
     Ok(())

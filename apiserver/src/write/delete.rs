@@ -37,6 +37,9 @@ pub(super) fn end(
     admission: Option<&Admission>,
 ) -> Stepped<(Txn, Answer)> {
     let (key, old) = machine.current()?;
+    if options.unsafely {
+        return Err(readable(machine, &key).into());
+    }
     preconditions(machine, &old, options)?;
     let mut new = old.clone();
     let grace = grace(machine, &mut new, options);
@@ -46,8 +49,11 @@ pub(super) fn end(
     if let Some(admission) = admission {
         machine.admit(admission, &mut Document::default(), Some(&old))?;
     }
-    finalizers(&mut new, options);
     let behaviour = machine.request.call.row.behaviour;
+    finalizers(&mut new, options, behaviour.orphans.is_some());
+    if !machine.request.collection {
+        machine.warnings.extend(options.remark(&behaviour));
+    }
     if behaviour.cleans_up {
         cleans_up(machine, &mut new);
     }
@@ -135,8 +141,20 @@ fn gone(machine: &Machine<'_>, object: Document) -> Answer {
     answer
 }
 
+/// Only what cannot be read is deleted without a look; nothing in our store is so.
+fn readable(machine: &Machine<'_>, key: &str) -> Box<Status> {
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: unsafe deletion is \
+         not allowed because the object is decodable from storage"
+    );
+    Status::conflict(&machine.request.call.resource(), &machine.object_name().name, &why)
+}
+
 fn preconditions(machine: &Machine<'_>, old: &Document, options: &DeleteOptions) -> Stepped<()> {
     let row = &machine.request.call.row;
+    if row.behaviour.spec_finalizers {
+        return same_namespace(machine, old, options);
+    }
     // Upstream names the kind here where others name the plural.
     let resource = api::GroupResource::new(&row.group, &row.kind);
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
@@ -152,6 +170,19 @@ fn preconditions(machine: &Machine<'_>, old: &Document, options: &DeleteOptions)
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({current}). The object might have been modified"
         );
         return Err(Status::conflict(&resource, old.name(), &why).into());
+    }
+    Ok(())
+}
+
+/// The preconditions of a namespace's deletion, which has words of its own.
+fn same_namespace(machine: &Machine<'_>, old: &Document, options: &DeleteOptions) -> Stepped<()> {
+    let pairs =
+        [("UID", &options.uid, old.uid()), ("ResourceVersion", &options.resource_version, old.resource_version())];
+    for (what, given, there) in pairs {
+        if let Some(given) = given.as_deref().filter(|given| *given != there) {
+            let why = format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {there}");
+            return Err(Status::conflict(&machine.request.call.resource(), old.name(), &why).into());
+        }
     }
     Ok(())
 }
@@ -207,11 +238,12 @@ fn later(time: Timestamp, seconds: i64) -> Timestamp {
 }
 
 /// Garbage collection's finalizers, as the options want them.
-fn finalizers(object: &mut Document, options: &DeleteOptions) {
+fn finalizers(object: &mut Document, options: &DeleteOptions, orphans: bool) {
     let wanted = match (options.orphan_dependents, options.propagation) {
         (Some(true), _) | (None, Some(Propagation::Orphan)) => Some(ORPHAN),
         (None, Some(Propagation::Foreground)) => Some(FOREGROUND),
         (Some(false), _) | (None, Some(Propagation::Background)) => None,
+        (None, None) if orphans && object.finalizers().all(|f| f != FOREGROUND) => Some(ORPHAN),
         (None, None) => return,
     };
     let before: Vec<String> = object.finalizers().map(str::to_owned).collect();

@@ -164,10 +164,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What was read, in the request's version, without what Go omits and with the table's defaults.
+    /// What was read, in the request's version, without what Go omits and with all defaults: they belong to the writer.
     pub(crate) fn complete(&self, document: &mut Document) {
         omit_empty(&self.version().schema, document);
         self.version().schema.default(document);
+        let row = &self.request.call.row;
+        row.to_hub(self.version(), document);
+        row.strategy.default(document);
+        row.out_of_hub(self.version(), document);
     }
 
     /// Both kinds of defaults on what the machine works on.
@@ -198,7 +202,25 @@ impl<'a> Machine<'a> {
 
     /// An answer with an object, given as the machine works on it.
     pub(crate) fn answer(&self, code: u16, stored: Document) -> Answer {
-        Answer { code, shown: Shown::Object(self.shown(stored)) }
+        Answer { code, shown: Shown::Object(self.shown(self.read_back(stored))) }
+    }
+
+    /// A custom object written in another version than the stored one comes back as it is read from the store: without
+    /// what the stored version does not know, and with its defaults.
+    fn read_back(&self, object: Document) -> Document {
+        let row = &self.request.call.row;
+        let elsewhere = row.storage.as_ref().filter(|storage| storage.api_version != object.api_version());
+        let plain = row.custom && row.converter.is_none() && !self.request.dry_run();
+        let Some(storage) = elsewhere.filter(|_| plain) else { return object };
+        let (own, revision) = (object.api_version().to_owned(), object.resource_version().to_owned());
+        let mut stored = object;
+        stored.set("/apiVersion", storage.api_version.as_str());
+        let mut read = row.strategy.read(&encode_stored(&stored)).unwrap_or(stored);
+        read.set("/apiVersion", own);
+        if !revision.is_empty() {
+            read.set("/metadata/resourceVersion", revision);
+        }
+        read
     }
 
     fn lease(&self) -> i64 {

@@ -58,12 +58,20 @@ pub(super) fn carry_over(machine: &Machine<'_>, new: &mut Document, old: &Docume
     if new.uid().is_empty() {
         new.set("/metadata/uid", old.uid());
     }
-    for kept in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for kept in ["creationTimestamp", "generation"] {
         let pointer = format!("/metadata/{kept}");
         match old.at(&pointer) {
             Some(value) => new.set(&pointer, value.clone()),
             None => drop(new.remove(&pointer)),
         }
+    }
+    // These may be left out; what the old object does not have is refused by the check of its metadata.
+    if let Some(time) = old.at("/metadata/deletionTimestamp") {
+        new.set("/metadata/deletionTimestamp", time.clone());
+    }
+    let grace = "/metadata/deletionGracePeriodSeconds";
+    if let (Some(seconds), None) = (old.at(grace), new.at(grace)) {
+        new.set(grace, seconds.clone());
     }
     new.remove("/metadata/selfLink");
     parts(machine, new, old);

@@ -1,12 +1,13 @@
 //! The options of writes: `CreateOptions`, `UpdateOptions`, `PatchOptions`, `DeleteOptions`, checked as upstream does.
 
-use api::decode::{FieldValidation, Format, plain};
+use api::decode::{FieldValidation, Format, delete_options};
 use api::field::{Error, Errors, Path};
 use api::validation::field_manager;
 use api::{GroupKind, Status, StatusResult};
 use serde_json::Value;
 
-use crate::request::Query;
+use crate::request::{Query, unread_number};
+use crate::rows::Behaviour;
 
 /// Options of create, update and patch.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +79,8 @@ pub(crate) struct DeleteOptions {
     pub orphan_dependents: Option<bool>,
     pub uid: Option<String>,
     pub resource_version: Option<String>,
+    /// Only if it cannot be read (`ignoreStoreReadErrorWithClusterBreakingPotential`).
+    pub unsafely: bool,
 }
 
 impl DeleteOptions {
@@ -85,12 +88,8 @@ impl DeleteOptions {
     pub(crate) fn parse(query: &Query, body: &[u8], format: Format) -> StatusResult<Self> {
         let value = match body.is_empty() {
             true => of_query(query)?,
-            false => plain(body, format).map_err(Status::bad_request)?,
+            false => delete_options(body, format).map_err(Status::bad_request)?,
         };
-        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
-        if !matches!(kind, "" | "DeleteOptions") {
-            return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
-        }
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         let policy = text("propagationPolicy").filter(|p| !p.is_empty());
         let orphan = value.get("orphanDependents").and_then(Value::as_bool);
@@ -106,6 +105,10 @@ impl DeleteOptions {
             None
         });
         errors.extend(dry_run_errors(&dry));
+        let unsafely = value.get("ignoreStoreReadErrorWithClusterBreakingPotential") == Some(&Value::Bool(true));
+        if unsafely {
+            errors.extend(unsafe_errors(&value));
+        }
         refuse(errors, "DeleteOptions")?;
         let precondition = |key: &str| value.pointer(&format!("/preconditions/{key}")).and_then(Value::as_str);
         Ok(Self {
@@ -115,8 +118,25 @@ impl DeleteOptions {
             orphan_dependents: orphan,
             uid: precondition("uid").map(str::to_owned),
             resource_version: precondition("resourceVersion").map(str::to_owned),
+            unsafely,
         })
     }
+}
+
+impl DeleteOptions {
+    /// The warning for those who do not say what becomes of dependents.
+    pub(crate) fn remark(&self, behaviour: &Behaviour) -> Option<String> {
+        let text = behaviour.orphans.filter(|text| !text.is_empty())?;
+        (self.propagation.is_none() && self.orphan_dependents.is_none()).then(|| text.to_owned())
+    }
+}
+
+/// What the deletion of something unreadable does not go together with.
+fn unsafe_errors(value: &Value) -> Errors {
+    let path = || Path::new("ignoreStoreReadErrorWithClusterBreakingPotential");
+    let others = ["propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions"];
+    let given = others.into_iter().filter(|name| value.get(name).is_some());
+    given.map(|name| Error::invalid(path(), true, format!("cannot be set together with .{name}"))).collect()
 }
 
 fn propagation(policy: &str) -> Result<Propagation, Error> {
@@ -134,14 +154,21 @@ fn propagation(policy: &str) -> Result<Propagation, Error> {
 fn of_query(query: &Query) -> StatusResult<Value> {
     let mut value = serde_json::Map::new();
     if let Some(text) = query.get("gracePeriodSeconds").filter(|t| !t.is_empty()) {
-        let bad = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-        value.insert("gracePeriodSeconds".into(), text.parse::<i64>().map_err(|_| bad())?.into());
+        let bad = |why| Status::bad_request(unread_number("ParseInt", text, &why));
+        value.insert("gracePeriodSeconds".into(), text.parse::<i64>().map_err(bad)?.into());
     }
     if let Some(policy) = query.get("propagationPolicy") {
         value.insert("propagationPolicy".into(), policy.into());
     }
     if let Some(orphan) = query.optional_flag("orphanDependents") {
         value.insert("orphanDependents".into(), orphan.into());
+    }
+    if let Some(uid) = query.get("uid") {
+        value.insert("preconditions".into(), serde_json::json!({"uid": uid}));
+    }
+    let unsafely = "ignoreStoreReadErrorWithClusterBreakingPotential";
+    if let Some(flag) = query.optional_flag(unsafely) {
+        value.insert(unsafely.into(), flag.into());
     }
     let dry: Vec<Value> = query.all("dryRun").map(Value::from).collect();
     if !dry.is_empty() {

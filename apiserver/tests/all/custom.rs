@@ -30,6 +30,32 @@ fn definition() -> Value {
     }})
 }
 
+#[tokio::test]
+async fn paths_of_nobody_and_verbs_of_nothing_are_told_apart() {
+    let server = server(Memory::new()).await;
+    let (code, made) = ask(&server, Method::POST, DEFINITIONS, Some(definition())).await;
+    assert_eq!(code, 201, "{made}");
+    until(&server, Method::GET, V1, None, 200).await;
+    // What no part of the server has is no JSON, what a resource does not have is a Status.
+    let cases = [
+        (Method::GET, "/apis/none.io/v1/things", 404, Value::Null),
+        (Method::GET, "/apis/x.io/v9/namespaces/a/things", 404, Value::Null),
+        (Method::GET, "/apis/x.io/v1/namespaces/a/others", 404, Value::Null),
+        (Method::GET, "/apis/apps/v9/deployments", 404, json!("the server could not find the requested resource")),
+        (Method::GET, "/apis/x.io/v1/namespaces/a/things/t/none", 404, json!("things.x.io \"t\" not found")),
+        (
+            Method::DELETE,
+            "/apis/x.io/v1/namespaces/a/things/t/status",
+            405,
+            json!("delete is not supported on resources of kind \"things.x.io\""),
+        ),
+    ];
+    for (method, path, code, message) in cases {
+        let (got, body) = ask(&server, method, path, None).await;
+        assert_eq!((got, &body["message"]), (code, &message), "{path}: {body}");
+    }
+}
+
 fn thing(version: &str, n: i64) -> Value {
     json!({"apiVersion": format!("x.io/{version}"), "kind": "Thing", "metadata": {"name": "t"}, "spec": {"n": n}})
 }

@@ -194,7 +194,8 @@ async fn resource(
     let said: Vec<HeaderValue> = response.headers().get_all(header::WARNING).iter().cloned().collect();
     response.headers_mut().remove(header::WARNING);
     respond::warn(&mut response, std::slice::from_ref(deprecation));
-    for warning in said {
+    let first = response.headers().get(header::WARNING).cloned();
+    for warning in said.into_iter().filter(|warning| Some(warning) != first.as_ref()) {
         response.headers_mut().append(header::WARNING, warning);
     }
     Ok(response)

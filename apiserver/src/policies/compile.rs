@@ -53,7 +53,7 @@ fn policies(mut definitions: Vec<Document>, bindings: &[Document]) -> Vec<Policy
     definitions.sort_by(|a, b| a.name().cmp(b.name()));
     let of = |definition: &Document| {
         let mine = bindings.iter().filter(|binding| binding.str_at("/spec/policyName") == definition.name());
-        let mut bindings: Vec<Binding> = mine.map(|binding| bound(binding)).collect();
+        let mut bindings: Vec<Binding> = mine.map(bound).collect();
         bindings.sort_by(|a, b| a.name.cmp(&b.name));
         (!bindings.is_empty()).then(|| policy(definition, bindings))
     };

@@ -587,28 +587,6 @@ fn destroy_leaves_nothing_also_where_the_shim_is_dead() {
     }
 }
 
-#[test]
-fn our_executable_cannot_be_written_from_inside() {
-    let Some(_) = busybox() else { return };
-    let pod = Pod::start();
-    let before = fs::metadata(program()).unwrap();
-    let all = |s: &mut serde_json::Value| {
-        // All a privileged container has.
-        let caps: Vec<String> = oci_caps();
-        s["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
-        s["linux"]["maskedPaths"] = json!([]);
-        s["linux"]["readonlyPaths"] = json!([]);
-    };
-    let script = "while :; do for p in /proc/[0-9]*; do [ $p != /proc/1 ] && (echo x > $p/exe) 2>/dev/null && echo $p >> /won; done; done";
-    pod.shim.start_container(&pod.container_with("c", script, all)).unwrap();
-    for _ in 0..50 {
-        let streams = pod.shim.exec(&exec("c", &["true"])).unwrap();
-        assert_eq!(exit_code(streams.exit.unwrap()), 0);
-    }
-    let after = fs::metadata(program()).unwrap();
-    assert_eq!((before.len(), before.mtime(), before.mtime_nsec()), (after.len(), after.mtime(), after.mtime_nsec()));
-}
-
 fn oci_caps() -> Vec<String> {
     [
         "SYS_ADMIN",

@@ -9,6 +9,7 @@ use crate::run::{Built, built, cargo, show, with_path};
 
 /// Programs that the tests call, beside busybox's, and their places. (busybox's shell takes its own before all others.)
 const TOOLS: &[&str] = &[
+    "/usr/bin/bash=/usr/bin/bash",
     "/usr/bin/dash=/usr/bin/sh",
     "/usr/bin/mount=/usr/bin/mount",
     "/usr/bin/ps=/usr/bin/ps",

@@ -87,7 +87,7 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{log, streams};
-    use crate::request::{Query, unread_number};
+    use crate::request::Query;
 
     fn streamed(query: &str, verb: &str) -> String {
         streams(&Query::parse(query), verb).unwrap_or_else(|status| status.message)
@@ -100,8 +100,8 @@ mod tests {
         assert_eq!(streamed("", "attach"), "?output=1&error=1");
         assert_eq!(streamed("command=a", "exec"), "you must specify at least one of stdin, stdout, stderr");
         assert_eq!(streamed("stdout=1", "exec"), "you must specify at least 1 command");
-        assert_eq!(log(&Query::parse("follow=true&tailLines=3&container=x")).unwrap(), "?follow=true&tailLines=3");
-        let status = log(&Query::parse("tailLines=-1")).unwrap_err();
+        assert_eq!(log(&Query::parse("follow=true&tailLines=3&container=x"), "p").unwrap(), "?follow=true&tailLines=3");
+        let status = log(&Query::parse("tailLines=-1"), "p").unwrap_err();
         assert!(
             status.message.contains("tailLines: Invalid value: -1: must be greater than or equal to 0"),
             "{status}"

@@ -391,8 +391,8 @@ fn an_address_and_a_port_are_claimed_in_the_commit_that_needs_them() {
         &wanted,
         &taken,
         expect![[r#"
-        422 Service "s" is invalid: spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: provided IP is already allocated
-    "#]],
+            422 Service "s" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: provided IP is already allocated
+        "#]],
     );
     let delete = request(Verb::Delete(DeleteOptions::default()), "", "services", "s", "", &Value::Null);
     let mut made = made.expect("an object");

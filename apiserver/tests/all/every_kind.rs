@@ -212,7 +212,8 @@ async fn lives(server: &Server, row: &Row, text: &str) {
         assert_eq!((code, &put), (200, &read), "{what}");
     }
 
-    let (code, gone) = ask(server, Method::DELETE, &format!("{own}?gracePeriodSeconds=0"), None).await;
+    let (code, gone) =
+        ask(server, Method::DELETE, &format!("{own}?gracePeriodSeconds=0&propagationPolicy=Background"), None).await;
     assert_eq!(code, 200, "{what}: {gone}");
     // A pod is marked first; a namespace and a definition take what is in them along before they go.
     let marked = ["Pod", "Namespace", "CustomResourceDefinition"].contains(&row.kind.as_str());

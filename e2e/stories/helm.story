@@ -39,5 +39,5 @@ No resources found in default namespace.
 $ kubectl delete jobs hi-pre-install hi-post-upgrade >/dev/null; kubectl delete crd greetings.example.org
 customresourcedefinition.apiextensions.k8s.io "greetings.example.org" deleted
 ~ kubectl get greetings
-Error from server (NotFound): Unable to list "example.org/v1, Resource=greetings": the server could not find the requested resource
+Error from server (NotFound): Unable to list "example.org/v1, Resource=greetings": the server could not find the requested resource (get greetings.example.org)
 exit 1

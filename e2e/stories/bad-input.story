@@ -98,7 +98,7 @@ message "the object provided is unrecognized (must be of type ConfigMap): yaml: 
 reason "BadRequest"
 $ ./api PATCH '/api/v1/namespaces/default/configmaps/kube-root-ca.crt?fieldManager=x' -H 'content-type: application/apply-patch+yaml' --data-binary @$WORK/bomb
 code 400
-message "error decoding YAML: yaml: document contains excessive aliasing"
+message "error encoding patch: yaml: document contains excessive aliasing"
 reason "BadRequest"
 $ (printf '['; for i in $(seq 10000); do printf '{"op":"add","path":"/data/a","value":"b"},'; done; printf '{"op":"add","path":"/data/a","value":"b"}]') > $WORK/patches; ./api PATCH /api/v1/namespaces/default/configmaps/kube-root-ca.crt -H 'content-type: application/json-patch+json' --data-binary @$WORK/patches
 code 413

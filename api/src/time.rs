@@ -59,11 +59,6 @@ pub fn zone(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok().filter(|zone| zone.iana_name() == Some(name))
 }
 
-/// The time of day and date in UTC, for rules that read a calendar (cron).
-pub fn utc(time: Timestamp) -> jiff::Zoned {
-    time.to_zoned(TimeZone::UTC)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{parse, rfc3339, rfc3339_in, rfc3339_micro, zone};

@@ -41,7 +41,7 @@ struct Trail {
 pub(crate) async fn handle(core: Core, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let received = core.now();
     let id = audit_id(&core, request.headers());
-    let style = error_style(request.headers(), request.uri().query().unwrap_or_default());
+    let style = error_style(request.headers(), &Query::parse(request.uri().query().unwrap_or_default()));
     let seen = Seen::of(&request);
     let mut trail = Trail::default();
     let stages = stages(&core, &peer, &mut trail, request, received);
@@ -107,11 +107,11 @@ fn record(
 }
 
 /// How failures are written: as the client accepts, JSON where that is impossible.
-fn error_style(headers: &HeaderMap, query: &str) -> Style {
+fn error_style(headers: &HeaderMap, query: &Query) -> Style {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let accepted = negotiate::choose(accept, Offer::Objects, true).or_else(|_| negotiate::accept(accept, Offer::Forms));
     let encoding = accepted.map_or(Encoding::Json, |a| a.encoding);
-    Style::of(encoding, false, headers, &Query::parse(query))
+    Style::of(encoding, false, headers, query)
 }
 
 async fn stages(
@@ -136,12 +136,12 @@ async fn stages(
     let Some(attributes) = trail.attributes.clone() else { return Err(Status::internal("no attributes")) };
     let _room = room(core, &info, request.method())?;
     authorize(core, &attributes)?;
-    match info.resource {
+    match &info.resource {
         None => {
             let (head, _) = request.into_parts();
             plain::answer(core, &head, &query).await
         }
-        Some(_) => resource(core, info, attributes, query, request, now).await,
+        Some(target) => resource(core, &info, target, attributes, &query, request, now).await,
     }
 }
 
@@ -173,22 +173,23 @@ pub(crate) fn not_allowed() -> Box<Status> {
 
 async fn resource(
     core: &Core,
-    info: Info,
+    info: &Info,
+    target: &Target,
     attributes: Attributes,
-    query: Query,
+    query: &Query,
     request: Request<Incoming>,
     now: Timestamp,
 ) -> StatusResult<Response<Body>> {
-    let style = error_style(request.headers(), request.uri().query().unwrap_or_default());
-    let Some(call) = route(core, &info, attributes, &query, request.headers(), now)? else {
+    let Some(call) = route(core, info, target, attributes, query, request.headers(), now)? else {
         return Ok(plain::missing());
     };
-    let answer = match allowed(&info, &call) {
-        Ok(()) => act(core, &info, &call, request).await,
+    let deprecation = call.version().deprecation.as_ref().map(|text| (text, error_style(request.headers(), query)));
+    let answer = match allowed(info, target, &call) {
+        Ok(()) => act(core, info, &call, request).await,
         Err(status) if call.row.custom => Err(status),
         Err(status) => return Err(status),
     };
-    let Some(deprecation) = &call.version().deprecation else { return answer };
+    let Some((deprecation, style)) = deprecation else { return answer };
     let mut response = answer.unwrap_or_else(|status| respond::status(&status, style));
     // It comes before what the write has to say.
     let said: Vec<HeaderValue> = response.headers().get_all(header::WARNING).iter().cloned().collect();
@@ -220,17 +221,17 @@ async fn act(core: &Core, info: &Info, call: &Call, request: Request<Incoming>) 
 fn route(
     core: &Core,
     info: &Info,
+    target: &Target,
     attributes: Attributes,
     query: &Query,
     headers: &HeaderMap,
     now: Timestamp,
 ) -> StatusResult<Option<Call>> {
     let rows = core.registry.current();
-    let target = info.resource.clone().unwrap_or_default();
     let found = attributes.resource.as_ref().and_then(|t| rows.get(&t.group_resource())).cloned();
     let row = found.filter(|_| !info.too_deep);
     let call = row.and_then(|row| Call::new(attributes, row, query.clone(), headers.clone(), now));
-    let Some(call) = call.filter(|call| fits(info, &target, call)) else {
+    let Some(call) = call.filter(|call| fits(info, target, call)) else {
         return if rows.is_built_in(&target.group) { Err(Status::page_not_found()) } else { Ok(None) };
     };
     let name = &target.name;
@@ -253,8 +254,7 @@ fn fits(info: &Info, target: &Target, call: &Call) -> bool {
 }
 
 /// 405 for what a resource does not do, 404 for a subresource that it does not have.
-fn allowed(info: &Info, call: &Call) -> StatusResult<()> {
-    let target = info.resource.clone().unwrap_or_default();
+fn allowed(info: &Info, target: &Target, call: &Call) -> StatusResult<()> {
     let (custom, verb) = (call.row.custom, info.verb.as_str());
     let everywhere = call.row.namespaced() && target.namespace.is_empty();
     let unknown = || if custom { Status::not_found(&call.resource(), &target.name) } else { Status::page_not_found() };
@@ -297,7 +297,7 @@ async fn connect(core: &Core, call: &Call, request: Request<Incoming>) -> Status
     let admitted = perform::connect::admit(core, call, request).await;
     let mut response = match admitted.answer {
         Ok(request) => connector.connect(request, &call.attributes, core).await?,
-        Err(status) => respond::status(&status, error_style(&call.headers, "")),
+        Err(status) => respond::status(&status, error_style(&call.headers, &Query::parse(""))),
     };
     respond::warn(&mut response, &admitted.warnings);
     respond::annotate(&mut response, admitted.annotations);

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{busybox, eventually, layer, program, spec};
+use crate::support::{busybox, eventually, failed, layer, program, spec, succeeded};
 
 /// Name, change of the spec, the error wanted.
 type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
@@ -59,16 +59,11 @@ impl Bundle {
 
     /// Runs a command that must succeed; its standard output.
     pub(crate) fn good(&self, args: &[&str]) -> String {
-        let output = self.oci(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        succeeded(args, self.oci(args))
     }
 
     pub(crate) fn bad(&self, args: &[&str]) -> String {
-        let output = self.oci(args);
-        assert!(!output.status.success(), "{args:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        said.trim().strip_prefix("error: ").unwrap().to_owned()
+        failed(args, self.oci(args)).trim().strip_prefix("error: ").unwrap().to_owned()
     }
 
     pub(crate) fn status(&self) -> String {

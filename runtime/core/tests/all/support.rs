@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -207,6 +208,18 @@ pub(crate) fn receive_fd(socket: impl std::os::fd::AsFd) -> OwnedFd {
         _ => None,
     });
     fds.next().unwrap().next().unwrap()
+}
+
+/// What a command that had to succeed has printed.
+pub(crate) fn succeeded(args: &[&str], output: Output) -> String {
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that had to fail has said.
+pub(crate) fn failed(args: &[&str], output: Output) -> String {
+    assert!(!output.status.success(), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 pub(crate) fn read_all(fd: OwnedFd) -> String {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::oci::Bundle;
-use crate::support::{eventually, program};
+use crate::support::{eventually, failed, program, succeeded};
 
 /// Who calls. The machine knows no such user.
 pub(crate) const USER: u32 = 54_321;
@@ -75,15 +75,11 @@ impl Theirs {
     }
 
     pub(crate) fn good(&self, args: &[&str]) -> String {
-        let output = self.oci(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        succeeded(args, self.oci(args))
     }
 
     pub(crate) fn bad(&self, args: &[&str]) -> String {
-        let output = self.oci(args);
-        assert!(!output.status.success(), "{args:?}");
-        String::from_utf8(output.stderr).unwrap()
+        failed(args, self.oci(args))
     }
 
     /// Runs to the end: both outputs.

@@ -1,5 +1,5 @@
 //! The socket between a container's first process and its parent while it is being set up: fixed-size messages, which
-//! may carry one descriptor. End of file means that exec has happened.
+//! may carry descriptors. End of file means that exec has happened.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,6 +10,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
+use crate::cgroup::Seats;
 use crate::{Error, Result, failed};
 
 /// In the place of errno.
@@ -26,7 +27,9 @@ pub(crate) enum Message {
     Mapped,
     /// Parent: the process is in its cgroups.
     Placed,
-    /// Child: I am in my v1 cgroups.
+    /// Parent: your places in cgroups.
+    Seats(Seats),
+    /// Child: I am in my v1 cgroups, and in all my namespaces.
     Entered,
     /// Child: here is the terminal's master.
     Terminal(OwnedFd),
@@ -79,9 +82,9 @@ impl Channel {
         Ok((Self(a), Self(b)))
     }
 
-    /// Sends a message; a terminal as a descriptor beside it.
+    /// Sends a message, with its descriptors beside it.
     pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
-        let (kind, errno, text, fd) = match message {
+        let (kind, number, text, fd) = match message {
             Message::Mapped => (1u32, 0, "", None),
             Message::Placed => (2, 0, "", None),
             Message::Terminal(fd) => (3, 0, "", Some(fd.as_fd())),
@@ -91,8 +94,21 @@ impl Channel {
             Message::Taken => (8, 0, "", None),
             Message::Born { pid, pidfd } => (6, *pid, "", Some(pidfd.as_fd())),
             Message::Failed { stage, errno } => (5, *errno, stage.as_str(), None),
+            Message::Seats(seats) => return self.send_seats(seats),
         };
-        send_with_fds(self.0.as_fd(), &encode(kind, errno, text), fd.as_slice())
+        send_with_fds(self.0.as_fd(), &encode(kind, number, text), fd.as_slice())
+    }
+
+    /// The number of doors, the names of these and then of mounts, and the descriptors of both.
+    fn send_seats(&self, seats: &Seats) -> io::Result<()> {
+        let all = || seats.doors.iter().chain(&seats.mounts);
+        let names: Vec<&str> = all().map(|(name, _)| name.as_str()).collect();
+        let (names, fds) = (names.join("\n"), all().map(|(_, fd)| fd.as_fd()).collect::<Vec<_>>());
+        let doors = i32::try_from(seats.doors.len()).unwrap_or(i32::MAX);
+        if names.len() > TEXT_BYTES || fds.len() > MAX_FDS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        send_with_fds(self.0.as_fd(), &encode(10, doors, &names), &fds)
     }
 
     /// Reports that all is set up and waits until somebody writes a byte.
@@ -131,18 +147,25 @@ impl Channel {
         let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or([0; 4]);
         let text = bytes.get(8..n).unwrap_or_default();
         let text = text.split(|b| *b == 0).next().unwrap_or_default();
-        Ok(Some(match (u32::from_le_bytes(word(0)), fds.into_iter().next()) {
-            (1, _) => Message::Mapped,
-            (2, _) => Message::Placed,
-            (3, Some(fd)) => Message::Terminal(fd),
-            (4, _) => Message::Ready,
-            (9, _) => Message::Entered,
-            (7, _) => Message::Listening(i32::from_le_bytes(word(4))),
-            (8, _) => Message::Taken,
-            (6, Some(pidfd)) => Message::Born { pid: i32::from_le_bytes(word(4)), pidfd },
-            _ => Message::Failed {
-                stage: String::from_utf8_lossy(text).into_owned(),
-                errno: i32::from_le_bytes(word(4)),
+        let text = || String::from_utf8_lossy(text).into_owned();
+        let mut fds = fds.into_iter();
+        Ok(Some(match u32::from_le_bytes(word(0)) {
+            1 => Message::Mapped,
+            2 => Message::Placed,
+            4 => Message::Ready,
+            9 => Message::Entered,
+            7 => Message::Listening(i32::from_le_bytes(word(4))),
+            8 => Message::Taken,
+            10 => {
+                let names = text();
+                let mut mounts = names.split('\n').map(str::to_owned).zip(fds);
+                let doors = mounts.by_ref().take(usize::try_from(i32::from_le_bytes(word(4))).unwrap_or_default());
+                Message::Seats(Seats { doors: doors.collect(), mounts: mounts.collect() })
+            }
+            kind => match (kind, fds.next()) {
+                (3, Some(fd)) => Message::Terminal(fd),
+                (6, Some(pidfd)) => Message::Born { pid: i32::from_le_bytes(word(4)), pidfd },
+                _ => Message::Failed { stage: text(), errno: i32::from_le_bytes(word(4)) },
             },
         }))
     }
@@ -155,8 +178,8 @@ fn encode(kind: u32, number: i32, text: &str) -> [u8; MESSAGE_BYTES] {
     bytes
 }
 
-/// At most so many descriptors in one message.
-const MAX_FDS: usize = 8;
+/// At most so many descriptors in one message: two for each cgroup hierarchy that a host may have.
+const MAX_FDS: usize = 64;
 
 /// Sends one packet with descriptors. A peer that has gone is an error, not a signal.
 pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -202,6 +225,26 @@ pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_in_cgroups_come_as_they_were_sent() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let named = |name: &str| (name.to_owned(), std::fs::File::open("/").unwrap().into());
+        let names = |list: &[crate::cgroup::Named]| list.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        for (doors, mounts) in [(vec!["cpu,cpuacct", "systemd"], vec![""]), (vec![], vec!["", "cpu"]), (vec![], vec![])]
+        {
+            let of = |list: &[&str]| list.iter().map(|name| named(name)).collect();
+            ours.send(&Message::Seats(Seats { doors: of(&doors), mounts: of(&mounts) })).unwrap();
+            let Some(Message::Seats(told)) = theirs.receive().unwrap() else { panic!("something else") };
+            assert_eq!(
+                (names(&told.doors), names(&told.mounts)),
+                (doors.iter().map(|d| (*d).to_owned()).collect(), mounts.iter().map(|m| (*m).to_owned()).collect())
+            );
+        }
+        let many =
+            Seats { doors: (0..TEXT_BYTES / 10).map(|n| named(&format!("hierarchy{n}"))).collect(), mounts: vec![] };
+        assert_eq!(ours.send(&Message::Seats(many)).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn a_packet_takes_the_room_it_needs() {

@@ -1,5 +1,6 @@
-//! Starting processes in containers. The parent prepares everything that can fail early, clones once, places the child
-//! in its cgroups while the child builds its file system, and learns over a socket how it went.
+//! Starting processes in containers. The parent prepares everything that can fail early and clones once. Then both work:
+//! the child makes its namespaces and its file system, the parent its cgroups; over a socket each learns what the other
+//! has for it, and the parent how it went.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -13,7 +14,7 @@ use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
-use crate::cgroup::{self, Door};
+use crate::cgroup::{self, Named, Seats};
 use crate::channel::{Channel, Message};
 use crate::id_maps::{self, IdMaps};
 use crate::process::{Prepared, write_proc};
@@ -27,6 +28,8 @@ pub(crate) const NEW_IPC: u64 = libc::CLONE_NEWIPC as u64;
 pub(crate) const NEW_UTS: u64 = libc::CLONE_NEWUTS as u64;
 pub(crate) const NEW_MOUNT: u64 = libc::CLONE_NEWNS as u64;
 pub(crate) const NEW_USER: u64 = libc::CLONE_NEWUSER as u64;
+/// Those that a process has to be born in. It makes the others itself, while its parent is busy with its cgroups.
+const BORN_IN: u64 = NEW_PID | NEW_USER;
 
 /// The first process of a container.
 pub(crate) struct Init<'a> {
@@ -50,9 +53,9 @@ pub(crate) struct Init<'a> {
     pub(crate) sysctls: Vec<(String, String)>,
     /// A v2 cgroup to be born in.
     pub(crate) born_in: Option<BorrowedFd<'a>>,
-    /// The ways into its v1 cgroups.
-    pub(crate) doors: &'a [Door],
-    /// Somebody looks at it while it is being made: `place` runs when it is in its v1 cgroups.
+    /// Makes the cgroups that it was not born in. Runs in the parent, while the child works.
+    pub(crate) cgroups: &'a dyn Fn() -> Result<Seats>,
+    /// Somebody looks at it while it is being made: `place` runs when it is in its v1 cgroups and in all its namespaces.
     pub(crate) watched: bool,
     /// Reads one byte when the container is to start: a fifo opened for both ways.
     pub(crate) gate: Option<OwnedFd>,
@@ -67,7 +70,7 @@ pub(crate) struct Init<'a> {
 pub(crate) enum Files<'a> {
     /// We have, with our rights on the host.
     Opened(rootfs::Plan),
-    /// Its first process does, as root of its user namespace, for want of rights of ours.
+    /// Its first process does, as root of its user namespace, for want of rights of ours: with its cgroups.
     OpenedInside(&'a dyn Fn() -> Result<rootfs::Plan>),
 }
 
@@ -110,7 +113,7 @@ pub(crate) fn start(
         by_one_between(|| cross(init, &joined))?
     } else {
         in_new_time_namespace(init.new_time.as_deref(), || {
-            in_pid_namespace(init.pid_namespace, || sys::fork(init.new, init.born_in))
+            in_pid_namespace(init.pid_namespace, || sys::fork(init.new & BORN_IN, init.born_in))
         })?
     };
     let (pid, pidfd) = match forked {
@@ -127,8 +130,9 @@ pub(crate) fn start(
     // While it is in sight.
     let mapped = init.process.adjust_from_outside(pid);
     let mapped = mapped.and_then(|()| id_maps::map(init.user_map.as_ref(), pid, &parent));
-    let mapped = mapped.and_then(|()| if init.watched { await_entered(&parent) } else { Ok(()) });
-    let placed = mapped.and_then(|()| place(pid));
+    let seated = mapped.and_then(|()| (init.cgroups)()).and_then(|seats| offer(&parent, seats));
+    let seated = seated.and_then(|()| if init.watched { await_entered(&parent) } else { Ok(()) });
+    let placed = seated.and_then(|()| place(pid));
     conclude(Running { pid, pidfd, channel: parent, listener: init.listener }, placed)
 }
 
@@ -144,7 +148,7 @@ pub(crate) struct Join<'a> {
     pub(crate) user_namespace: Option<BorrowedFd<'a>>,
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// The ways into v1 cgroups.
-    pub(crate) doors: &'a [Door],
+    pub(crate) doors: &'a [Named],
     pub(crate) listener: Option<Listener<'a>>,
 }
 
@@ -182,6 +186,29 @@ pub(crate) fn join(
     let adjusted = join.process.adjust_from_outside(pid);
     let running = Running { pid, pidfd, channel: parent, listener: join.listener };
     conclude(running, adjusted.and_then(|()| place(pid)))
+}
+
+/// Hands a child its places in cgroups. One that has failed already has said so, and is heard later.
+fn offer(channel: &Channel, seats: Seats) -> Result<()> {
+    match channel.send(&Message::Seats(seats)) {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(Error::System("tell of cgroups in so many hierarchies".to_owned(), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes the places in cgroups that the parent has for us; what is to be seen of them is left.
+fn sit(init: &Init<'_>, channel: &Channel) -> Result<Vec<Named>> {
+    let seats = expect(channel, "cgroups", |message| match message {
+        Message::Seats(seats) => Some(seats),
+        _ => None,
+    })?;
+    cgroup::enter(&seats.doors)?;
+    if init.watched {
+        channel.send(&Message::Entered).map_err(|e| Error::System("report cgroups".to_owned(), e))?;
+    }
+    Ok(seats.mounts)
 }
 
 /// Waits until a child is in its v1 cgroups, or has failed before.
@@ -224,7 +251,7 @@ fn conclude(running: Running<'_>, placed: Result<()>) -> Result<Started> {
                 Some(Message::Failed { stage, errno }) => return Err(Message::error(stage, errno)),
                 Some(Message::Ready) | None => return Ok(terminal),
                 Some(Message::Listening(number)) => take_listener(pid, &pidfd, number, listener, &channel)?,
-                Some(Message::Mapped | Message::Placed | Message::Taken | Message::Entered | Message::Born { .. }) => {}
+                Some(_) => {}
             }
         }
     });
@@ -380,7 +407,7 @@ fn cross(init: &Init<'_>, joined: &Cell<bool>) -> Result<Forked> {
     } else if let Some(namespace) = init.pid_namespace {
         enter_pid_namespace(namespace)?;
     }
-    fork_for_parent(init.new, init.born_in)
+    fork_for_parent(init.new & BORN_IN, init.born_in)
 }
 
 fn join_all(init: &Init<'_>) -> Result<()> {
@@ -428,17 +455,13 @@ struct Built {
 }
 
 fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
-    cgroup::enter(init.doors)?;
-    if init.watched {
-        channel.send(&Message::Entered).map_err(|e| Error::System("report cgroups".to_owned(), e))?;
-    }
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     if !in_sight {
         undumpable()?;
     }
     if init.user_map.is_some() {
-        expect(channel, "id maps", |message| matches!(message, Message::Mapped))?;
+        expect(channel, "id maps", |message| matches!(message, Message::Mapped).then_some(()))?;
     }
     if init.user_map.is_some() || init.user_namespace.is_some() {
         become_root()?;
@@ -446,6 +469,8 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     if !joined {
         join_all(init)?;
     }
+    // What it makes as root of its user namespace belongs to that.
+    unshare(UnshareFlags::from_bits_retain(u32::try_from(init.new & !BORN_IN).unwrap_or_default()))?;
     if let Some(name) = &init.hostname {
         rustix::system::sethostname(name.as_bytes()).map_err(failed(|| "hostname: set".to_owned()))?;
     }
@@ -455,21 +480,27 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     if init.new & NEW_NET != 0 {
         sys::loopback_up().map_err(|e| Error::System("bring the loopback up".to_owned(), e))?;
     }
-    if !init.sysctls.is_empty() {
-        let proc = private_proc()?;
-        init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
-    }
+    // Once, and as late as can be: the parent is making them.
+    let mut unseated = Some(channel);
+    let mut cgroups = || unseated.take().map_or_else(|| Ok(Vec::new()), |channel| sit(init, channel));
     let opened;
     let plan = match &init.rootfs {
         Files::Opened(plan) => plan,
         Files::OpenedInside(open) => {
+            cgroups()?;
             opened = open()?;
             &opened
         }
     };
-    let (root, console) = plan.build(init.process.terminal)?;
+    let (root, console) = plan.build(init.process.terminal, &mut cgroups)?;
+    cgroups()?;
     let slave = console.map(|(master, slave)| hand_over(init.process, master, slave, channel)).transpose()?;
-    expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
+    expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
+    if !init.sysctls.is_empty() {
+        // They may be of a device that a hook has brought.
+        let proc = private_proc()?;
+        init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
+    }
     if let Some(before_pivot) = init.before_pivot {
         // Hooks see the container's files at hand.
         rustix::process::fchdir(&root).map_err(failed(|| "enter the root".to_owned()))?;
@@ -520,7 +551,7 @@ fn run_joined(
             let (master, other) = devices::terminal(&resolve::Root::new(root))?;
             slave = Some(hand_over(join.process, master, other, channel)?);
         }
-        expect(channel, "cgroups", |message| matches!(message, Message::Placed))?;
+        expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
         Ok(Built { slave })
     };
     match prepare() {
@@ -532,12 +563,15 @@ fn run_joined(
     }
 }
 
-/// Waits for a message of the parent; its end means the parent gave up.
-fn expect(channel: &Channel, what: &str, wanted: impl Fn(&Message) -> bool) -> Result<()> {
+/// Waits for a message of the parent, for what is wanted of it; its end means the parent gave up.
+fn expect<T>(channel: &Channel, what: &str, wanted: impl Fn(Message) -> Option<T>) -> Result<T> {
     loop {
         match channel.receive() {
-            Ok(Some(message)) if wanted(&message) => return Ok(()),
-            Ok(Some(_)) => {}
+            Ok(Some(message)) => {
+                if let Some(wanted) = wanted(message) {
+                    return Ok(wanted);
+                }
+            }
             Ok(None) => return Err(Error::State(format!("the parent left before {what}"))),
             Err(e) => return Err(Error::System(format!("wait for {what}"), e)),
         }

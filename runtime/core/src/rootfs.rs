@@ -12,6 +12,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::cgroup::Named;
 use crate::devices;
 use crate::id_maps::{self, IdMaps};
 use crate::mount_options::{self, Bind, Options, SourceLink};
@@ -83,9 +84,13 @@ enum Source {
     Link(PathBuf),
     /// A new file system of this type.
     Filesystem { kind: String, source: String },
-    /// The container's cgroups: (directory name, detached mount), or one mount for a pure v2 host.
-    Cgroups(Vec<(String, OwnedFd)>),
+    /// The container's cgroups: in a directory each, or one of no name for a pure v2 host. `None`: they come when they are
+    /// made.
+    Cgroups(Option<Vec<Named>>),
 }
+
+/// Waits for the container's cgroups, as detached mounts: once, then there are none.
+pub(crate) type Cgroups<'a> = &'a mut dyn FnMut() -> Result<Vec<Named>>;
 
 /// A user namespace that files are seen from.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +113,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) users: Option<Users<'a>>,
     /// The mount namespace is the container's own.
     pub(crate) own_mounts: bool,
-    /// The container's cgroup directories by hierarchy name.
-    pub(crate) cgroups: Vec<(String, OwnedFd)>,
+    /// The container's cgroups as detached mounts, where they are there already.
+    pub(crate) cgroups: Option<Vec<Named>>,
 }
 
 impl Sources<'_> {
@@ -118,6 +123,11 @@ impl Sources<'_> {
         let below = path.strip_prefix(self.attach_to).ok().filter(|_| self.rootfs.is_none());
         below.filter(|below| !below.as_os_str().is_empty())
     }
+}
+
+/// Whether a container sees its cgroups.
+pub(crate) fn shows_cgroups(spec: &Spec) -> bool {
+    spec.mounts().iter().flatten().any(|mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")))
 }
 
 /// Opens all sources; runs in the host's mount namespace.
@@ -140,7 +150,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
             tree
         }
     };
-    let mut cgroups = Some(std::mem::take(&mut sources.cgroups));
+    let mut cgroups = std::mem::take(&mut sources.cgroups);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mounts: Vec<Planned> =
         mounts.iter().map(|mount| plan_mount(mount, linux, &sources, &mut cgroups)).collect::<Result<_>>()?;
@@ -260,7 +270,7 @@ fn plan_mount(
     mount: &Mount,
     linux: Option<&Linux>,
     sources: &Sources<'_>,
-    cgroups: &mut Option<Vec<(String, OwnedFd)>>,
+    cgroups: &mut Option<Vec<Named>>,
 ) -> Result<Planned> {
     // Some callers name a place by the host's path.
     let named = sources.inside(mount.destination()).unwrap_or(mount.destination());
@@ -271,7 +281,7 @@ fn plan_mount(
     let source_path = mount.source().clone().unwrap_or_default();
     let source = match (options.bind, kind) {
         (None, "" | "none") => return Err(Error::Invalid(format!("mounts: {place}: neither a type nor bind"))),
-        (None, "cgroup" | "cgroup2") => Source::Cgroups(cgroups.take().unwrap_or_default()),
+        (None, "cgroup" | "cgroup2") => Source::Cgroups(cgroups.as_mut().map(std::mem::take)),
         (None, "bind") => bind_source(&source_path, Bind::Recursive, mount, &options, linux, sources)?,
         (None, kind) => {
             Source::Filesystem { kind: kind.to_owned(), source: source_path.to_string_lossy().into_owned() }
@@ -370,9 +380,10 @@ pub(crate) fn id_map_text(text: &str) -> Option<IdMaps> {
 }
 
 impl Plan {
-    /// Builds everything below the root; runs in the child, in its own namespaces. Returns the root and, with
-    /// `terminal`, the master of a new terminal whose other side is /dev/console and the one returned.
-    pub(crate) fn build(&self, terminal: bool) -> Result<(Root, Option<(OwnedFd, OwnedFd)>)> {
+    /// Builds everything below the root; runs in the child, in its own namespaces. `cgroups` waits for those to come.
+    /// Returns the root and, with `terminal`, the master of a new terminal whose other side is /dev/console and the one
+    /// returned.
+    pub(crate) fn build(&self, terminal: bool, cgroups: Cgroups<'_>) -> Result<(Root, Option<(OwnedFd, OwnedFd)>)> {
         rustix::process::umask(Mode::empty());
         if self.own_mounts {
             let slave = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
@@ -384,7 +395,7 @@ impl Plan {
             propagate(root.as_fd(), flag, recursive)?;
         }
         for mount in &self.mounts {
-            self.mount(&root, mount)?;
+            self.mount(&root, mount, cgroups)?;
         }
         if self.fill_dev {
             devices::fill(&root)?;
@@ -435,7 +446,7 @@ impl Plan {
         Ok(())
     }
 
-    fn mount(&self, root: &Root, planned: &Planned) -> Result<()> {
+    fn mount(&self, root: &Root, planned: &Planned, cgroups: Cgroups<'_>) -> Result<()> {
         let place = &planned.destination;
         match &planned.source {
             Source::Tree { mount, is_dir } => self.put_tree(root, mount, *is_dir, planned),
@@ -475,7 +486,8 @@ impl Plan {
                 put(mount.as_fd(), &target, place)?;
                 if planned.options.copy_up { copy_up(&target, &mount, place) } else { Ok(()) }
             }
-            Source::Cgroups(mounts) => mount_cgroups(root, mounts, planned),
+            Source::Cgroups(Some(mounts)) => mount_cgroups(root, mounts, planned),
+            Source::Cgroups(None) => mount_cgroups(root, &cgroups()?, planned),
         }
     }
 
@@ -727,7 +739,7 @@ fn copy_up(below: &OwnedFd, mount: &OwnedFd, place: &Path) -> Result<()> {
     devices::copy_tree(below.as_fd(), mount.as_fd(), 0).map_err(|e| Error::System(what(), e))
 }
 
-fn mount_cgroups(root: &Root, mounts: &[(String, OwnedFd)], planned: &Planned) -> Result<()> {
+fn mount_cgroups(root: &Root, mounts: &[Named], planned: &Planned) -> Result<()> {
     let place = &planned.destination;
     let attributes = planned.options.own;
     let dress = |mount: &OwnedFd| {
@@ -741,8 +753,7 @@ fn mount_cgroups(root: &Root, mounts: &[(String, OwnedFd)], planned: &Planned) -
         propagate(mount.as_fd(), libc::MS_PRIVATE, false)?;
         return put(mount.as_fd(), &root.make_dir(place)?, place);
     }
-    let empty =
-        Planned { destination: place.clone(), options: Options::default(), source: Source::Cgroups(Vec::new()) };
+    let empty = Planned { destination: place.clone(), options: Options::default(), source: Source::Cgroups(None) };
     let target = root.make_dir(place)?;
     let tmpfs = new_filesystem("tmpfs", "tmpfs", &empty, Some(&target))?;
     put(tmpfs.as_fd(), &target, place)?;

@@ -59,19 +59,25 @@ pub(crate) struct Group {
     made: bool,
 }
 
-/// The way into a v1 cgroup that a process of one thread goes itself. Whoever puts another process there (by
-/// `cgroup.procs`) waits until no process of the machine is about to fork or exec: a grace period of RCU, milliseconds.
-#[derive(Debug)]
-pub(crate) struct Door {
-    tasks: OwnedFd,
-    place: String,
+/// A descriptor of a group in the hierarchy of this name.
+pub(crate) type Named = (String, OwnedFd);
+
+/// The places of a process in cgroups, opened by somebody with the right to.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    /// The ways into v1 cgroups.
+    pub(crate) doors: Vec<Named>,
+    /// Detached mounts, for a /sys/fs/cgroup.
+    pub(crate) mounts: Vec<Named>,
 }
 
-/// Goes through doors, which somebody with the right to has opened.
-pub(crate) fn enter(doors: &[Door]) -> Result<()> {
-    doors.iter().try_for_each(|door| {
-        let written = rustix::io::write(&door.tasks, b"0");
-        written.map(|_| ()).map_err(failed(|| format!("enter cgroup {}", door.place)))
+/// Goes through doors. A process of one thread that goes itself into a v1 cgroup need not wait; whoever puts another one
+/// there (by `cgroup.procs`) waits until no process of the machine is about to fork or exec: a grace period of RCU,
+/// milliseconds.
+pub(crate) fn enter(doors: &[Named]) -> Result<()> {
+    doors.iter().try_for_each(|(hierarchy, tasks)| {
+        let written = rustix::io::write(tasks, b"0");
+        written.map(|_| ()).map_err(failed(|| format!("enter the cgroup ({hierarchy})")))
     })
 }
 
@@ -108,22 +114,37 @@ impl Host {
     /// Makes a cgroup with its parents and gives it limits. Limits for which the host has no controller are an error
     /// that names them.
     pub(crate) fn create(&self, path: &Path, resources: Option<&LinuxResources>) -> Result<Group> {
-        let path = clean(path)?;
-        let make = |hierarchy: &Hierarchy| match hierarchy.make(&path) {
-            Ok(Some(dir)) => Ok(OnceCell::from(Some(dir))),
-            Ok(None) => Ok(OnceCell::new()),
-            // A hierarchy we may not write to takes no part.
-            Err(Error::System(_, e)) if matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {
-                Ok(OnceCell::from(None))
-            }
-            Err(e) => Err(e),
-        };
-        let dirs = self.hierarchies.iter().map(make).collect::<Result<_>>()?;
-        let group = Group { path, dirs, made: true };
-        if let Some(resources) = resources {
-            self.apply(&group, resources)?;
-        }
+        let group = self.begin(path)?;
+        self.finish(&group, resources)?;
         Ok(group)
+    }
+
+    /// Makes as much of a cgroup as its first process can be born in: its v2 directory.
+    pub(crate) fn begin(&self, path: &Path) -> Result<Group> {
+        let dirs = self.hierarchies.iter().map(|_| OnceCell::new()).collect();
+        let group = Group { path: clean(path)?, dirs, made: true };
+        self.make(&group, |hierarchy| hierarchy.v2)?;
+        Ok(group)
+    }
+
+    /// Makes the rest of it, and gives it limits.
+    pub(crate) fn finish(&self, group: &Group, resources: Option<&LinuxResources>) -> Result<()> {
+        self.make(group, |hierarchy| !hierarchy.v2)?;
+        resources.map_or(Ok(()), |resources| self.apply(group, resources))
+    }
+
+    fn make(&self, group: &Group, wanted: impl Fn(&Hierarchy) -> bool) -> Result<()> {
+        for (hierarchy, dir) in self.hierarchies.iter().zip(&group.dirs).filter(|(hierarchy, _)| wanted(hierarchy)) {
+            let made = match hierarchy.make(&group.path) {
+                Ok(Some(made)) => Some(made),
+                Ok(None) => continue,
+                // A hierarchy we may not write to takes no part.
+                Err(Error::System(_, e)) if matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => None,
+                Err(e) => return Err(e),
+            };
+            let _ = dir.set(made);
+        }
+        Ok(())
     }
 
     /// An existing cgroup, as far as it exists and we may write to it.
@@ -227,17 +248,22 @@ impl Host {
     }
 
     /// How a process goes into the group's v1 cgroups by itself.
-    pub(crate) fn doors(&self, group: &Group) -> Result<Vec<Door>> {
+    pub(crate) fn doors(&self, group: &Group) -> Result<Vec<Named>> {
         let path = group.path.join("tasks");
         let open = |(hierarchy, _): (&Hierarchy, _)| {
-            let place = format!("{} ({})", group.path.display(), hierarchy.name);
+            let what = || format!("enter cgroup {} ({})", group.path.display(), hierarchy.name);
             match openat(&hierarchy.root, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(tasks) => Some(Ok(Door { tasks, place })),
+                Ok(tasks) => Some(Ok((hierarchy.name.clone(), tasks))),
                 Err(Errno::NOENT | Errno::ACCESS) if !group.made => None,
-                Err(e) => Some(Err(failed(|| format!("enter cgroup {place}"))(e))),
+                Err(e) => Some(Err(failed(what)(e))),
             }
         };
         self.parts(group).filter(|(hierarchy, _)| !hierarchy.v2).filter_map(open).collect()
+    }
+
+    /// What a first process needs to take its places in a group, and with `mounts` to show them.
+    pub(crate) fn seats(&self, group: &Group, mounts: bool) -> Result<Seats> {
+        Ok(Seats { doors: self.doors(group)?, mounts: if mounts { self.mounts(group)? } else { Vec::new() } })
     }
 
     /// Puts a process into the v2 cgroup where another one of the container is, should the group itself take none: it has
@@ -302,7 +328,7 @@ impl Host {
     }
 
     /// Detached mounts of a group's directories, for a container's /sys/fs/cgroup.
-    pub(crate) fn mounts(&self, group: &Group) -> Result<Vec<(String, OwnedFd)>> {
+    pub(crate) fn mounts(&self, group: &Group) -> Result<Vec<Named>> {
         let mut mounts = Vec::new();
         for (hierarchy, dir) in self.dirs(group) {
             let flags =

@@ -17,6 +17,9 @@ use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
 use crate::{Error, Result, failed, files};
 
+/// The specification as it was when the container was made.
+const SPEC: &str = "config.json";
+
 /// What is there of a container before its state.
 const UNFINISHED: &str = "creating.json";
 
@@ -151,8 +154,12 @@ impl Container {
         };
         // Whoever asks for a state finds one when there is something to tell.
         files::write(&container.dir.join(UNFINISHED), &container)?;
-        files::write(&container.dir.join("config.json"), spec)?;
         Ok(container)
+    }
+
+    /// Keeps its specification, for commands to come.
+    pub(super) fn keep(&self, spec: &Spec) -> Result<()> {
+        files::write(&self.dir.join(SPEC), spec)
     }
 
     pub(super) fn load(root: &Path, id: &str) -> Result<Self> {
@@ -211,7 +218,7 @@ impl Container {
     }
 
     pub(super) fn spec(&self) -> Result<Spec> {
-        files::read(&self.dir.join("config.json"))
+        files::read(&self.dir.join(SPEC))
     }
 
     /// The first process, if it lives.

@@ -13,7 +13,7 @@ use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
 use super::{Cgroups, Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
-use crate::cgroup::{self, Group, Host, Placeholder, Unit};
+use crate::cgroup::{self, Group, Host, Named, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
 use crate::rootfs::{self, Plan, Sources};
@@ -146,22 +146,23 @@ fn limits(global: &Global, spec: &Spec) -> Option<LinuxResources> {
     Some(resources)
 }
 
-/// Makes the container's cgroup, with limits where it is ours alone. Limits that somebody asks for, and a cgroup that he
+/// Makes the rest of the container's cgroup, with limits where it is ours alone. Limits that somebody asks for, and a cgroup that he
 /// names, he has to get.
-fn make_cgroup(
+fn finish_cgroup(
     global: &Global,
     container: &Container,
     host: &Host,
+    group: &Group,
     spec: &Spec,
     limits: Option<&LinuxResources>,
-) -> Result<Group> {
-    let group = host.create(&container.cgroup, limits.filter(|_| container.unit.is_none()))?;
+) -> Result<()> {
+    host.finish(group, limits.filter(|_| container.unit.is_none()))?;
     let wanted = global.cgroups != Cgroups::None && (!global.rootless || named_cgroup(spec).is_some());
-    if host.is_nowhere(&group) && wanted && !rootless::is_host_root() {
+    if host.is_nowhere(group) && wanted && !rootless::is_host_root() {
         let place = container.cgroup.display();
         return Err(Error::Invalid(format!("linux.cgroupsPath: permission denied to make cgroup {place}")));
     }
-    Ok(group)
+    Ok(())
 }
 
 /// Takes back what a failed create has made. A cgroup that others are in is not ours.
@@ -192,13 +193,15 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         None => None,
     };
     container.owns_cgroup = true;
-    let group = make_cgroup(global, container, &host, spec, limits.as_ref())?;
+    let group = host.begin(&container.cgroup)?;
     let own_mounts = namespaces.new & NEW_MOUNT != 0;
+    let shown = rootfs::shows_cgroups(spec);
     let open_inside = || {
         let host = container.discover()?;
-        open_files(container, spec, own_mounts, &host, &host.open(&container.cgroup)?)
+        let cgroups = if shown { host.mounts(&host.open(&container.cgroup)?)? } else { Vec::new() };
+        open_files(container, spec, own_mounts, Some(cgroups))
     };
-    let files = match open_files(container, spec, own_mounts, &host, &group) {
+    let files = match open_files(container, spec, own_mounts, None) {
         Err(e) if launch::is_refusal(&e) && !own_users && !geteuid().is_root() => {
             return Err(Error::Invalid(format!("linux.namespaces: without a user namespace only root may {e}")));
         }
@@ -226,6 +229,11 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     // Root of a user namespace may not put a child into a cgroup of ours.
     let near = namespaces.user.is_none() && (namespaces.user_map.is_none() || namespaces.join.is_empty());
     let birthplace = host.birthplace(&group).filter(|_| near);
+    let offered = shown && matches!(files, Files::Opened(_));
+    let make_cgroups = || {
+        finish_cgroup(global, container, &host, &group, spec, limits.as_ref())?;
+        host.seats(&group, offered)
+    };
     let init = Init {
         process: &prepared,
         rootfs: files,
@@ -240,9 +248,9 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         domainname: text(spec.domainname()),
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
         born_in: birthplace,
-        doors: &host.doors(&group)?,
+        cgroups: &make_cgroups,
         // systemd gives up a scope that has nobody in it.
-        watched: hook_list.is_some() || container.unit.is_some(),
+        watched: hook_list.is_some() || container.unit.is_some() || linux.net_devices().is_some(),
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
         before_exec: Some(&start_hooks),
@@ -250,6 +258,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     };
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let started = launch::start(&init, standard, |pid| {
+        container.keep(spec)?;
         if init.born_in.is_none() {
             host.place_unified(&group, pid)?;
         }
@@ -278,16 +287,15 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
 }
 
 /// Opens what the container's file system is made of.
-fn open_files(container: &Container, spec: &Spec, own_mounts: bool, host: &Host, group: &Group) -> Result<Plan> {
+fn open_files(container: &Container, spec: &Spec, own_mounts: bool, cgroups: Option<Vec<Named>>) -> Result<Plan> {
     let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
-    let mut kinds = spec.mounts().iter().flatten().filter_map(|mount| mount.typ().as_deref());
     let sources = Sources {
         rootfs: None,
         bundle: &container.bundle,
         attach_to: &container.bundle.join(root.path()),
         users: None,
         own_mounts,
-        cgroups: if kinds.any(|kind| kind.starts_with("cgroup")) { host.mounts(group)? } else { Vec::new() },
+        cgroups,
     };
     rootfs::plan(spec, sources)
 }

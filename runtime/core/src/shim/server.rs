@@ -248,9 +248,7 @@ impl Server {
         let process = container::prepare(&file.config, &mut self.filters, None, None, self.users.is_some())?;
         let linux = file.config.spec.linux().as_ref();
         let path = linux.and_then(|l| l.cgroups_path().clone()).unwrap_or_else(|| self.config.cgroup.join(id));
-        let group = Rc::new(self.host.create(&path, linux.and_then(|l| l.resources().as_ref()))?);
-        // As kubelets have it on v2: a container without one of its processes is of no use.
-        self.host.end_as_one(&group);
+        let group = Rc::new(self.host.begin(&path)?);
         let started = self.start_in(file.config, &process, &group);
         let started = started.and_then(|(container, outputs)| self.adopt(container, outputs));
         started.inspect_err(|_| {
@@ -258,7 +256,7 @@ impl Server {
         })
     }
 
-    /// Starts the first process in an existing cgroup.
+    /// Starts the first process in a cgroup of which there is as much as it can be born in.
     fn start_in(
         &self,
         config: crate::pod::ContainerConfig,
@@ -268,8 +266,6 @@ impl Server {
         let users = self.users();
         let linux = config.spec.linux().as_ref();
         let listed = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
-        let wants_cgroups =
-            config.spec.mounts().iter().flatten().any(|m| m.typ().as_deref().is_some_and(|t| t.starts_with("cgroup")));
         let plan = rootfs::plan(
             &config.spec,
             Sources {
@@ -279,7 +275,7 @@ impl Server {
                 attach_to: &if users.is_some() { PathBuf::from("/tmp") } else { self.run_dir.join("root") },
                 users,
                 own_mounts: true,
-                cgroups: if wants_cgroups { self.host.mounts(group)? } else { Vec::new() },
+                cgroups: None,
             },
         )?;
         let target = listed.iter().find(|n| n.typ() == LinuxNamespaceType::Pid).and_then(|n| n.path().as_ref());
@@ -294,6 +290,14 @@ impl Server {
         let log = log.map_err(|e| Error::System(format!("open log {}", config.log_path.display()), e))?;
         let ends = Ends::new(&config, process.terminal)?;
         self.give(&ends.child, process.uid())?;
+        let oom_kills_before = std::cell::Cell::new(0);
+        let make_cgroups = || {
+            self.host.finish(group, linux.and_then(|l| l.resources().as_ref()))?;
+            // As kubelets have it on v2: a container without one of its processes is of no use.
+            self.host.end_as_one(group);
+            oom_kills_before.set(self.host.oom_kills(group));
+            self.host.seats(group, rootfs::shows_cgroups(&config.spec))
+        };
         let init = Init {
             process,
             rootfs: Files::Opened(plan),
@@ -309,14 +313,13 @@ impl Server {
             sysctls: Vec::new(),
             // Root of a user namespace may not put a child into a cgroup of ours.
             born_in: self.host.birthplace(group).filter(|_| users.is_none()),
-            doors: &self.host.doors(group)?,
+            cgroups: &make_cgroups,
             watched: false,
             gate: None,
             before_pivot: None,
             before_exec: None,
             listener: None,
         };
-        let oom_kills_before = self.host.oom_kills(group);
         let started = launch::start(&init, ends.child(), |pid| match init.born_in {
             Some(_) => Ok(()),
             None => self.host.place_unified(group, pid),
@@ -337,7 +340,7 @@ impl Server {
             log,
             stdin,
             terminal: started.terminal,
-            oom_kills_before,
+            oom_kills_before: oom_kills_before.get(),
         };
         Ok((container, outputs))
     }

@@ -152,12 +152,15 @@ fn a_network_device_moves_in_with_its_addresses() {
         }
         assert!(ip(&format!("address add 192.0.2.77/24 dev {theirs}")));
         assert!(ip(&format!("link set {theirs} mtu 1400")));
-        let bundle = Bundle::new("netdev", "busybox ip address show dev inside", |s| {
+        let forwarding = "/proc/sys/net/ipv4/conf/inside/forwarding";
+        let bundle = Bundle::new("netdev", &format!("busybox ip address show dev inside; cat {forwarding}"), |s| {
             s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
             s["linux"]["netDevices"] = json!({theirs.clone(): {"name": "inside"}});
+            s["linux"]["sysctl"] = json!({"net.ipv4.conf.inside.forwarding": "1"});
         });
         let said = output_of(&bundle);
         assert!(said.contains("192.0.2.77/24") && said.contains("mtu 1400") && said.contains("UP"), "{said}");
+        assert!(said.ends_with("\n1\n"), "{said}");
         // It ends with the container's namespace.
         assert!(output_of(&bundle).contains("linux.netDevices: move"));
     }

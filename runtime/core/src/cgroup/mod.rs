@@ -181,6 +181,12 @@ impl Host {
     /// Refuses a cgroup that something is in already: it would be limited, frozen and killed with the container.
     pub(crate) fn refuse_used(&self, path: &Path) -> Result<()> {
         let group = self.open(path)?;
+        // Most often it is not there, which need not be asked everywhere.
+        let telling = |hierarchy: &Hierarchy| hierarchy.v2 || hierarchy.is_for("pids") || hierarchy.is_for("freezer");
+        let mut told = self.parts(&group).filter(|(hierarchy, _)| telling(hierarchy)).peekable();
+        if told.peek().is_some() && !told.any(|(hierarchy, dir)| opened(hierarchy, &group, dir).is_some()) {
+            return Ok(());
+        }
         let place = group.path.display();
         match self.processes(&group)?.len() {
             0 if self.is_frozen(&group) => {
@@ -235,7 +241,8 @@ impl Host {
     }
 
     fn place_in(&self, group: &Group, pid: i32, wanted: impl Fn(&Hierarchy) -> bool) -> Result<()> {
-        for (hierarchy, dir) in self.dirs(group).filter(|(hierarchy, _)| wanted(hierarchy)) {
+        for (hierarchy, dir) in self.parts(group).filter(|(hierarchy, _)| wanted(hierarchy)) {
+            let Some(dir) = opened(hierarchy, group, dir) else { continue };
             let what = || format!("put process {pid} into cgroup {} ({})", group.path.display(), hierarchy.name);
             match write(dir, "cgroup.procs", &pid.to_string()) {
                 Ok(()) => {}
@@ -292,8 +299,7 @@ impl Host {
             let choice = below.iter().rev().find(wanted);
             let path = choice.map_or(Path::new(""), |(_, path)| path);
             let put = |path: &Path| {
-                let file = path.join("cgroup.procs");
-                write(dir, &file.to_string_lossy(), &pid.to_string()).map_err(|e| {
+                write(dir, path.join("cgroup.procs"), &pid.to_string()).map_err(|e| {
                     let place = group.path.join(path);
                     let what = format!("error adding pid {pid} to cgroups: {} ({})", place.display(), hierarchy.name);
                     Error::System(what, e)
@@ -421,6 +427,14 @@ impl Host {
             let (file, wanted) = if v2 { ("cgroup.events", "frozen 1") } else { ("freezer.state", "FR") };
             read(dir, file).is_ok_and(|text| text.contains(wanted))
         })
+    }
+
+    /// Removes the group where nobody is in it, and nothing below it; whether it is gone.
+    pub(crate) fn remove_empty(&self, group: &Group) -> bool {
+        let gone = |(hierarchy, _): (&Hierarchy, _)| {
+            matches!(unlinkat(&hierarchy.root, &group.path, AtFlags::REMOVEDIR), Ok(()) | Err(Errno::NOENT))
+        };
+        self.parts(group).all(gone)
     }
 
     /// Removes the group and what is below it. The processes must be gone or going.
@@ -580,9 +594,9 @@ impl Hierarchy {
             match mkdirat(&self.root, path, DIRECTORY) {
                 Ok(()) | Err(Errno::EXIST) if !cpuset => return Ok(None),
                 Ok(()) => {
-                    let (parent, dir) = (self.open(path.parent().unwrap_or(Path::new("")))?, self.open(path)?);
-                    if inherit_cpuset(parent.as_fd(), dir.as_fd(), true).map_err(|e| Error::System(what(), e))? {
-                        return Ok(Some(dir));
+                    let parent = path.parent().unwrap_or(Path::new(""));
+                    if inherit_cpuset(self.root.as_fd(), parent, path, true).map_err(|e| Error::System(what(), e))? {
+                        return Ok(None);
                     }
                 }
                 Err(_) => {}
@@ -601,7 +615,8 @@ impl Hierarchy {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let child = openat(&dir, component.as_os_str(), flags, Mode::empty()).map_err(failed(what))?;
             if cpuset {
-                inherit_cpuset(dir.as_fd(), child.as_fd(), fresh).map_err(|e| Error::System(what(), e))?;
+                inherit_cpuset(dir.as_fd(), Path::new(""), Path::new(component.as_os_str()), fresh)
+                    .map_err(|e| Error::System(what(), e))?;
             }
             dir = child;
         }
@@ -617,14 +632,15 @@ fn opened<'a>(hierarchy: &Hierarchy, group: &Group, dir: &'a OnceCell<Option<Own
 }
 
 /// A new v1 cpuset is empty and takes no process until it has cpus and nodes. Whether the parent has some to hand down.
-fn inherit_cpuset(parent: BorrowedFd<'_>, child: BorrowedFd<'_>, fresh: bool) -> io::Result<bool> {
+fn inherit_cpuset(dir: BorrowedFd<'_>, parent: &Path, child: &Path, fresh: bool) -> io::Result<bool> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if fresh || read(child, file)?.trim().is_empty() {
-            let text = read(parent, file)?;
+        let (theirs, ours) = (parent.join(file), child.join(file));
+        if fresh || read(dir, &ours)?.trim().is_empty() {
+            let text = read(dir, &theirs)?;
             if text.trim().is_empty() {
                 return Ok(false);
             }
-            write(child, file, text.trim())?;
+            write(dir, &ours, text.trim())?;
         }
     }
     Ok(true)
@@ -796,8 +812,8 @@ fn words(dir: BorrowedFd<'_>, file: &str) -> Vec<String> {
 }
 
 /// The text of a control file. (Nobody knows its length before, and most are short.)
-pub(crate) fn read(dir: BorrowedFd<'_>, file: &str) -> io::Result<String> {
-    let file = openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+pub(crate) fn read(dir: BorrowedFd<'_>, file: impl AsRef<Path>) -> io::Result<String> {
+    let file = openat(dir, file.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let (mut text, mut part) = (Vec::new(), [0; 4096]);
     loop {
         match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut part))? {
@@ -809,8 +825,8 @@ pub(crate) fn read(dir: BorrowedFd<'_>, file: &str) -> io::Result<String> {
 }
 
 /// Writes a control file in one write.
-pub(crate) fn write(dir: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<()> {
-    let file = openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+pub(crate) fn write(dir: BorrowedFd<'_>, file: impl AsRef<Path>, text: &str) -> io::Result<()> {
+    let file = openat(dir, file.as_ref(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, text.as_bytes())?;
     Ok(())
 }

@@ -275,6 +275,9 @@ impl Container {
     pub(super) fn remove_cgroup(&self, first: Option<&OwnedFd>) -> Result<()> {
         let host = self.host()?;
         let group = host.open(&self.cgroup)?;
+        if first.is_none() && self.unit.is_none() && host.remove_empty(&group) {
+            return Ok(());
+        }
         host.kill(&group)?;
         // Without a cgroup nothing else tells of its end.
         first.into_iter().for_each(crate::destroy::wait_for_end);

@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
-use super::{Cgroups, Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
+use super::{Cgroups, Global, Level, document, foreground, hooks, protect, seccomp_agent};
 use crate::cgroup::{self, Group, Host, Named, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
@@ -119,7 +119,7 @@ fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container>
         || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
     let place = match (global.cgroups, named_cgroup(spec)) {
         (Cgroups::None, _) => Place::None,
-        (Cgroups::Systemd, _) if !rootless::is_host_root() => {
+        (Cgroups::Systemd, _) if !global.host_root => {
             let what = "--systemd-cgroup: for root of the host alone: the bus of a user is not used";
             return Err(Error::Invalid(what.to_owned()));
         }
@@ -140,7 +140,7 @@ fn named_cgroup(spec: &Spec) -> Option<&Path> {
 /// could not open outside.
 fn limits(global: &Global, spec: &Spec) -> Option<LinuxResources> {
     let mut resources = spec.linux().as_ref()?.resources().clone().filter(|_| global.cgroups != Cgroups::None)?;
-    if !rootless::is_host_root() {
+    if !global.host_root {
         resources.set_devices(None);
     }
     Some(resources)
@@ -158,7 +158,7 @@ fn finish_cgroup(
 ) -> Result<()> {
     host.finish(group, limits.filter(|_| container.unit.is_none()))?;
     let wanted = global.cgroups != Cgroups::None && (!global.rootless || named_cgroup(spec).is_some());
-    if host.is_nowhere(group) && wanted && !rootless::is_host_root() {
+    if host.is_nowhere(group) && wanted && !global.host_root {
         let place = container.cgroup.display();
         return Err(Error::Invalid(format!("linux.cgroupsPath: permission denied to make cgroup {place}")));
     }

@@ -44,6 +44,8 @@ pub(crate) struct Global {
     json_log: bool,
     debug: bool,
     cgroups: Cgroups,
+    /// We are root, and of the host.
+    host_root: bool,
     /// New containers stay in our own cgroups where there are none that we may use.
     rootless: bool,
     /// Descriptors that were passed to us by the protocol of systemd.
@@ -89,6 +91,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn global(arguments: &mut Arguments) -> Result<Global> {
+    let host_root = rootless::is_host_root();
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     let mut global = Global {
         root: rootless::default_root(),
@@ -97,7 +100,8 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
         json_log: false,
         debug: false,
         cgroups: Cgroups::Files,
-        rootless: rootless::parse("auto")?,
+        host_root,
+        rootless: !host_root,
         listen_fds,
     };
     while let Some(option) = arguments.leading_option() {
@@ -113,7 +117,7 @@ fn global(arguments: &mut Arguments) -> Result<Global> {
             }
             "--debug" => global.debug = true,
             "--log-level" => global.debug = arguments.value(&option)? == "debug",
-            "--rootless" => global.rootless = rootless::parse(&arguments.value(&option)?)?,
+            "--rootless" => global.rootless = rootless::parse(&arguments.value(&option)?, host_root)?,
             "--criu" => drop(arguments.value(&option)?),
             "--cgroup-manager" => {
                 global.cgroups = match arguments.value(&option)?.as_str() {

@@ -26,9 +26,9 @@ fn in_user_namespace() -> bool {
 }
 
 /// `--rootless`: whether cgroups that cannot be had are done without.
-pub(super) fn parse(text: &str) -> Result<bool> {
+pub(super) fn parse(text: &str, host_root: bool) -> Result<bool> {
     match text {
-        "auto" => Ok(!is_host_root()),
+        "auto" => Ok(!host_root),
         "true" => Ok(true),
         "false" => Ok(false),
         other => Err(Error::Invalid(format!("--rootless: {other:?} is not true, false or auto"))),

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, LinuxSchedule
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::strict::Strict;
 use crate::{Error, Result, capabilities, devices, files};
 
 /// A document, and sentences for its author.
@@ -82,7 +83,7 @@ fn typed<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {
     if !value.is_object() {
         return Err(Error::Invalid(format!("{}: not an object", path.display())));
     }
-    T::deserialize(&value).map_err(|e| {
+    T::deserialize(Strict(&value)).map_err(|e| {
         let error = e.to_string();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         match culprit::<T>(&value, &error) {
@@ -102,7 +103,7 @@ fn culprit<T: DeserializeOwned>(document: &Value, error: &str) -> String {
             Some(Value::Array(items)) => drop(key.parse().map(|at: usize| items.remove(at))),
             _ => {}
         }
-        let without = T::deserialize(&rest).err().map(|e| e.to_string()).unwrap_or_default();
+        let without = T::deserialize(Strict(&rest)).err().map(|e| e.to_string()).unwrap_or_default();
         // Another that must be there is none of the reasons why one is missing.
         without != error && !(error.starts_with("missing field") && without == format!("missing field `{key}`"))
     }) {
@@ -139,7 +140,10 @@ fn tolerate(process: &mut Value) -> Vec<String> {
         }
     }
     if let Some(process) = process.as_object_mut() {
-        process.entry("user").or_insert_with(|| json!({"uid": 0, "gid": 0}));
+        let user = process.entry("user").or_insert(Value::Null);
+        if user.is_null() {
+            *user = json!({"uid": 0, "gid": 0});
+        }
     }
     unknown.sort();
     unknown.dedup();
@@ -272,6 +276,9 @@ mod tests {
             "linux": {"resources": {"devices": [{"allow": true}]}, "sysctl": {"net/core/x~y": "1"}}});
         for (pointer, value, want) in [
             ("/process", json!(7), "process: invalid type"),
+            ("/process", json!([]), "process: invalid type: sequence, expected an object"),
+            ("/process/user", json!([0, 0]), "process.user: invalid type: sequence, expected an object"),
+            ("/linux/resources/devices/0", json!([true]), "linux.resources.devices[0]: invalid type: sequence"),
             ("/process/cwd", json!(7), "process.cwd: invalid type"),
             ("/process/user/uid", json!(-1), "process.user.uid: invalid value"),
             ("/process/rlimits/0/type", json!("RLIMIT_X"), "process.rlimits[0].type: unknown variant"),
@@ -285,6 +292,9 @@ mod tests {
             let error = typed::<Spec>(Path::new("/b/config.json"), value_of).unwrap_err().to_string();
             assert!(error.starts_with(&format!("config.json: {want}")), "{pointer}: {error}");
         }
+        let nothing = json!({"ociVersion": "1.2.0", "process": {"cwd": "/", "args": null, "user": {"uid": null, "gid": 0}},
+            "mounts": null, "linux": {"devices": [{"path": "/dev/x", "type": "p", "major": null}]}});
+        assert!(typed::<Spec>(Path::new("config.json"), nothing).is_ok());
         assert!(typed::<Spec>(Path::new("config.json"), base).is_ok());
     }
 

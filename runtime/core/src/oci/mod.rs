@@ -16,6 +16,7 @@ mod mutations;
 mod namespaces;
 mod rootless;
 mod seccomp_agent;
+mod strict;
 mod update;
 
 use std::ffi::OsString;

@@ -133,7 +133,8 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let base = match sources.rootfs {
         Some(rootfs) => overlay_base(rootfs, sources.users)?,
         None => {
-            let tree = clone_tree(sources.attach_to, true)?;
+            let what = || format!("root.path: open {}", sources.attach_to.display());
+            let tree = clone_at(CWD, sources.attach_to, true, OpenTreeFlags::empty()).map_err(failed(what))?;
             // A shared root is so among the container's own: what is mounted in it must not come up on the host.
             let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
             propagate(tree.as_fd(), if shared { libc::MS_PRIVATE } else { libc::MS_SLAVE }, true)?;
@@ -598,7 +599,7 @@ fn explanation(context: &OwnedFd) -> String {
 }
 
 fn attach_at(mount: &OwnedFd, place: &Path) -> Result<Root> {
-    let what = || format!("attach the root at {}", place.display());
+    let what = || format!("root.path: attach the root at {}", place.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(place, flags, Mode::empty()).map_err(failed(what))?;
     put(mount.as_fd(), &target, place)?;

@@ -643,7 +643,7 @@ fn parse_mount(line: &str) -> Option<Mounted> {
 }
 
 /// A relative path of plain names.
-fn clean(path: &Path) -> Result<PathBuf> {
+pub(crate) fn clean(path: &Path) -> Result<PathBuf> {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {

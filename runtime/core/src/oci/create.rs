@@ -88,7 +88,7 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
         }
     }
-    options.id = arguments.positional("a container id")?;
+    options.id = arguments.only_id()?;
     options.bundle = std::fs::canonicalize(&options.bundle)
         .map_err(|e| Error::System(format!("bundle {}", options.bundle.display()), e))?;
     Ok(options)
@@ -106,6 +106,17 @@ pub(super) fn preserved(text: &str) -> Result<u32> {
         return Err(Error::Invalid(format!("--preserve-fds: {count} is more than a process can have")));
     }
     Ok(count)
+}
+
+/// Descriptors that are to be passed on are there: those from 3 on, behind the ones that systemd has passed.
+pub(super) fn check_preserved(listen_fds: u32, count: u32) -> Result<()> {
+    for fd in (3..).skip(listen_fds as usize).take(count as usize) {
+        // What closes at the next program is ours.
+        if !crate::sys::is_inherited(fd) {
+            return Err(Error::Invalid(format!("--preserve-fds: {count}: descriptor {fd} is not open")));
+        }
+    }
+    Ok(())
 }
 
 fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
@@ -128,6 +139,9 @@ fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container>
         (Cgroups::Files, Some(path)) => Place::Path(own()?.unwrap_or_default().join(path)),
         (Cgroups::Files, None) => own()?.map_or(Place::None, |own| Place::Path(own.join(&options.id))),
     };
+    if let Place::Path(path) = &place {
+        cgroup::clean(path).map_err(|e| Error::Invalid(format!("linux.cgroupsPath: {e}")))?;
+    }
     Container::reserve(&global.root, &options.id, &options.bundle, spec, place)
 }
 

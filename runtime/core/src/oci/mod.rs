@@ -166,7 +166,7 @@ fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result
         "ps" => describe::ps(global, arguments),
         "spec" => done(describe::spec(arguments)),
         "checkpoint" | "restore" => Err(Error::Invalid(format!("{command}: not supported"))),
-        "features" => done(features::features()),
+        "features" => done(arguments.end().and_then(|()| features::features())),
         "version" => done(describe::version()),
         "help" => done(help::all()),
         other => Err(Error::Invalid(format!("No help topic for '{other}': no such command"))),
@@ -174,7 +174,7 @@ fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result
 }
 
 fn start(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     match container.status() {
         Status::Created => {}
         other => return Err(Error::State(format!("cannot start a container in the {} state", other.name()))),
@@ -198,6 +198,7 @@ fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
     }
     let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
     let signal = parse_signal(&arguments.next().unwrap_or_else(|| "TERM".to_owned()))?;
+    arguments.end()?;
     // Without a pid namespace of its own the others outlive the first process.
     let shared = container.spec().is_ok_and(|spec| !has_own(&spec, LinuxNamespaceType::Pid));
     if all || (shared && signal == libc::SIGKILL) {
@@ -228,6 +229,7 @@ fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
         }
     }
     let id = arguments.positional("a container id")?;
+    arguments.end()?;
     match Container::load(&global.root, &id) {
         Ok(container) => remove(global, &container, force),
         Err(e) => match Container::load_unfinished(&global.root, &id) {
@@ -281,7 +283,7 @@ fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Res
 }
 
 fn freeze(global: &Global, arguments: &mut Arguments, frozen: bool) -> Result<()> {
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     let wanted = if frozen { [Status::Running, Status::Created] } else { [Status::Paused, Status::Paused] };
     let status = container.status();
     if !wanted.contains(&status) {

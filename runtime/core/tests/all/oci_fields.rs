@@ -45,6 +45,10 @@ fn limits_change_and_are_told() {
     fs::write(bundle.dir.path().join("check.json"), check).unwrap();
     let path = bundle.dir.path().join("check.json");
     assert!(bundle.bad(&["update", "-r", path.to_str().unwrap(), id]).contains("rejecting memory limit"));
+    let list: Value = serde_json::from_str(&bundle.good(&["list", "-f", "json"])).unwrap();
+    assert_eq!((&list[0]["id"], &list[0]["owner"]), (&json!(id), &json!("root")));
+    let table = bundle.good(&["list"]);
+    assert!(table.lines().nth(1).unwrap().ends_with(" root"), "{table}");
     let table = bundle.good(&["ps", id]);
     assert_eq!(table.lines().count(), 2, "{table}");
     let mut events = bundle.command(&["events", "--interval", "10ms", id]).stdout(Stdio::piped()).spawn().unwrap();

@@ -257,6 +257,16 @@ pub(crate) fn ignore_signal(signal: c_int) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Runs something that writes to whoever may stop reading: that is an error then, and ends nobody.
+pub(crate) fn ignoring_broken_pipes<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: SIG_IGN runs no code of ours, and what was there before is put back.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let result = run();
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGPIPE, before) };
+    result
+}
+
 /// A new session keyring, so that a container does not share its creator's.
 pub(crate) fn new_session_keyring() -> io::Result<()> {
     // SAFETY: a null name makes an anonymous keyring.

@@ -1,6 +1,6 @@
 //! A container of the OCI command line: a directory below `--root` with its state, its spec and its gate.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,9 @@ pub(super) struct Container {
     /// The cgroup was nobody's before.
     #[serde(skip)]
     pub(super) owns_cgroup: bool,
+    /// Hooks have begun to run.
+    #[serde(skip)]
+    pub(super) hooked: Cell<bool>,
     #[serde(skip)]
     host: OnceCell<Rc<Host>>,
 }
@@ -147,6 +150,7 @@ impl Container {
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             dir,
             owns_cgroup: false,
+            hooked: Cell::new(false),
             host: OnceCell::new(),
         };
         // Whoever asks for a state finds one when there is something to tell.
@@ -199,6 +203,11 @@ impl Container {
         self.start_time = files::start_time(pid).unwrap_or_default();
         self.creating = false;
         self.save()
+    }
+
+    /// The first process, once it is ready.
+    pub(super) fn ready(&self) -> Option<OwnedFd> {
+        self.process().filter(|_| !self.creating)
     }
 
     /// Whether the process that makes an unfinished container lives.

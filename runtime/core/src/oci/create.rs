@@ -43,7 +43,7 @@ pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
         hand_over_terminal(&options, &started)?;
         tell_pid(&options, &started)
     });
-    made.inspect_err(|_| undo(&container))
+    made.inspect_err(|_| undo(global, &container, &spec))
 }
 
 /// `run`: create, start, and unless detached wait and delete.
@@ -178,8 +178,13 @@ fn make_cgroup(
     Ok(group)
 }
 
-/// Takes back what a failed create has made. A cgroup that others are in is not ours.
-fn undo(container: &Container) {
+/// Takes back what a failed create has made. A cgroup that others are in is not ours. Hooks that have run have others that
+/// clean up behind them (runtime.md, Lifecycle 3 to 5, 9 and 13).
+fn undo(global: &Global, container: &Container, spec: &Spec) {
+    if let Some(process) = container.ready() {
+        let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+        crate::destroy::wait_for_end(&process);
+    }
     if container.owns_cgroup {
         let _ = match &container.unit {
             Some(_) => container.remove_cgroup(None),
@@ -187,6 +192,9 @@ fn undo(container: &Container) {
         };
     }
     let _ = container.forget();
+    if container.hooked.get() {
+        super::run_poststop(global, Some(spec), &container.state_as(Status::Stopped, Some(spec)));
+    }
 }
 
 fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Options, gated: bool) -> Result<Started> {
@@ -278,6 +286,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
             crate::network_devices::move_all(devices, pid)?;
         }
         if hook_list.is_some() {
+            container.hooked.set(true);
             // Those may ask for it.
             container.creating(pid)?;
         }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, LinuxSchedulerPolicy, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, LinuxResources, LinuxSchedulerPolicy, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -188,6 +188,16 @@ fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) && !own(LinuxNamespaceType::Network) {
         return invalid("linux.netDevices: need a network namespace".to_owned());
     }
+    if linux.intel_rdt().is_some() {
+        return invalid("linux.intelRdt: resctrl file systems are not supported".to_owned());
+    }
+    if linux.personality().as_ref().is_some_and(|p| p.flags().as_ref().is_some_and(|flags| !flags.is_empty())) {
+        return invalid("linux.personality.flags: none is supported".to_owned());
+    }
+    if spec.root().as_ref().is_some_and(|root| root.path().as_os_str().is_empty()) {
+        return invalid("root.path: missing".to_owned());
+    }
+    spec.hooks().iter().try_for_each(check_hooks)?;
     linux.devices().iter().flatten().try_for_each(devices::check)?;
     for name in linux.sysctl().iter().flat_map(|sysctls| sysctls.keys()) {
         check_sysctl(name, linux)?;
@@ -202,6 +212,29 @@ fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     let deadline = scheduler.is_some_and(|s| *s.policy() == LinuxSchedulerPolicy::SchedDeadline);
     if deadline && cpus.is_some_and(|cpus| !cpus.is_empty()) {
         return invalid("process.scheduler: process scheduler can't be used together with AllowedCPUs".to_owned());
+    }
+    Ok(())
+}
+
+/// A hook is named by its whole path, and has some time if its time is bounded (config.md, POSIX-platform Hooks).
+fn check_hooks(hooks: &Hooks) -> Result<()> {
+    #[allow(deprecated)]
+    let kinds = [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    let all = kinds.iter().flat_map(|(kind, list)| list.iter().flatten().enumerate().map(move |hook| (kind, hook)));
+    for (kind, (at, hook)) in all {
+        if !hook.path().is_absolute() {
+            return Err(Error::Invalid(format!("hooks.{kind}[{at}].path: {:?} is not an absolute path", hook.path())));
+        }
+        if let Some(seconds) = hook.timeout().filter(|seconds| *seconds <= 0) {
+            return Err(Error::Invalid(format!("hooks.{kind}[{at}].timeout: {seconds} is not above 0")));
+        }
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! Hooks: programs of the caller that run at points of a container's life, with its state on standard input.
 
 use std::ffi::{CString, OsStr};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::container::State;
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
+
+/// More than this of what a hook says of its failure is not told.
+const MAX_SAID_BYTES: usize = 4096;
 
 /// Runs the hooks of a kind one after the other; the first that fails stops them. `env` is for those without an
 /// environment of their own; `None`: they have ours.
@@ -55,25 +60,21 @@ fn run_one(hook: &Hook, state: &State, env: Option<&[CString]>) -> std::result::
         (None, None) => {}
     }
     let failed = |e: std::io::Error| format!("failed: {e}");
+    let state = serde_json::to_vec(state).map_err(|e| format!("failed: {e}"))?;
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read it.
-        let _ = serde_json::to_writer(&mut stdin, state);
-    }
-    if let Some(seconds) = hook.timeout().and_then(|t| u64::try_from(t).ok())
-        && !ends_within(&child, Duration::from_secs(seconds))
-    {
+    let end = hook.timeout().and_then(|t| u64::try_from(t).ok()).map(|t| Instant::now() + Duration::from_secs(t));
+    // Who does not read its state to the end must not end us.
+    let Some(said) = sys::ignoring_broken_pipes(|| attend(&mut child, &state, end)).map_err(failed)? else {
         let _ = child.kill();
         let _ = child.wait();
         return Err("timed out".to_owned());
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    match output.status.code() {
+    };
+    let status = child.wait().map_err(failed)?;
+    match status.code() {
         Some(0) => Ok(()),
         Some(code) => Err(format!("failed with exit code {code}: {said}")),
-        None => Err(format!("ended by {}: {said}", signal_text(output.status.signal().unwrap_or_default()))),
+        None => Err(format!("ended by {}: {said}", signal_text(status.signal().unwrap_or_default()))),
     }
 }
 

@@ -30,7 +30,7 @@ use rustix::process::Signal;
 use crate::shim::log::rfc3339;
 use crate::{Error, Result, files, protect};
 use arguments::Arguments;
-use container::{Container, Status};
+use container::{Container, State, Status};
 
 /// What `exec` answers where it could not begin: any other code is the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -179,7 +179,6 @@ fn start(global: &Global, arguments: &mut Arguments) -> Result<()> {
         Status::Created => {}
         other => return Err(Error::State(format!("cannot start a container in the {} state", other.name()))),
     }
-    container.open_gate()?;
     let spec = container.spec()?;
     let poststart = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
     // A hook that fails ends the container (runtime.md, Lifecycle 9).
@@ -275,11 +274,15 @@ fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Res
         let _ = rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH);
     }
     container.forget()?;
-    // A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
-    let hooks = spec.and_then(|spec| spec.hooks().as_ref());
-    let failures = hooks::run_each("poststop", hooks.and_then(|h| h.poststop().as_ref()), &state);
-    failures.iter().for_each(|failure| global.say(Level::Warning, failure));
+    run_poststop(global, spec, &state);
     Ok(())
+}
+
+/// A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
+fn run_poststop(global: &Global, spec: Option<&Spec>, state: &State) {
+    let hooks = spec.and_then(|spec| spec.hooks().as_ref());
+    let failures = hooks::run_each("poststop", hooks.and_then(|h| h.poststop().as_ref()), state);
+    failures.iter().for_each(|failure| global.say(Level::Warning, failure));
 }
 
 fn freeze(global: &Global, arguments: &mut Arguments, frozen: bool) -> Result<()> {

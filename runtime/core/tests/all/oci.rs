@@ -225,7 +225,9 @@ fn start_waits_for_its_hooks_and_tells_of_them() {
         } else {
             let error = bundle.bad(&["start", id]);
             assert!(error.contains("startContainer hook #0") && error.contains("exit code 7"), "{error}");
-            eventually("it stops", || bundle.status() == "stopped");
+            // As by runtime.md, Lifecycle 7, then 12 and 13.
+            assert!(bundle.bad(&["state", id]).ends_with("does not exist"));
+            assert!(bundle.dir.path().join("after").exists());
         }
     }
 }

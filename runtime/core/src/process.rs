@@ -127,7 +127,9 @@ impl Prepared {
     /// What was asked for and will not be, one sentence each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let name = |name| format!("can't raise ambient capability {name}: it is not permitted and inheritable");
-        self.capabilities.refused_ambient().map(name).collect()
+        let missing: Vec<String> = self.capabilities.missing().collect();
+        let missing = (!missing.is_empty()).then(|| crate::capabilities::ignored(&missing));
+        missing.into_iter().chain(self.capabilities.refused_ambient().map(name)).collect()
     }
 
     /// Whether its system calls are to be answered by somebody else.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::notify;
 use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
 use crate::{Error, Result, failed, files};
@@ -121,8 +122,9 @@ impl Status {
 }
 
 impl Container {
-    /// Reserves an id: makes its directory and records a container that is being created.
-    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, place: Place) -> Result<Self> {
+    /// Reserves an id: makes its directory and records a container that is being created. Its specification gets what we
+    /// add to it.
+    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &mut Spec, place: Place) -> Result<Self> {
         check_id(id)?;
         files::make_dir(root)?;
         let dir = root.join(id);
@@ -155,6 +157,7 @@ impl Container {
         };
         // Whoever asks for a state finds one when there is something to tell.
         files::write(&container.dir.join(UNFINISHED), &container)?;
+        notify::prepare(&container.dir, spec)?;
         files::write(&container.dir.join("config.json"), spec)?;
         Ok(container)
     }
@@ -299,6 +302,16 @@ impl Container {
             (_, true) => Status::Created,
             _ => Status::Running,
         }
+    }
+
+    /// The user that has made it.
+    pub(super) fn owner(&self) -> Option<u32> {
+        fs::metadata(&self.dir).ok().map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata))
+    }
+
+    /// Where its files lie.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn gate_path(&self) -> PathBuf {

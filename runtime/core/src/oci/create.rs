@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
-use super::{Cgroups, Global, Level, document, foreground, hooks, protect, rootless, seccomp_agent};
+use super::{Cgroups, Global, Level, document, foreground, hooks, notify, protect, rootless, seccomp_agent};
 use crate::cgroup::{self, Group, Host, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
@@ -37,8 +37,9 @@ struct Options {
 pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
     protect();
     let options = options(arguments)?;
-    let spec = load_spec(global, &options)?;
-    let mut container = reserve(global, &options, &spec)?;
+    check_preserved(global.listen_fds, options.preserve_fds)?;
+    let mut spec = load_spec(global, &options)?;
+    let mut container = reserve(global, &options, &mut spec)?;
     let made = start(global, &mut container, &spec, &options, true).and_then(|started| {
         hand_over_terminal(&options, &started)?;
         tell_pid(&options, &started)
@@ -50,20 +51,28 @@ pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
 pub(super) fn run(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
     protect();
     let options = options(arguments)?;
-    let spec = load_spec(global, &options)?;
-    let mut container = reserve(global, &options, &spec)?;
+    check_preserved(global.listen_fds, options.preserve_fds)?;
+    let mut spec = load_spec(global, &options)?;
+    let mut container = reserve(global, &options, &mut spec)?;
     let signals = if options.detach { None } else { Some(foreground::signals()?) };
-    let started = start(global, &mut container, &spec, &options, false).inspect_err(|_| undo(&container))?;
+    let relay = notify::listen(container.dir()).inspect_err(|_| undo(global, &container, &spec))?;
+    let started = start(global, &mut container, &spec, &options, false);
+    let started = started.inspect_err(|_| undo(global, &container, &spec))?;
     let begun = tell_pid(&options, &started)
         .and_then(|()| if options.console_socket.is_some() { hand_over_terminal(&options, &started) } else { Ok(()) })
         .and_then(|()| {
             let hook_list = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
             hooks::run("poststart", hook_list, &container.state_as(Status::Running, Some(&spec)), None)
         });
-    begun.inspect_err(|_| undo(&container))?;
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    begun.inspect_err(|_| undo(global, &container, &spec))?;
+    let Some(signals) = signals else {
+        // It runs: what is not heard of it is no reason to end it.
+        let told = relay.map_or(Ok(()), |relay| relay.wait(started.pid, &started.pidfd));
+        told.unwrap_or_else(|e| global.say(Level::Warning, &e.to_string()));
+        return Ok(ExitCode::SUCCESS);
+    };
     let terminal = started.terminal.filter(|_| options.console_socket.is_none());
-    let code = foreground::wait(started.pid, &started.pidfd, terminal, &signals)?;
+    let code = foreground::wait(&started.pidfd, terminal, &signals, relay)?;
     if !options.keep {
         super::take_away(global, &container, Some(&spec))?;
     }
@@ -125,7 +134,7 @@ fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
     Ok(document.content)
 }
 
-fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container> {
+fn reserve(global: &Global, options: &Options, spec: &mut Spec) -> Result<Container> {
     let own =
         || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
     let place = match (global.cgroups, named_cgroup(spec)) {

@@ -34,9 +34,12 @@ pub(super) fn list(global: &Global, arguments: &mut Arguments) -> Result<()> {
     if quiet {
         return containers.iter().try_for_each(|c| print(&format!("{}\n", c.id)));
     }
-    if format == "json" {
-        let states = containers.iter().map(Container::oci_state).collect::<Vec<_>>();
-        let text = serde_json::to_string(&states).map_err(|e| Error::Invalid(e.to_string()))?;
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |uid: u32| crate::rootless::name_of(&passwd, uid).unwrap_or_else(|| format!("#{uid}"));
+    let owned = |c: &Container| Owned { state: c.oci_state(), owner: c.owner().map(name).unwrap_or_default() };
+    let list: Vec<Owned> = containers.iter().map(owned).collect();
+    if json {
+        let text = serde_json::to_string(&list).map_err(|e| Error::Invalid(e.to_string()))?;
         return print(&(text + "\n"));
     }
     let row = |id: &str, pid: &str, status: &str, bundle: &str, created: &str, owner: &str| {

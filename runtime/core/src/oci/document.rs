@@ -147,8 +147,7 @@ fn tolerate(process: &mut Value) -> Vec<String> {
     }
     unknown.sort();
     unknown.dedup();
-    let warning = || format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" "));
-    (!unknown.is_empty()).then(warning).into_iter().collect()
+    (!unknown.is_empty()).then(|| capabilities::ignored(&unknown)).into_iter().collect()
 }
 
 fn check_memory_policy(policy: &Value) -> Result<()> {

@@ -14,6 +14,7 @@ mod hooks;
 #[cfg(test)]
 mod mutations;
 mod namespaces;
+mod notify;
 mod rootless;
 mod seccomp_agent;
 mod strict;
@@ -180,11 +181,19 @@ fn start(global: &Global, arguments: &mut Arguments) -> Result<()> {
         other => return Err(Error::State(format!("cannot start a container in the {} state", other.name()))),
     }
     let spec = container.spec()?;
-    let poststart = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
-    // A hook that fails ends the container (runtime.md, Lifecycle 9).
-    hooks::run("poststart", poststart, &container.oci_state(), None).inspect_err(|_| {
-        let _ = remove(global, &container, true);
-    })
+    let hooks = spec.hooks().as_ref();
+    let poststart = hooks.and_then(|h| h.poststart().as_ref());
+    let relay = notify::listen(container.dir())?;
+    let begun = container.open_gate().and_then(|()| hooks::run("poststart", poststart, &container.oci_state(), None));
+    // A hook that fails ends the container, and takes it away (runtime.md, Lifecycle 7 and 9).
+    begun.inspect_err(|_| {
+        if hooks.is_some_and(|h| h.start_container().is_some() || h.poststart().is_some()) {
+            let _ = remove(global, &container, true);
+        }
+    })?;
+    let told = relay.zip(container.process()).map_or(Ok(()), |(relay, first)| relay.wait(container.pid, &first));
+    told.unwrap_or_else(|e| global.say(Level::Warning, &e.to_string()));
+    Ok(())
 }
 
 fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {

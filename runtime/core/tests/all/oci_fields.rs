@@ -91,6 +91,82 @@ fn scheduling_is_what_was_asked_for() {
     fs::write(&path, process.to_string()).unwrap();
     let said = bundle.good(&["exec", "-p", path.to_str().unwrap(), &bundle.id]);
     assert_eq!(said, "Cpus_allowed_list:\t0\n");
+    // What a file does not say, the container does; its own first process goes where it may.
+    let bundle = Bundle::new("affinity", "sleep 1000", |s| s["process"]["execCPUAffinity"] = json!({"final": "0"}));
+    detach(&bundle);
+    let process = json!({"args": ["grep", "Cpus_allowed_list", "/proc/1/status", "/proc/self/status"], "cwd": "/"});
+    fs::write(&path, process.to_string()).unwrap();
+    let said = bundle.good(&["exec", "-p", path.to_str().unwrap(), &bundle.id]);
+    let lines: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(":Cpus_allowed_list:\t")).map(|l| l.1).collect();
+    assert!(lines.len() == 2 && lines[1] == "0", "{said}");
+    assert!(lines[0] != "0" || !std::path::Path::new("/sys/devices/system/cpu/cpu1").exists(), "{said}");
+}
+
+/// Runs with a capability less than this process has.
+fn run_without(bundle: &Bundle, capability: &str) -> String {
+    let mut run = Command::new("setpriv");
+    run.args([&format!("--bounding-set=-{capability}"), &format!("--inh-caps=-{capability}"), "--"]);
+    run.arg(program()).arg("oci").arg("--root").arg(bundle.root()).args(["run", "-b", bundle.bundle(), &bundle.id]);
+    let output = run.stdin(Stdio::null()).output().unwrap();
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+#[test]
+fn what_we_have_not_the_right_to_give_is_told() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("caps", "grep CapBnd /proc/self/status", |s| {
+        s["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_SYS_TIME", "CAP_NOBODY"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL", "CAP_CHOWN"]});
+    });
+    let said = run_without(&bundle, "sys_time");
+    assert!(said.contains("CapBnd:\t0000000000000020\n"), "{said}");
+    for name in ["CAP_CHOWN CAP_SYS_TIME", "CAP_NOBODY"] {
+        assert!(said.contains(&format!("unavailable capabilities: [{name}]")), "{said}");
+    }
+    // config.md, Linux Process: set, or an error.
+    let bundle = Bundle::new("oom", "true", |s| s["process"]["oomScoreAdj"] = json!(-500));
+    let said = run_without(&bundle, "sys_resource");
+    assert!(said.contains("process.oomScoreAdj: set: Permission denied"), "{said}");
+}
+
+#[test]
+fn a_session_keyring_is_new_or_whose_it_was() {
+    let Some(_) = busybox() else { return };
+    // keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING; /proc/keys names the keyrings that one has.
+    let number = if cfg!(target_arch = "aarch64") { 219 } else { 250 };
+    let join = format!(
+        "import ctypes, os, sys; ctypes.CDLL(None).syscall({number}, 1, b'trimtab-keyring'); os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let keyring = |arguments: &[&str]| {
+        let bundle = Bundle::new("keyring", "grep -c trimtab-keyring /proc/keys", |s| {
+            s["linux"]["maskedPaths"] = json!([]);
+            // Who is not its owner sees it as one that he has.
+            s["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        });
+        let mut run = Command::new("python3");
+        run.args(["-c", &join]).arg(program()).arg("oci").arg("--root").arg(bundle.root());
+        let output = run.args(["run", "-b", bundle.bundle()]).args(arguments).arg(&bundle.id).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Ok(own) = keyring(&[]) else {
+        println!("skipped: no python3");
+        return;
+    };
+    assert_eq!((own.as_str(), keyring(&["--no-new-keyring"]).unwrap().as_str()), ("0", "1"));
+}
+
+#[test]
+fn a_user_database_that_is_a_pipe_keeps_nobody_waiting() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("pipe", "echo $HOME", |_| {});
+    let passwd = bundle.dir.path().join("rootfs/etc/passwd");
+    fs::remove_file(&passwd).unwrap();
+    assert!(Command::new("mkfifo").arg(&passwd).status().unwrap().success());
+    let mut run = Command::new("timeout");
+    run.arg("20").arg(program()).arg("oci").arg("--root").arg(bundle.root());
+    let output = run.args(["run", "-b", bundle.bundle(), &bundle.id]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) enum Message {
     Mapped,
     /// Parent: the process is in its cgroups.
     Placed,
-    /// Child: I am in my v1 cgroups.
+    /// Child: I am in my v1 cgroups and my namespaces.
     Entered,
     /// Child: here is the terminal's master.
     Terminal(OwnedFd),

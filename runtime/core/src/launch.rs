@@ -52,7 +52,7 @@ pub(crate) struct Init<'a> {
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// The ways into its v1 cgroups.
     pub(crate) doors: &'a [Door],
-    /// Somebody looks at it while it is being made: `place` runs when it is in its v1 cgroups.
+    /// Somebody looks at it while it is being made: `place` runs when it is in its v1 cgroups and its namespaces.
     pub(crate) watched: bool,
     /// Reads one byte when the container is to start: a fifo opened for both ways.
     pub(crate) gate: Option<OwnedFd>,
@@ -184,7 +184,7 @@ pub(crate) fn join(
     conclude(running, adjusted.and_then(|()| place(pid)))
 }
 
-/// Waits until a child is in its v1 cgroups, or has failed before.
+/// Waits until a child is in its v1 cgroups and its namespaces, or has failed before.
 fn await_entered(channel: &Channel) -> Result<()> {
     match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
         Some(Message::Failed { stage, errno }) => Err(Message::error(stage, errno)),
@@ -429,9 +429,6 @@ struct Built {
 
 fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
     cgroup::enter(init.doors)?;
-    if init.watched {
-        channel.send(&Message::Entered).map_err(|e| Error::System("report cgroups".to_owned(), e))?;
-    }
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     if !in_sight {
@@ -454,6 +451,9 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     }
     if init.new & NEW_NET != 0 {
         sys::loopback_up().map_err(|e| Error::System("bring the loopback up".to_owned(), e))?;
+    }
+    if init.watched {
+        channel.send(&Message::Entered).map_err(|e| Error::System("report namespaces".to_owned(), e))?;
     }
     if !init.sysctls.is_empty() {
         let proc = private_proc()?;

@@ -84,6 +84,13 @@ const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("nofail", 0, 0),
 ];
 
+/// Words for a file system as a whole that the kernel knows for each (fs/fs_context.c); a bind mount makes none.
+const SUPERBLOCK: [&str; 7] = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
+
+/// Words of mount(8) that say nothing to the kernel: what it does unasked, what it logs, and what is for fstab(5).
+const SILENT: [&str; 10] =
+    ["_netdev", "auto", "defaults", "iversion", "loud", "noauto", "nofail", "noiversion", "nouser", "silent"];
+
 impl Options {
     /// The attributes of a bind mount. One that names any has those and no others, as if mount(8) remounted it; one that
     /// names none keeps its source's. With `locked`, what protects the source stays unless it is named.

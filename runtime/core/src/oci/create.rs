@@ -272,8 +272,8 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
         born_in: birthplace,
         doors: &host.doors(&group)?,
-        // systemd gives up a scope that has nobody in it.
-        watched: hook_list.is_some() || container.unit.is_some(),
+        // systemd gives up a scope that has nobody in it; devices go to the namespaces that it is in by then.
+        watched: hook_list.is_some() || container.unit.is_some() || linux.net_devices().is_some(),
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
         before_exec: Some(&start_hooks),

@@ -243,6 +243,47 @@ fn a_network_device_moves_in_with_its_addresses() {
     }
 }
 
+/// A network namespace with a name, until dropped.
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+#[test]
+fn network_devices_go_to_a_namespace_that_is_joined_by_names_of_the_kernels() {
+    let Some(_) = busybox() else { return };
+    let ip = |line: &str| Command::new("ip").args(line.split(' ')).status().is_ok_and(|status| status.success());
+    let network = Network(format!("ttj{}", std::process::id()));
+    let name = &network.0;
+    if !ip(&format!("netns add {name}")) || !ip(&format!("-n {name} link add eth0 type veth peer name other")) {
+        println!("skipped: no ip(8), or no veth");
+        return;
+    }
+    for (template, want) in [("eth%d", "eth1"), ("%d", "0")] {
+        let [ours, peer] = ["a", "b"].map(|end| format!("tt{}{end}", std::process::id() % 1_000_000));
+        assert!(ip(&format!("link add {ours} type veth peer name {peer}")));
+        let bundle = Bundle::new("joined", &format!("busybox ip link show dev {want}; cat /seen"), |s| {
+            let path = format!("/run/netns/{name}");
+            s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network", "path": path}));
+            s["linux"]["netDevices"] = json!({ours.clone(): {"name": template}});
+            // Hooks find it in its namespaces, too (config.md, CreateRuntime Hooks).
+            let script = "readlink /proc/$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')/ns/net > rootfs/seen";
+            s["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        });
+        let mut run = bundle.command(&["run", "-b", bundle.bundle(), &bundle.id]);
+        let output = run.current_dir(bundle.dir.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        let inode =
+            fs::metadata(format!("/run/netns/{name}")).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap();
+        assert!(said.contains(want) && said.contains("UP"), "{said}");
+        assert!(said.ends_with(&format!("net:[{inode}]\n")), "{said}");
+        assert!(ip(&format!("link delete {peer}")));
+    }
+}
+
 #[test]
 fn mounts_have_the_options_they_name_and_no_others() {
     let Some(_) = busybox() else { return };

@@ -72,7 +72,8 @@ impl Sets {
         let bounding = mask(capabilities.bounding().as_ref()) & held;
         let permitted = mask(capabilities.permitted().as_ref()) & bounding;
         // The kernel refuses those that are not bounding.
-        let inheritable = mask(capabilities.inheritable().as_ref()) & held;
+        let permitted = mask(capabilities.permitted().as_ref()) & bounding;
+        let inheritable = mask(capabilities.inheritable().as_ref()) & bounding;
         let ambient = mask(capabilities.ambient().as_ref());
         Ok(Self {
             bounding,
@@ -80,7 +81,8 @@ impl Sets {
             effective: mask(capabilities.effective().as_ref()) & permitted,
             inheritable,
             ambient: ambient & permitted & inheritable,
-            refused_ambient: ambient & !(permitted & inheritable),
+            refused_ambient: ambient & !(permitted & inheritable) & held,
+            missing: (mask(capabilities.bounding().as_ref()) | ambient) & !held | of_process & !bounding,
         })
     }
 

@@ -326,6 +326,36 @@ fn mounts_have_the_options_they_name_and_no_others() {
 }
 
 #[test]
+fn a_mount_can_be_changed_and_options_are_for_file_systems() {
+    let Some(_) = busybox() else { return };
+    let script = "awk '$2 == \"/x\" || $2 == \"/proc\" {print $2, $4}' /proc/self/mounts";
+    let bundle = Bundle::new("remount", script, |s| {
+        s["mounts"].as_array_mut().unwrap().extend([
+            json!({"destination": "/x", "type": "tmpfs", "options": ["size=64k", "sync", "lazytime", "silent", "nofail"]}),
+            json!({"destination": "/x", "type": "tmpfs", "options": ["remount", "noexec", "size=128k", "async"]}),
+            json!({"destination": "/proc", "options": ["remount", "bind", "ro"]}),
+        ]);
+    });
+    let output = output_of(&bundle);
+    let options = |place: &str| output.lines().find_map(|line| line.strip_prefix(place)).unwrap_or(&output).to_owned();
+    for (word, is_there) in [("noexec", true), ("size=128k", true), ("lazytime", true), ("sync", false)] {
+        assert_eq!(options("/x ").contains(word), is_there, "{word}: {output}");
+    }
+    assert!(options("/proc ").starts_with("ro,"), "{output}");
+    for (mount, want) in [
+        (
+            json!({"destination": "/x", "source": "/", "options": ["bind", "size=1k"]}),
+            "mounts: /x: option size=1k: not for",
+        ),
+        (json!({"destination": "/bin", "options": ["remount", "ro"]}), "set the options of /bin"),
+        (json!({"destination": "/nowhere", "options": ["remount", "ro"]}), "mounts: /nowhere: remount"),
+    ] {
+        let bundle = Bundle::new("remount", "true", |s| s["mounts"].as_array_mut().unwrap().push(mount));
+        assert!(output_of(&bundle).contains(want), "{want}: {}", output_of(&bundle));
+    }
+}
+
+#[test]
 fn a_mount_can_show_what_is_mounted_in_the_container() {
     let Some(_) = busybox() else { return };
     let bundle = Bundle::new("inside", "cat /again/deep/file", |_| {});

@@ -31,6 +31,8 @@ struct Options {
     preserve_fds: u32,
     detach: bool,
     keep: bool,
+    /// Ours is the container's, too.
+    own_keyring: bool,
 }
 
 /// `create`: everything but the program runs.
@@ -92,8 +94,9 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "--preserve-fds" => options.preserve_fds = preserved(&value()?)?,
             "-d" | "--detach" => options.detach = true,
             "--keep" => options.keep = true,
-            // The root is always entered by pivot_root, the keyring is always new.
-            "--no-pivot" | "--no-new-keyring" | "--no-subreaper" => {}
+            "--no-new-keyring" => options.own_keyring = true,
+            // The root is always entered by pivot_root, and processes of the container are its own to reap.
+            "--no-pivot" | "--no-subreaper" => {}
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
         }
     }
@@ -350,6 +353,8 @@ fn prepare(
         .with_listen_fds(global.listen_fds);
     prepared.scheduling.forget_affinity();
     prepared.plain_newlines = options.console_socket.is_none();
+    prepared.new_keyring = !options.own_keyring;
+    prepared.insists_on_oom_score = !own_users && rootless::is_host_root();
     prepared.warnings().iter().for_each(|warning| global.say(Level::Warning, warning));
     Ok(prepared)
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oci_spec::runtime::{Linux, LinuxResources, Spec};
-use rustix::process::geteuid;
+use oci_spec::runtime::{Linux, LinuxResources, Mount, Spec};
+use rustix::process::{Signal, geteuid};
 
 use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
@@ -227,6 +227,9 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     };
     container.owns_cgroup = true;
     let group = make_cgroup(global, container, &host, spec, limits.as_ref())?;
+    if let Some(owner) = owner_of_cgroup(spec, linux, &namespaces).filter(|_| rootless::is_host_root()) {
+        host.give(&group, owner)?;
+    }
     let own_mounts = namespaces.new & NEW_MOUNT != 0;
     let open_inside = || {
         let host = container.discover()?;
@@ -310,6 +313,21 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     })?;
     container.started(started.pid)?;
     Ok(started)
+}
+
+/// Who outside is the user of a container that may make cgroups below its own: it has a cgroup namespace, and cgroups that
+/// it may write to (config-linux.md, Cgroup ownership).
+fn owner_of_cgroup(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Option<u32> {
+    let is_cgroups = |mount: &&Mount| {
+        let source = mount.source().as_deref() == Some(Path::new("cgroup"));
+        source && mount.destination() == Path::new("/sys/fs/cgroup")
+    };
+    let mount = spec.mounts().iter().flatten().find(is_cgroups)?;
+    let read_only = mount.options().iter().flatten().any(|option| option == "ro");
+    let user = spec.process().as_ref()?.user().uid();
+    let known = namespaces.new_cgroup && namespaces.user.is_none() && !read_only;
+    let maps = linux.uid_mappings().as_deref().filter(|_| namespaces.user_map.is_some());
+    known.then(|| crate::devices::outside(maps, user)).filter(|owner| *owner != 0)
 }
 
 /// Opens what the container's file system is made of.

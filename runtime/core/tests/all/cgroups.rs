@@ -336,3 +336,37 @@ fn a_container_can_have_cgroups_of_its_own() {
     bundle.good(&["delete", "-f", &bundle.id]);
     assert!(!place.dir.parent().unwrap().exists());
 }
+
+/// config-linux.md, Cgroup ownership.
+#[test]
+fn a_container_owns_its_v2_cgroup_but_not_its_limits() {
+    let Some(_) = busybox() else { return };
+    let script = "cd /sys/fs/cgroup; stat -c '%n %u' . cgroup.procs cgroup.subtree_control cgroup.events; mkdir own";
+    let owned = |options: &[&str]| {
+        let bundle = Bundle::new("owned", script, |s| {
+            let namespaces = s["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.extend([json!({"type": "user"}), json!({"type": "network"})]);
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+            (s["linux"]["uidMappings"], s["linux"]["gidMappings"]) = (map.clone(), map);
+            s["linux"]["resources"] = json!({});
+            s["mounts"].as_array_mut().unwrap().push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
+                "source": "cgroup", "options": options}));
+        });
+        // On a host with v1, too, in mounts that show v2 alone.
+        let line = format!(
+            "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && {} oci --root {} run -b {} {}",
+            program().display(),
+            bundle.root().display(),
+            bundle.bundle(),
+            bundle.id
+        );
+        let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (said, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (said, error) = owned(&[]);
+    assert_eq!(said, ". 0\ncgroup.procs 0\ncgroup.subtree_control 0\ncgroup.events 65534\n", "{error}");
+    assert!(error.is_empty(), "{error}");
+    let (said, error) = owned(&["ro"]);
+    assert!(said.starts_with(". 65534\n") && error.contains("mkdir"), "{said} {error}");
+}

@@ -59,6 +59,8 @@ pub(crate) struct Sets {
     inheritable: u64,
     ambient: u64,
     refused_ambient: u64,
+    /// Asked for, and not ours to give, or not within its bounds.
+    missing: u64,
 }
 
 impl Sets {
@@ -69,10 +71,11 @@ impl Sets {
         let Some(capabilities) = capabilities else { return Ok(Self::default()) };
         let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
         let held = if own_users { u64::MAX } else { own.permitted.bits() };
+        let of_process = mask(capabilities.permitted().as_ref()) | mask(capabilities.inheritable().as_ref());
         let bounding = mask(capabilities.bounding().as_ref()) & held;
-        let permitted = mask(capabilities.permitted().as_ref()) & bounding;
         // The kernel refuses those that are not bounding.
-        let inheritable = mask(capabilities.inheritable().as_ref()) & held;
+        let permitted = mask(capabilities.permitted().as_ref()) & bounding;
+        let inheritable = mask(capabilities.inheritable().as_ref()) & bounding;
         let ambient = mask(capabilities.ambient().as_ref());
         Ok(Self {
             bounding,
@@ -80,14 +83,19 @@ impl Sets {
             effective: mask(capabilities.effective().as_ref()) & permitted,
             inheritable,
             ambient: ambient & permitted & inheritable,
-            refused_ambient: ambient & !(permitted & inheritable),
+            refused_ambient: ambient & !(permitted & inheritable) & held,
+            missing: (mask(capabilities.bounding().as_ref()) | ambient) & !held | of_process & !bounding,
         })
     }
 
     /// The names of those asked for as ambient that cannot be.
     pub(crate) fn refused_ambient(&self) -> impl Iterator<Item = String> {
-        let refused = self.refused_ambient;
-        NUMBERS.iter().enumerate().filter(move |(n, _)| refused & 1 << n != 0).map(|(_, c)| format!("CAP_{c}"))
+        names_of(self.refused_ambient)
+    }
+
+    /// The names of those asked for that nobody here could give.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = String> {
+        names_of(self.missing)
     }
 
     /// Cuts the bounding set; needs CAP_SETPCAP, so it comes first.
@@ -120,6 +128,10 @@ impl Sets {
     }
 }
 
+fn names_of(mask: u64) -> impl Iterator<Item = String> {
+    NUMBERS.iter().enumerate().filter(move |(n, _)| mask & 1 << n != 0).map(|(_, c)| format!("CAP_{c}"))
+}
+
 fn bits(mask: u64) -> impl Iterator<Item = CapabilitySet> {
     (0..NUMBERS.len() as u32).map(|n| CapabilitySet::from_bits_retain(1 << n)).filter(move |bit| mask & bit.bits() != 0)
 }
@@ -127,6 +139,11 @@ fn bits(mask: u64) -> impl Iterator<Item = CapabilitySet> {
 fn mask(capabilities: Option<&Capabilities>) -> u64 {
     let Some(capabilities) = capabilities else { return 0 };
     NUMBERS.iter().enumerate().filter(|(_, c)| capabilities.contains(c)).fold(0, |mask, (n, _)| mask | 1 << n)
+}
+
+/// What is told of capabilities that nobody knows or can give (config.md, Linux Process).
+pub(crate) fn ignored(names: &[String]) -> String {
+    format!("ignoring unknown or unavailable capabilities: [{}]", names.join(" "))
 }
 
 /// The names of all capabilities, for `features`.

@@ -126,7 +126,7 @@ pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Vec
 }
 
 /// Who an id of a container is outside; itself where nothing says so.
-fn outside(maps: Option<&[LinuxIdMapping]>, id: u32) -> u32 {
+pub(crate) fn outside(maps: Option<&[LinuxIdMapping]>, id: u32) -> u32 {
     let inside = |map: &&LinuxIdMapping| id.checked_sub(map.container_id()).is_some_and(|n| n < map.size());
     let map = maps.and_then(|maps| maps.iter().find(inside));
     map.map_or(id, |map| map.host_id().saturating_add(id - map.container_id()))

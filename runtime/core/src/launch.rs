@@ -211,7 +211,7 @@ fn sit(init: &Init<'_>, channel: &Channel) -> Result<Vec<Named>> {
     Ok(seats.mounts)
 }
 
-/// Waits until a child is in its v1 cgroups, or has failed before.
+/// Waits until a child is in its v1 cgroups and its namespaces, or has failed before.
 fn await_entered(channel: &Channel) -> Result<()> {
     match channel.receive().map_err(|e| Error::System("read from the container".to_owned(), e))? {
         Some(Message::Failed { stage, errno }) => Err(Message::error(stage, errno)),

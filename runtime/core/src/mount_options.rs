@@ -25,7 +25,11 @@ pub(crate) struct Options {
     pub(crate) over_link: bool,
     /// Copy what the image has at the mount point into a new tmpfs.
     pub(crate) copy_up: bool,
-    /// Flags and `key=value` for the file system.
+    /// What is mounted there already is changed.
+    pub(crate) remount: bool,
+    /// Flags of the file system as a whole.
+    pub(crate) superblock: Vec<String>,
+    /// Flags and `key=value` for the kind of file system.
     pub(crate) data: Vec<String>,
 }
 
@@ -61,7 +65,7 @@ const LOCKABLE: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
 const ATIME_WORDS: [&str; 4] = ["noatime", "nodiratime", "relatime", "strictatime"];
 
 /// Word, attributes set, attributes cleared. With an `r` in front the word is recursive.
-const ATTRIBUTES: [(&str, u64, u64); 20] = [
+const ATTRIBUTES: [(&str, u64, u64); 18] = [
     ("ro", RDONLY, 0),
     ("rw", 0, RDONLY),
     ("nosuid", NOSUID, 0),
@@ -80,9 +84,14 @@ const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("norelatime", 0, ATIME),
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", 0, ATIME),
-    ("defaults", 0, 0),
-    ("nofail", 0, 0),
 ];
+
+/// Words for a file system as a whole that the kernel knows for each (fs/fs_context.c); a bind mount makes none.
+const SUPERBLOCK: [&str; 7] = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
+
+/// Words of mount(8) that say nothing to the kernel: what it does unasked, what it logs, and what is for fstab(5).
+const SILENT: [&str; 10] =
+    ["_netdev", "auto", "defaults", "iversion", "loud", "noauto", "nofail", "noiversion", "nouser", "silent"];
 
 impl Options {
     /// The attributes of a bind mount. One that names any has those and no others, as if mount(8) remounted it; one that
@@ -123,8 +132,9 @@ pub(crate) fn propagation(word: &str) -> Option<(u64, bool)> {
 pub(crate) fn words() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(name, ..)| [(*name).to_owned(), format!("r{name}")]);
     let propagation = PROPAGATION.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
-    let others = ["bind", "copy-symlink", "dest-nofollow", "idmap", "rbind", "ridmap", "src-nofollow", "tmpcopyup"]
-        .map(str::to_owned);
+    let others =
+        ["bind", "copy-symlink", "dest-nofollow", "idmap", "rbind", "remount", "ridmap", "src-nofollow", "tmpcopyup"];
+    let others = others.iter().chain(&SUPERBLOCK).chain(&SILENT).map(|word| (*word).to_owned());
     let mut words: Vec<String> = attributes.chain(propagation).chain(others).collect();
     words.sort();
     words
@@ -145,6 +155,9 @@ fn apply(parsed: &mut Options, option: &str) {
             ("bind", None) => parsed.bind = parsed.bind.or(Some(Bind::One)),
             ("rbind", None) => parsed.bind = Some(Bind::Recursive),
             ("tmpcopyup", None) => parsed.copy_up = true,
+            ("remount", None) => parsed.remount = true,
+            (word, None) if SUPERBLOCK.contains(&word) => parsed.superblock.push(word.to_owned()),
+            (word, _) if SILENT.contains(&word) || word.starts_with("x-") || word.starts_with("X-") => {}
             ("src-nofollow", None) => parsed.source_link = Some(SourceLink::Mount),
             ("copy-symlink", None) => parsed.source_link = Some(SourceLink::Copy),
             ("dest-nofollow", None) => parsed.over_link = true,
@@ -189,5 +202,27 @@ mod tests {
         assert_eq!(options.id_map, None);
         assert_eq!(parse(&["ridmap".to_owned()]).id_map, Some((true, None)));
         assert_eq!(parse(&["idmap=uids=0-1-2".to_owned()]).id_map, Some((false, Some("uids=0-1-2".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_for_a_file_system_is_told_apart() {
+        let options = parse(&["sync", "loud", "nofail", "x-a.b=c", "remount", "uid=7"].map(str::to_owned));
+        assert!(options.remount);
+        assert_eq!((options.superblock, options.data), (vec!["sync".to_owned()], vec!["uid=7".to_owned()]));
+    }
+
+    /// The table of config.md, Linux mount options.
+    #[test]
+    fn the_words_of_the_specification_are_known() {
+        const WANTED: &str = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime \
+            nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private \
+            ratime rbind rdev rdiratime relatime remount rexec rnoatime rnodiratime rnoexec rnorelatime rnostrictatime \
+            rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable \
+            rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap";
+        let known = words();
+        for word in WANTED.split_whitespace() {
+            assert!(known.iter().any(|k| k == word), "{word}");
+            assert!(parse(&[word.to_owned()]).data.is_empty(), "{word}");
+        }
     }
 }

@@ -60,10 +60,8 @@ fn open_namespace(path: &str) -> Result<OwnedFd> {
 }
 
 fn move_one(name: &str, inside: &str, namespace: &OwnedFd, own: &OwnedFd) -> std::io::Result<()> {
-    for name in [name, inside] {
-        if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\0', ' ']) {
-            return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
-        }
+    if !is_name(name) || name.contains('%') || !is_name(inside) {
+        return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
     }
     let socket = open_socket()?;
     let index = index_of(socket.as_fd(), name)?;
@@ -71,18 +69,38 @@ fn move_one(name: &str, inside: &str, namespace: &OwnedFd, own: &OwnedFd) -> std
     // The kernel takes no other name for a device that is up.
     ask(socket.as_fd(), &link(NEW_LINK, index, Some(false), &[]))?;
     let descriptor = namespace.as_raw_fd().to_ne_bytes();
-    let name_text = [inside.as_bytes(), &[0]].concat();
-    ask(socket.as_fd(), &link(NEW_LINK, index, None, &[(IFLA_NET_NS_FD, &descriptor), (IFLA_IFNAME, &name_text)]))?;
+    // The kernel does not say what it makes of a template: until it may, the device has a name that is ours.
+    let template = inside.contains('%');
+    let arrival = if template { format!("tt{index}") } else { inside.to_owned() };
+    ask(
+        socket.as_fd(),
+        &link(NEW_LINK, index, None, &[(IFLA_NET_NS_FD, &descriptor), (IFLA_IFNAME, &text(&arrival))]),
+    )?;
     // The rest is done in there: our one thread goes, and comes back.
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    let settled = settle(inside, &addresses);
+    let settled = settle(&arrival, template.then_some(inside), &addresses);
     move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))?;
     settled
 }
 
-fn settle(name: &str, addresses: &[Vec<u8>]) -> std::io::Result<()> {
+/// What the kernel takes for a name, or a template of one: with one `%d` (net/core/dev.c, dev_valid_name).
+fn is_name(name: &str) -> bool {
+    let plain = |name: &str| !name.contains(['/', ':', '\0', ' ', '%']);
+    let parts = name.split_once("%d").map_or(plain(name), |(before, after)| plain(before) && plain(after));
+    parts && (1..=MAX_NAME).contains(&name.len()) && !matches!(name, "." | "..")
+}
+
+/// A text as the kernel reads it.
+fn text(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
+
+fn settle(name: &str, template: Option<&str>, addresses: &[Vec<u8>]) -> std::io::Result<()> {
     let socket = open_socket()?;
     let index = index_of(socket.as_fd(), name)?;
+    if let Some(template) = template {
+        ask(socket.as_fd(), &link(NEW_LINK, index, None, &[(IFLA_IFNAME, &text(template))]))?;
+    }
     for address in addresses {
         let mut address = address.clone();
         if let Some(place) = address.get_mut(4..8) {
@@ -99,8 +117,7 @@ fn open_socket() -> std::io::Result<OwnedFd> {
 
 /// The index of a device.
 fn index_of(socket: BorrowedFd<'_>, name: &str) -> std::io::Result<u32> {
-    let text = [name.as_bytes(), &[0]].concat();
-    send(socket, &link(GET_LINK, 0, None, &[(IFLA_IFNAME, &text)]), SendFlags::empty())?;
+    send(socket, &link(GET_LINK, 0, None, &[(IFLA_IFNAME, &text(name))]), SendFlags::empty())?;
     let found = receive(socket)?.into_iter().find(|(kind, _)| *kind == NEW_LINK);
     let index = found.and_then(|(_, body)| word(&body, 4));
     index.ok_or_else(|| std::io::Error::from_raw_os_error(libc::ENODEV))
@@ -180,4 +197,19 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
     let head = length.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()).chain(flags.to_ne_bytes());
     head.chain([0; 8]).chain(body.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_kernel() {
+        for good in ["eth0", "a", "eth%d", "%d", "fifteen-letters"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "eth%", "eth%s", "%d%d", "sixteen--letters"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
 }

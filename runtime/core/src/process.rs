@@ -36,6 +36,8 @@ pub(crate) struct Prepared {
     capabilities: Sets,
     no_new_privileges: bool,
     oom_score_adj: Option<i32>,
+    /// Whoever has not the right to set that fails.
+    pub(crate) insists_on_oom_score: bool,
     pub(crate) scheduling: Scheduling,
     seccomp: Option<Rc<Program>>,
     pub(crate) terminal: bool,
@@ -45,6 +47,8 @@ pub(crate) struct Prepared {
     personality: Option<u64>,
     /// Descriptors from 3 on that the program inherits.
     preserve_fds: u32,
+    /// It has a session keyring of its own (keyrings(7)), or else its creator's.
+    pub(crate) new_keyring: bool,
 }
 
 impl Prepared {
@@ -86,6 +90,7 @@ impl Prepared {
             capabilities: Sets::of(process.capabilities().as_ref(), own_users)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
+            insists_on_oom_score: false,
             scheduling: Scheduling::of(process)?,
             seccomp,
             terminal: process.terminal().unwrap_or(false),
@@ -93,6 +98,7 @@ impl Prepared {
             plain_newlines: false,
             personality: None,
             preserve_fds: 0,
+            new_keyring: true,
         })
     }
 
@@ -127,7 +133,9 @@ impl Prepared {
     /// What was asked for and will not be, one sentence each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let name = |name| format!("can't raise ambient capability {name}: it is not permitted and inheritable");
-        self.capabilities.refused_ambient().map(name).collect()
+        let missing: Vec<String> = self.capabilities.missing().collect();
+        let missing = (!missing.is_empty()).then(|| crate::capabilities::ignored(&missing));
+        missing.into_iter().chain(self.capabilities.refused_ambient().map(name)).collect()
     }
 
     /// Whether its system calls are to be answered by somebody else.
@@ -141,15 +149,16 @@ impl Prepared {
     }
 
     /// Sets the OOM score of a process that is being made: in a user namespace it may not do that itself, and it has no
-    /// /proc that it could trust. Where we may not lower it either, for want of CAP_SYS_RESOURCE, it stays.
+    /// /proc that it could trust. Where we may not lower it either, for want of CAP_SYS_RESOURCE, it stays, unless somebody
+    /// insists.
     pub(crate) fn adjust_from_outside(&self, pid: i32) -> Result<()> {
         let Some(adjustment) = self.oom_score_adj else { return Ok(()) };
         match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string()) {
-            // It has ended, and says why itself; or we may not, like anybody without CAP_SYS_RESOURCE.
-            Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => {
-                Err(Error::System("process.oomScoreAdj: set".to_owned(), e))
-            }
-            _ => Ok(()),
+            // It has ended, and says why itself.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.insists_on_oom_score => Ok(()),
+            Err(e) => Err(Error::System("process.oomScoreAdj: set".to_owned(), e)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -211,8 +220,10 @@ impl Prepared {
             rustix::process::setrlimit(*resource, *limit)
                 .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;
         }
-        // A full keyring quota is no reason to fail.
-        let _ = sys::new_session_keyring();
+        if self.new_keyring {
+            // A full keyring quota is no reason to fail.
+            let _ = sys::new_session_keyring();
+        }
         let env = self.environment();
         self.capabilities.bound()?;
         if !self.no_new_privileges {
@@ -344,16 +355,26 @@ fn is_executable(path: &Path) -> bool {
 /// The home directory of a user by the container's /etc/passwd, `/` where it says nothing. We are inside the
 /// container's root already.
 fn home(uid: u32) -> String {
-    let mut text = String::new();
-    let read =
-        std::fs::File::open("/etc/passwd").and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut text));
-    let entry = read.ok().and_then(|_| {
-        text.lines()
-            .map(|line| line.split(':').collect::<Vec<_>>())
-            .find(|f| f.get(2).is_some_and(|u| u.parse() == Ok(uid)))
-    });
+    let text = read_passwd().unwrap_or_default();
+    let entry = text
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2).is_some_and(|u| u.parse() == Ok(uid)));
     let home = entry.and_then(|fields| fields.get(5).map(|home| (*home).to_owned()));
     home.filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or_else(|| "/".to_owned())
+}
+
+/// The image says what it is: no pipe that nobody writes to may keep us waiting.
+fn read_passwd() -> std::io::Result<String> {
+    use rustix::fs::{FileType, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/etc/passwd", flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    std::fs::File::from(file).take(MAX_PASSWD_BYTES).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Writes a file of a private /proc.

@@ -8,8 +8,9 @@ use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount,
+    open_tree,
 };
 
 use crate::cgroup::Named;
@@ -84,6 +85,8 @@ enum Source {
     Link(PathBuf),
     /// A new file system of this type.
     Filesystem { kind: String, source: String },
+    /// What is mounted there by then.
+    Mounted,
     /// The container's cgroups: in a directory each, or one of no name for a pure v2 host. `None`: they come when they are
     /// made.
     Cgroups(Option<Vec<Named>>),
@@ -143,7 +146,8 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
     let base = match sources.rootfs {
         Some(rootfs) => overlay_base(rootfs, sources.users)?,
         None => {
-            let tree = clone_tree(sources.attach_to, true)?;
+            let what = || format!("root.path: open {}", sources.attach_to.display());
+            let tree = clone_at(CWD, sources.attach_to, true, OpenTreeFlags::empty()).map_err(failed(what))?;
             // A shared root is so among the container's own: what is mounted in it must not come up on the host.
             let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
             propagate(tree.as_fd(), if shared { libc::MS_PRIVATE } else { libc::MS_SLAVE }, true)?;
@@ -279,7 +283,13 @@ fn plan_mount(
     let kind = mount.typ().as_deref().unwrap_or_default();
     let place = destination.display();
     let source_path = mount.source().clone().unwrap_or_default();
+    let bound = options.bind.is_some() || kind == "bind";
+    if let Some(option) = options.data.first().filter(|_| bound) {
+        // The kernel would not say so.
+        return Err(Error::Invalid(format!("mounts: {place}: option {option}: not for a bind mount")));
+    }
     let source = match (options.bind, kind) {
+        _ if options.remount => Source::Mounted,
         (None, "" | "none") => return Err(Error::Invalid(format!("mounts: {place}: neither a type nor bind"))),
         (None, "cgroup" | "cgroup2") => Source::Cgroups(cgroups.as_mut().map(std::mem::take)),
         (None, "bind") => bind_source(&source_path, Bind::Recursive, mount, &options, linux, sources)?,
@@ -486,6 +496,7 @@ impl Plan {
                 put(mount.as_fd(), &target, place)?;
                 if planned.options.copy_up { copy_up(&target, &mount, place) } else { Ok(()) }
             }
+            Source::Mounted => change(root, planned, self.own_users),
             Source::Cgroups(Some(mounts)) => mount_cgroups(root, mounts, planned),
             Source::Cgroups(None) => mount_cgroups(root, &cgroups()?, planned),
         }
@@ -610,7 +621,7 @@ fn explanation(context: &OwnedFd) -> String {
 }
 
 fn attach_at(mount: &OwnedFd, place: &Path) -> Result<Root> {
-    let what = || format!("attach the root at {}", place.display());
+    let what = || format!("root.path: attach the root at {}", place.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(place, flags, Mode::empty()).map_err(failed(what))?;
     put(mount.as_fd(), &target, place)?;
@@ -627,9 +638,32 @@ fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool) -> Result<()> {
     sys::mount_setattr(mount, recursive, &attributes).map_err(|e| Error::System("set the propagation".to_owned(), e))
 }
 
+/// Changes what is mounted at a place: the mount, and unless it is a bind mount its file system, as far as options name
+/// something of that. A file system is never made read-only as a whole: it may be somebody else's too.
+fn change(root: &Root, planned: &Planned, locked: bool) -> Result<()> {
+    let (place, options) = (&planned.destination, &planned.options);
+    let what = || format!("mounts: {}: remount", place.display());
+    let target = root.open(place, OFlags::PATH).map_err(failed(what))?;
+    if options.bind.is_none() && !(options.superblock.is_empty() && options.data.is_empty()) {
+        let context = fspick(&target, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH);
+        let context = context.map_err(failed(what))?;
+        set_options(&context, "", options, place)?;
+        fsconfig_reconfigure(&context).map_err(failed(|| format!("{}{}", what(), explanation(&context))))?;
+    }
+    attribute(&target, options, locked, place)?;
+    options.propagation.map_or(Ok(()), |(flag, recursive)| propagate(target.as_fd(), flag, recursive))
+}
+
 /// Gives a cloned tree its attributes and propagation, before anybody can see it. `locked`: what protects its source
 /// stays.
 fn bind(mount: &OwnedFd, options: &Options, locked: bool, place: &Path) -> Result<()> {
+    attribute(mount, options, locked, place)?;
+    // The clone is a peer of the host's mount: only `shared` may leave it so.
+    let (flag, recursive) = options.propagation.unwrap_or((libc::MS_SLAVE, true));
+    propagate(mount.as_fd(), flag, recursive)
+}
+
+fn attribute(mount: &OwnedFd, options: &Options, locked: bool, place: &Path) -> Result<()> {
     let what = || format!("set the options of {}", place.display());
     let set = |recursive, attributes: &MountAttributes| match attributes.set | attributes.clear {
         0 => Ok(()),
@@ -642,10 +676,7 @@ fn bind(mount: &OwnedFd, options: &Options, locked: bool, place: &Path) -> Resul
             _ => Err(e),
         })
         .and_then(|()| set(true, &options.recursive))
-        .map_err(|e| Error::System(what(), e))?;
-    // The clone is a peer of the host's mount: only `shared` may leave it so.
-    let (flag, recursive) = options.propagation.unwrap_or((libc::MS_SLAVE, true));
-    propagate(mount.as_fd(), flag, recursive)
+        .map_err(|e| Error::System(what(), e))
 }
 
 /// The place for a new file system. /proc and /sys must be real directories of the image: through a link they would
@@ -673,19 +704,7 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
     if !source.is_empty() {
         let _ = fsconfig_set_string(&context, "source", source);
     }
-    let mut held = Vec::new();
-    for option in &planned.options.data {
-        let set = match option.split_once('=') {
-            Some((key, value)) if kind == "overlay" && value.len() > MAX_OPTION_BYTES => {
-                set_directories(&context, key, value, &mut held)
-            }
-            Some((key, value)) => fsconfig_set_string(&context, key, value),
-            // devpts knows this word no more: every instance is new.
-            None if option == "newinstance" => Ok(()),
-            None => fsconfig_set_flag(&context, option.as_str()),
-        };
-        set.map_err(failed(|| format!("mounts: {place}: option {option}{}", explanation(&context))))?;
-    }
+    let _held = set_options(&context, kind, &planned.options, &planned.destination)?;
     let says_mode = planned.options.data.iter().any(|o| o.starts_with("mode="));
     if let Some(stat) = target.filter(|_| kind == "tmpfs" && !says_mode).and_then(|t| rustix::fs::fstat(t).ok()) {
         let _ = fsconfig_set_string(&context, "mode", format!("{:o}", stat.st_mode & 0o7777));
@@ -700,6 +719,24 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
         propagate(mount.as_fd(), flag, recursive)?;
     }
     Ok(mount)
+}
+
+/// Gives a file system its options; what comes back has to stay open until it is made.
+fn set_options(context: &OwnedFd, kind: &str, options: &Options, place: &Path) -> Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    for option in options.superblock.iter().chain(&options.data) {
+        let set = match option.split_once('=') {
+            Some((key, value)) if kind == "overlay" && value.len() > MAX_OPTION_BYTES => {
+                set_directories(context, key, value, &mut held)
+            }
+            Some((key, value)) => fsconfig_set_string(context, key, value),
+            // devpts knows this word no more: every instance is new.
+            None if option == "newinstance" => Ok(()),
+            None => fsconfig_set_flag(context, option.as_str()),
+        };
+        set.map_err(failed(|| format!("mounts: {}: option {option}{}", place.display(), explanation(context))))?;
+    }
+    Ok(held)
 }
 
 /// Names directories of an overlay by descriptors, which are short, where the text is longer than an option may be. More

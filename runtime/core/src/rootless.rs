@@ -38,7 +38,7 @@ pub fn become_root() -> Result<Option<String>> {
 }
 
 /// The name of a user in the text of passwd(5).
-fn name_of(passwd: &str, uid: u32) -> Option<String> {
+pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let mut lines = passwd.lines().map(fields);
     lines.find(|fields| fields.get(2).is_some_and(|id| id.parse() == Ok(uid)))?.into_iter().next()

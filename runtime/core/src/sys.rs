@@ -182,6 +182,12 @@ pub(crate) fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()
     Ok(())
 }
 
+/// Whether a descriptor is open, and will be so in the next program.
+pub(crate) fn is_inherited(fd: u32) -> bool {
+    // SAFETY: asks for the flags of a number; what it stands for is not touched.
+    RawFd::try_from(fd).is_ok_and(|fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } == 0)
+}
+
 /// Closes all descriptors from `first` on. For a forked child that goes on without exec: nothing in it may use or drop
 /// a descriptor it knew before.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
@@ -249,6 +255,16 @@ pub(crate) fn end_on(signal: c_int) {
 pub(crate) fn ignore_signal(signal: c_int) {
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Runs something that writes to whoever may stop reading: that is an error then, and ends nobody.
+pub(crate) fn ignoring_broken_pipes<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: SIG_IGN runs no code of ours, and what was there before is put back.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let result = run();
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGPIPE, before) };
+    result
 }
 
 /// A new session keyring, so that a container does not share its creator's.

@@ -31,10 +31,12 @@ pub(super) fn apply(rules: &[LinuxDeviceCgroup], controller: Controller<'_, '_>)
         return crate::sys::set_device_program(dir, &compile(&rules)?)
             .map_err(|e| Error::System("linux.resources.devices: set the program".to_owned(), e));
     }
-    rules.iter().try_for_each(|rule| {
+    for rule in &rules {
+        access_bits(rule.access().as_deref().unwrap_or_default())?;
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-        write_setting(dir, "devices", file, &v1_text(rule))
-    })
+        v1_texts(rule).iter().try_for_each(|text| write_setting(dir, "devices", file, text))?;
+    }
+    Ok(())
 }
 
 /// The rules of a specification, and those that every container has behind them.
@@ -56,15 +58,19 @@ fn defaults() -> impl Iterator<Item = LinuxDeviceCgroup> {
     })
 }
 
-/// `c 1:3 rwm`.
-fn v1_text(rule: &LinuxDeviceCgroup) -> String {
+/// `c 1:3 rwm`. To v1 `a` is every device and every access, whatever is said of them: less than that is two rules. Where
+/// some access to all is denied v1 lets nobody have an exception, which the default devices need: then all of it is.
+fn v1_texts(rule: &LinuxDeviceCgroup) -> Vec<String> {
     let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or_else(|| "*".to_owned(), |n| n.to_string());
-    let kind = rule.typ().unwrap_or(LinuxDeviceType::A);
-    if kind == LinuxDeviceType::A {
-        return "a".to_owned();
-    }
+    let (major, minor) = (number(rule.major()), number(rule.minor()));
     let access = rule.access().as_deref().filter(|a| !a.is_empty()).unwrap_or("rwm");
-    format!("{} {}:{} {access}", kind.as_str(), number(rule.major()), number(rule.minor()))
+    let every = major == "*" && minor == "*" && (!rule.allow() || "rwm".chars().all(|c| access.contains(c)));
+    let kinds = match rule.typ().unwrap_or(LinuxDeviceType::A) {
+        LinuxDeviceType::A if every => return vec!["a".to_owned()],
+        LinuxDeviceType::A => vec![LinuxDeviceType::C, LinuxDeviceType::B],
+        kind => vec![kind],
+    };
+    kinds.iter().map(|kind| format!("{} {major}:{minor} {access}", kind.as_str())).collect()
 }
 
 /// Registers: r0 result, r1 context, r2 type, r3 access, r4 major, r5 minor.
@@ -81,12 +87,13 @@ const AND: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
 const MOVE: u8 = 0xb4;
 const MOVE_REGISTER: u8 = 0xbc;
+const JUMP_EQUAL: u8 = 0x16;
 const JUMP_NOT_EQUAL: u8 = 0x56;
-const JUMP_NOT_EQUAL_REGISTER: u8 = 0x5e;
 const EXIT: u8 = 0x95;
 
-/// Compiles rules: the last one that matches decides, so they are tried backwards; without a match, deny. The kernel
-/// refuses what can not be reached, so nothing is behind a rule that matches all.
+/// Compiles rules: of each access that is asked for the last rule that matches decides, so they are tried backwards;
+/// without a match, deny. Register 3 holds what nobody has allowed so far. The kernel refuses what can not be reached, so
+/// nothing is behind a rule that matches all.
 pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>> {
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
@@ -116,55 +123,49 @@ fn verdict(allow: bool) -> [u64; VERDICT] {
 }
 
 fn compile_rule(rule: &LinuxDeviceCgroup) -> Result<Vec<u64>> {
-    /// (register, must equal); -1 marks the access check.
-    enum Test {
-        Equal(u8, i32),
-        Access(i32),
-    }
+    // (register, what must be in it)
     let mut tests = Vec::new();
     match rule.typ().unwrap_or(LinuxDeviceType::A) {
         LinuxDeviceType::A => {}
-        LinuxDeviceType::B => tests.push(Test::Equal(2, 1)),
-        LinuxDeviceType::C | LinuxDeviceType::U => tests.push(Test::Equal(2, 2)),
+        LinuxDeviceType::B => tests.push((2, 1)),
+        LinuxDeviceType::C | LinuxDeviceType::U => tests.push((2, 2)),
         LinuxDeviceType::P => return Err(Error::Invalid("linux.resources.devices: type p has no rules".to_owned())),
-    }
-    let access = access_bits(rule.access().as_deref().unwrap_or_default())?;
-    if access != 7 {
-        tests.push(Test::Access(access));
     }
     for (register, number) in [(4, rule.major()), (5, rule.minor())] {
         if let Some(number) = number.filter(|n| *n >= 0) {
             let number = i32::try_from(number)
                 .map_err(|_| Error::Invalid("linux.resources.devices: number out of range".to_owned()))?;
-            tests.push(Test::Equal(register, number));
+            tests.push((register, number));
         }
     }
-    let length = |test: &Test| match test {
-        Test::Equal(..) => 1,
-        Test::Access(_) => 3,
+    let over = VERDICT as i16;
+    let mut decision = match (rule.allow(), access_bits(rule.access().as_deref().unwrap_or_default())?) {
+        (_, ALL) => Vec::new(),
+        (true, bits) => vec![instruction(AND, 3, 0, 0, ALL & !bits), instruction(JUMP_NOT_EQUAL, 3, 0, over, 0)],
+        (false, bits) => vec![
+            instruction(MOVE_REGISTER, 1, 3, 0, 0),
+            instruction(AND, 1, 0, 0, bits),
+            instruction(JUMP_EQUAL, 1, 0, over, 0),
+        ],
     };
-    let mut left: i16 = tests.iter().map(length).sum::<i16>() + 2;
+    decision.extend(verdict(rule.allow()));
+    let mut left = tests.len() + decision.len();
     let mut code = Vec::new();
-    for test in &tests {
-        left -= length(test);
-        match test {
-            Test::Equal(register, number) => code.push(instruction(JUMP_NOT_EQUAL, *register, 0, left, *number)),
-            // All that is asked for must be in the rule.
-            Test::Access(bits) => code.extend([
-                instruction(MOVE_REGISTER, 1, 3, 0, 0),
-                instruction(AND, 1, 0, 0, *bits),
-                instruction(JUMP_NOT_EQUAL_REGISTER, 1, 3, left, 0),
-            ]),
-        }
+    for (register, number) in tests {
+        left -= 1;
+        code.push(instruction(JUMP_NOT_EQUAL, register, 0, i16::try_from(left).unwrap_or(i16::MAX), number));
     }
-    code.extend(verdict(rule.allow()));
+    code.extend(decision);
     Ok(code)
 }
+
+/// All access.
+const ALL: i32 = 7;
 
 /// mknod 1, read 2, write 4 (BPF_DEVCG_ACC_*).
 fn access_bits(access: &str) -> Result<i32> {
     if access.is_empty() {
-        return Ok(7);
+        return Ok(ALL);
     }
     access.chars().try_fold(0, |bits, c| match c {
         'm' => Ok(bits | 1),
@@ -194,8 +195,8 @@ mod tests {
                 MOVE => r[d] = imm,
                 MOVE_REGISTER => r[d] = r[s],
                 JUMP_NOT_EQUAL if r[d] != imm => at += offset as usize,
-                JUMP_NOT_EQUAL_REGISTER if r[d] != r[s] => at += offset as usize,
-                JUMP_NOT_EQUAL | JUMP_NOT_EQUAL_REGISTER => {}
+                JUMP_EQUAL if r[d] == imm => at += offset as usize,
+                JUMP_EQUAL | JUMP_NOT_EQUAL => {}
                 EXIT => return r[0],
                 other => panic!("{other:#x}"),
             }
@@ -214,12 +215,18 @@ mod tests {
             rule(true, "c", 1, 3, "rwm"),
             rule(true, "b", 8, 0, "r"),
             rule(false, "c", 1, 3, "w"),
+            rule(true, "c", 1, 9, "r"),
+            rule(true, "c", 1, 9, "w"),
         ];
         let code = compile(&rules).unwrap();
         for (kind, access, major, minor, want) in [
             (2, 2, 1, 3, 1),
             (2, 4, 1, 3, 0),
-            (2, 6, 1, 3, 1),
+            // Whoever asks for both gets none, if one is denied, and both, if each is allowed by somebody.
+            (2, 6, 1, 3, 0),
+            (2, 3, 1, 3, 1),
+            (2, 6, 1, 9, 1),
+            (2, 7, 1, 9, 0),
             (2, 2, 1, 5, 0),
             (1, 2, 8, 0, 1),
             (1, 4, 8, 0, 0),
@@ -231,7 +238,11 @@ mod tests {
         // Where nothing before can decide, nothing is there.
         let rules_and_all = [&rules[..], &rules[..1]].concat();
         assert_eq!(compile(&rules_and_all).unwrap().len(), 6 + 2);
-        assert_eq!(v1_text(&rules[1]), "c 1:3 rwm");
-        assert_eq!(v1_text(&rules[0]), "a");
+        assert_eq!(v1_texts(&rules[1]), ["c 1:3 rwm"]);
+        assert_eq!(v1_texts(&rules[0]), ["a"]);
+        let some = |json: &str| v1_texts(&serde_json::from_str(json).unwrap());
+        assert_eq!(some(r#"{"allow":true,"access":"r"}"#), ["c *:* r", "b *:* r"]);
+        assert_eq!(some(r#"{"allow":false,"type":"a","major":8}"#), ["c 8:* rwm", "b 8:* rwm"]);
+        assert_eq!(some(r#"{"allow":false,"access":"w"}"#), ["a"]);
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Uid, chownat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -171,6 +171,23 @@ impl Host {
         let own = own.strip_prefix("/").ok()?;
         let ours = |path: &&Path| hierarchy.is_writable(path) && hierarchy.is_writable(&path.join("cgroup.procs"));
         own.parent().into_iter().chain([own]).find(ours).map(|path| Path::new("/").join(path))
+    }
+
+    /// Gives a group of a host with nothing but v2 to a user, as far as that is delegation (config-linux.md, Cgroup
+    /// ownership; cgroups(7), Delegation): its limits stay ours.
+    pub(crate) fn give(&self, group: &Group, user: u32) -> Result<()> {
+        let Some(dir) = self.birthplace(group).filter(|_| self.is_unified()) else { return Ok(()) };
+        let delegated = fs::read_to_string("/sys/kernel/cgroup/delegate");
+        let delegated = delegated.unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads".to_owned());
+        let files = delegated.lines().map(|file| (file, AtFlags::SYMLINK_NOFOLLOW));
+        for (file, flags) in files.chain([("", AtFlags::EMPTY_PATH)]) {
+            match chownat(dir, file, Some(Uid::from_raw(user)), None, flags) {
+                // Not every cgroup has each.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(failed(|| format!("give cgroup {} to {user}", group.path.display()))(e)),
+            }
+        }
+        Ok(())
     }
 
     /// Whether a group is in no hierarchy.
@@ -685,7 +702,7 @@ fn parse_mount(line: &str) -> Option<Mounted> {
 }
 
 /// A relative path of plain names.
-fn clean(path: &Path) -> Result<PathBuf> {
+pub(crate) fn clean(path: &Path) -> Result<PathBuf> {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {

@@ -60,6 +60,20 @@ impl Arguments {
         self.next().ok_or_else(|| Error::Invalid(format!("{what} is missing")))
     }
 
+    /// The only words of a command: a container's id.
+    pub(super) fn only_id(&mut self) -> Result<String> {
+        if let Some(option) = self.option() {
+            return Err(Error::Invalid(format!("unknown option {option}")));
+        }
+        let id = self.positional("a container id")?;
+        self.end().map(|()| id)
+    }
+
+    /// Nothing may be left.
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.next().map_or(Ok(()), |word| Err(Error::Invalid(format!("unexpected argument {word:?}"))))
+    }
+
     /// The next word, which stays.
     pub(super) fn peek(&self) -> Option<&str> {
         self.words.front().map(String::as_str)

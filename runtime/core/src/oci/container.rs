@@ -1,6 +1,6 @@
 //! A container of the OCI command line: a directory below `--root` with its state, its spec and its gate.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::notify;
 use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
 use crate::{Error, Result, failed, files};
@@ -61,6 +62,9 @@ pub(super) struct Container {
     /// The cgroup was nobody's before.
     #[serde(skip)]
     pub(super) owns_cgroup: bool,
+    /// Hooks have begun to run.
+    #[serde(skip)]
+    pub(super) hooked: Cell<bool>,
     #[serde(skip)]
     host: OnceCell<Rc<Host>>,
 }
@@ -121,8 +125,9 @@ impl Status {
 }
 
 impl Container {
-    /// Reserves an id: makes its directory and records a container that is being created.
-    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &Spec, place: Place) -> Result<Self> {
+    /// Reserves an id: makes its directory and records a container that is being created. Its specification gets what we
+    /// add to it.
+    pub(super) fn reserve(root: &Path, id: &str, bundle: &Path, spec: &mut Spec, place: Place) -> Result<Self> {
         check_id(id)?;
         files::make_dir(root)?;
         let dir = root.join(id);
@@ -150,10 +155,12 @@ impl Container {
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             dir,
             owns_cgroup: false,
+            hooked: Cell::new(false),
             host: OnceCell::new(),
         };
         // Whoever asks for a state finds one when there is something to tell.
         files::write(&container.dir.join(UNFINISHED), &container)?;
+        notify::prepare(&container.dir, spec)?;
         Ok(container)
     }
 
@@ -206,6 +213,11 @@ impl Container {
         self.start_time = files::start_time(pid).unwrap_or_default();
         self.creating = false;
         self.save()
+    }
+
+    /// The first process, once it is ready.
+    pub(super) fn ready(&self) -> Option<OwnedFd> {
+        self.process().filter(|_| !self.creating)
     }
 
     /// Whether the process that makes an unfinished container lives.
@@ -300,6 +312,16 @@ impl Container {
             (_, true) => Status::Created,
             _ => Status::Running,
         }
+    }
+
+    /// The user that has made it.
+    pub(super) fn owner(&self) -> Option<u32> {
+        fs::metadata(&self.dir).ok().map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata))
+    }
+
+    /// Where its files lie.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn gate_path(&self) -> PathBuf {

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oci_spec::runtime::{Linux, LinuxResources, Spec};
-use rustix::process::geteuid;
+use oci_spec::runtime::{Linux, LinuxResources, Mount, Spec};
+use rustix::process::{Signal, geteuid};
 
 use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
-use super::{Cgroups, Global, Level, document, foreground, hooks, protect, seccomp_agent};
+use super::{Cgroups, Global, Level, document, foreground, hooks, notify, protect, seccomp_agent};
 use crate::cgroup::{self, Group, Host, Named, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
@@ -31,39 +31,50 @@ struct Options {
     preserve_fds: u32,
     detach: bool,
     keep: bool,
+    /// Ours is the container's, too.
+    own_keyring: bool,
 }
 
 /// `create`: everything but the program runs.
 pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
     protect();
     let options = options(arguments)?;
-    let spec = load_spec(global, &options)?;
-    let mut container = reserve(global, &options, &spec)?;
+    check_preserved(global.listen_fds, options.preserve_fds)?;
+    let mut spec = load_spec(global, &options)?;
+    let mut container = reserve(global, &options, &mut spec)?;
     let made = start(global, &mut container, &spec, &options, true).and_then(|started| {
         hand_over_terminal(&options, &started)?;
         tell_pid(&options, &started)
     });
-    made.inspect_err(|_| undo(&container))
+    made.inspect_err(|_| undo(global, &container, &spec))
 }
 
 /// `run`: create, start, and unless detached wait and delete.
 pub(super) fn run(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
     protect();
     let options = options(arguments)?;
-    let spec = load_spec(global, &options)?;
-    let mut container = reserve(global, &options, &spec)?;
+    check_preserved(global.listen_fds, options.preserve_fds)?;
+    let mut spec = load_spec(global, &options)?;
+    let mut container = reserve(global, &options, &mut spec)?;
     let signals = if options.detach { None } else { Some(foreground::signals()?) };
-    let started = start(global, &mut container, &spec, &options, false).inspect_err(|_| undo(&container))?;
+    let relay = notify::listen(container.dir()).inspect_err(|_| undo(global, &container, &spec))?;
+    let started = start(global, &mut container, &spec, &options, false);
+    let started = started.inspect_err(|_| undo(global, &container, &spec))?;
     let begun = tell_pid(&options, &started)
         .and_then(|()| if options.console_socket.is_some() { hand_over_terminal(&options, &started) } else { Ok(()) })
         .and_then(|()| {
             let hook_list = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
             hooks::run("poststart", hook_list, &container.state_as(Status::Running, Some(&spec)), None)
         });
-    begun.inspect_err(|_| undo(&container))?;
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    begun.inspect_err(|_| undo(global, &container, &spec))?;
+    let Some(signals) = signals else {
+        // It runs: what is not heard of it is no reason to end it.
+        let told = relay.map_or(Ok(()), |relay| relay.wait(started.pid, &started.pidfd));
+        told.unwrap_or_else(|e| global.say(Level::Warning, &e.to_string()));
+        return Ok(ExitCode::SUCCESS);
+    };
     let terminal = started.terminal.filter(|_| options.console_socket.is_none());
-    let code = foreground::wait(started.pid, &started.pidfd, terminal, &signals)?;
+    let code = foreground::wait(&started.pidfd, terminal, &signals, relay)?;
     if !options.keep {
         super::take_away(global, &container, Some(&spec))?;
     }
@@ -83,12 +94,13 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "--preserve-fds" => options.preserve_fds = preserved(&value()?)?,
             "-d" | "--detach" => options.detach = true,
             "--keep" => options.keep = true,
-            // The root is always entered by pivot_root, the keyring is always new.
-            "--no-pivot" | "--no-new-keyring" | "--no-subreaper" => {}
+            "--no-new-keyring" => options.own_keyring = true,
+            // The root is always entered by pivot_root, and processes of the container are its own to reap.
+            "--no-pivot" | "--no-subreaper" => {}
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
         }
     }
-    options.id = arguments.positional("a container id")?;
+    options.id = arguments.only_id()?;
     options.bundle = std::fs::canonicalize(&options.bundle)
         .map_err(|e| Error::System(format!("bundle {}", options.bundle.display()), e))?;
     Ok(options)
@@ -108,13 +120,24 @@ pub(super) fn preserved(text: &str) -> Result<u32> {
     Ok(count)
 }
 
+/// Descriptors that are to be passed on are there: those from 3 on, behind the ones that systemd has passed.
+pub(super) fn check_preserved(listen_fds: u32, count: u32) -> Result<()> {
+    for fd in (3..).skip(listen_fds as usize).take(count as usize) {
+        // What closes at the next program is ours.
+        if !crate::sys::is_inherited(fd) {
+            return Err(Error::Invalid(format!("--preserve-fds: {count}: descriptor {fd} is not open")));
+        }
+    }
+    Ok(())
+}
+
 fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
     let document = document::spec(&options.bundle.join(&options.config))?;
     document.warnings.iter().for_each(|warning| global.say(Level::Warning, warning));
     Ok(document.content)
 }
 
-fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container> {
+fn reserve(global: &Global, options: &Options, spec: &mut Spec) -> Result<Container> {
     let own =
         || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
     let place = match (global.cgroups, named_cgroup(spec)) {
@@ -128,6 +151,9 @@ fn reserve(global: &Global, options: &Options, spec: &Spec) -> Result<Container>
         (Cgroups::Files, Some(path)) => Place::Path(own()?.unwrap_or_default().join(path)),
         (Cgroups::Files, None) => own()?.map_or(Place::None, |own| Place::Path(own.join(&options.id))),
     };
+    if let Place::Path(path) = &place {
+        cgroup::clean(path).map_err(|e| Error::Invalid(format!("linux.cgroupsPath: {e}")))?;
+    }
     Container::reserve(&global.root, &options.id, &options.bundle, spec, place)
 }
 
@@ -165,8 +191,13 @@ fn finish_cgroup(
     Ok(())
 }
 
-/// Takes back what a failed create has made. A cgroup that others are in is not ours.
-fn undo(container: &Container) {
+/// Takes back what a failed create has made. A cgroup that others are in is not ours. Hooks that have run have others that
+/// clean up behind them (runtime.md, Lifecycle 3 to 5, 9 and 13).
+fn undo(global: &Global, container: &Container, spec: &Spec) {
+    if let Some(process) = container.ready() {
+        let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+        crate::destroy::wait_for_end(&process);
+    }
     if container.owns_cgroup {
         let _ = match &container.unit {
             Some(_) => container.remove_cgroup(None),
@@ -174,6 +205,9 @@ fn undo(container: &Container) {
         };
     }
     let _ = container.forget();
+    if container.hooked.get() {
+        super::run_poststop(global, Some(spec), &container.state_as(Status::Stopped, Some(spec)));
+    }
 }
 
 fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Options, gated: bool) -> Result<Started> {
@@ -194,6 +228,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     };
     container.owns_cgroup = true;
     let group = host.begin(&container.cgroup)?;
+    let owner = owner_of_cgroup(spec, linux, &namespaces).filter(|_| global.host_root);
     let own_mounts = namespaces.new & NEW_MOUNT != 0;
     let shown = rootfs::shows_cgroups(spec);
     let open_inside = || {
@@ -232,6 +267,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let offered = shown && matches!(files, Files::Opened(_));
     let make_cgroups = || {
         finish_cgroup(global, container, &host, &group, spec, limits.as_ref())?;
+        owner.map_or(Ok(()), |owner| host.give(&group, owner))?;
         host.seats(&group, offered)
     };
     let init = Init {
@@ -249,7 +285,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
         born_in: birthplace,
         cgroups: &make_cgroups,
-        // systemd gives up a scope that has nobody in it.
+        // systemd gives up a scope that has nobody in it; devices go to the namespaces that it is in by then.
         watched: hook_list.is_some() || container.unit.is_some() || linux.net_devices().is_some(),
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
@@ -273,6 +309,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
             crate::network_devices::move_all(devices, pid)?;
         }
         if hook_list.is_some() {
+            container.hooked.set(true);
             // Those may ask for it.
             container.creating(pid)?;
         }
@@ -284,6 +321,21 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     })?;
     container.started(started.pid)?;
     Ok(started)
+}
+
+/// Who outside is the user of a container that may make cgroups below its own: it has a cgroup namespace, and cgroups that
+/// it may write to (config-linux.md, Cgroup ownership).
+fn owner_of_cgroup(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Option<u32> {
+    let is_cgroups = |mount: &&Mount| {
+        let source = mount.source().as_deref() == Some(Path::new("cgroup"));
+        source && mount.destination() == Path::new("/sys/fs/cgroup")
+    };
+    let mount = spec.mounts().iter().flatten().find(is_cgroups)?;
+    let read_only = mount.options().iter().flatten().any(|option| option == "ro");
+    let user = spec.process().as_ref()?.user().uid();
+    let known = namespaces.new_cgroup && namespaces.user.is_none() && !read_only;
+    let maps = linux.uid_mappings().as_deref().filter(|_| namespaces.user_map.is_some());
+    known.then(|| crate::devices::outside(maps, user)).filter(|owner| *owner != 0)
 }
 
 /// Opens what the container's file system is made of.
@@ -326,6 +378,8 @@ fn prepare(
         .with_listen_fds(global.listen_fds);
     prepared.scheduling.forget_affinity();
     prepared.plain_newlines = options.console_socket.is_none();
+    prepared.new_keyring = !options.own_keyring;
+    prepared.insists_on_oom_score = !own_users && global.host_root;
     prepared.warnings().iter().for_each(|warning| global.say(Level::Warning, warning));
     Ok(prepared)
 }

@@ -2,28 +2,30 @@
 
 use std::process::{Command, ExitCode};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
-use super::container::{Container, Status};
+use super::container::{Container, State};
 use super::{Global, print};
 use crate::cgroup::Host;
 use crate::{Error, Result};
 
 pub(super) fn state(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     print_json(&container.oci_state())
 }
 
 pub(super) fn list(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let (mut format, mut quiet) = ("table".to_owned(), false);
+    let (mut json, mut quiet) = (false, false);
     while let Some(option) = arguments.option() {
         match option.as_str() {
-            "-f" | "--format" => format = arguments.value(&option)?,
+            "-f" | "--format" => json = is_json(&arguments.value(&option)?)?,
             "-q" | "--quiet" => quiet = true,
             other => return Err(Error::Invalid(format!("list: unknown option {other}"))),
         }
     }
+    arguments.end()?;
     // The usual place need not be there yet; one that was named is thought to be.
     if global.own_root && !global.root.exists() {
         return Err(Error::NotFound(global.root.display().to_string()));
@@ -32,40 +34,58 @@ pub(super) fn list(global: &Global, arguments: &mut Arguments) -> Result<()> {
     if quiet {
         return containers.iter().try_for_each(|c| print(&format!("{}\n", c.id)));
     }
-    if format == "json" {
-        let states = containers.iter().map(Container::oci_state).collect::<Vec<_>>();
-        let text = serde_json::to_string(&states).map_err(|e| Error::Invalid(e.to_string()))?;
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |uid: u32| crate::rootless::name_of(&passwd, uid).unwrap_or_else(|| format!("#{uid}"));
+    let owned = |c: &Container| Owned { state: c.oci_state(), owner: c.owner().map(name).unwrap_or_default() };
+    let list: Vec<Owned> = containers.iter().map(owned).collect();
+    if json {
+        let text = serde_json::to_string(&list).map_err(|e| Error::Invalid(e.to_string()))?;
         return print(&(text + "\n"));
     }
-    let row = |id: &str, pid: &str, status: &str, bundle: &str, created: &str| {
-        format!("{id:<24} {pid:<8} {status:<9} {bundle:<40} {created}\n")
+    let row = |id: &str, pid: &str, status: &str, bundle: &str, created: &str, owner: &str| {
+        format!("{id:<24} {pid:<8} {status:<9} {bundle:<40} {created:<35} {owner}\n")
     };
-    let mut text = row("ID", "PID", "STATUS", "BUNDLE", "CREATED");
-    for c in &containers {
-        let status = c.status();
-        let pid = if status == Status::Stopped { 0 } else { c.pid };
-        text.push_str(&row(&c.id, &pid.to_string(), status.name(), &c.bundle.to_string_lossy(), &c.created));
+    let mut text = row("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER");
+    for Owned { state: s, owner } in &list {
+        text.push_str(&row(&s.id, &s.pid.to_string(), s.status, &s.bundle.to_string_lossy(), &s.created, owner));
     }
     print(&text)
 }
 
+/// A container in a list, with the name of who made it.
+#[derive(Serialize)]
+struct Owned {
+    #[serde(flatten)]
+    state: State,
+    owner: String,
+}
+
+/// What `--format` says.
+fn is_json(format: &str) -> Result<bool> {
+    match format {
+        "json" => Ok(true),
+        "table" => Ok(false),
+        other => Err(Error::Invalid(format!("--format: {other:?} is not table or json"))),
+    }
+}
+
 /// The processes of a container: their ids, or what ps(1) tells of them.
 pub(super) fn ps(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
-    let mut format = "table".to_owned();
+    let mut json = false;
     while let Some(option) = arguments.leading_option() {
         match option.as_str() {
-            "-f" | "--format" => format = arguments.value(&option)?,
+            "-f" | "--format" => json = is_json(&arguments.value(&option)?)?,
             other => return Err(Error::Invalid(format!("ps: unknown option {other}"))),
         }
     }
     let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
     let mut words = arguments.rest();
     if words.iter().any(|word| word == "json") {
-        (format, words) = ("json".to_owned(), Vec::new());
+        (json, words) = (true, Vec::new());
     }
     let pids = container.processes()?;
-    if format == "json" {
-        return print_json(&json!(pids)).map(|()| ExitCode::SUCCESS);
+    if json {
+        return print_json(&pids).map(|()| ExitCode::SUCCESS);
     }
     if words.is_empty() {
         words.push("-ef".to_owned());
@@ -97,6 +117,7 @@ pub(super) fn spec(arguments: &mut Arguments) -> Result<()> {
             other => return Err(Error::Invalid(format!("spec: unknown option {other}"))),
         }
     }
+    arguments.end()?;
     let path = bundle.join("config.json");
     if path.exists() {
         return Err(Error::State(format!("{} exists", path.display())));

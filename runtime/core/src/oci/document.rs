@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, LinuxSchedulerPolicy, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, LinuxResources, LinuxSchedulerPolicy, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::strict::Strict;
 use crate::{Error, Result, capabilities, devices, files};
 
 /// A document, and sentences for its author.
@@ -82,7 +83,7 @@ fn typed<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {
     if !value.is_object() {
         return Err(Error::Invalid(format!("{}: not an object", path.display())));
     }
-    T::deserialize(&value).map_err(|e| {
+    T::deserialize(Strict(&value)).map_err(|e| {
         let error = e.to_string();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         match culprit::<T>(&value, &error) {
@@ -102,7 +103,7 @@ fn culprit<T: DeserializeOwned>(document: &Value, error: &str) -> String {
             Some(Value::Array(items)) => drop(key.parse().map(|at: usize| items.remove(at))),
             _ => {}
         }
-        let without = T::deserialize(&rest).err().map(|e| e.to_string()).unwrap_or_default();
+        let without = T::deserialize(Strict(&rest)).err().map(|e| e.to_string()).unwrap_or_default();
         // Another that must be there is none of the reasons why one is missing.
         without != error && !(error.starts_with("missing field") && without == format!("missing field `{key}`"))
     }) {
@@ -139,12 +140,14 @@ fn tolerate(process: &mut Value) -> Vec<String> {
         }
     }
     if let Some(process) = process.as_object_mut() {
-        process.entry("user").or_insert_with(|| json!({"uid": 0, "gid": 0}));
+        let user = process.entry("user").or_insert(Value::Null);
+        if user.is_null() {
+            *user = json!({"uid": 0, "gid": 0});
+        }
     }
     unknown.sort();
     unknown.dedup();
-    let warning = || format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" "));
-    (!unknown.is_empty()).then(warning).into_iter().collect()
+    (!unknown.is_empty()).then(|| capabilities::ignored(&unknown)).into_iter().collect()
 }
 
 fn check_memory_policy(policy: &Value) -> Result<()> {
@@ -184,6 +187,16 @@ fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) && !own(LinuxNamespaceType::Network) {
         return invalid("linux.netDevices: need a network namespace".to_owned());
     }
+    if linux.intel_rdt().is_some() {
+        return invalid("linux.intelRdt: resctrl file systems are not supported".to_owned());
+    }
+    if linux.personality().as_ref().is_some_and(|p| p.flags().as_ref().is_some_and(|flags| !flags.is_empty())) {
+        return invalid("linux.personality.flags: none is supported".to_owned());
+    }
+    if spec.root().as_ref().is_some_and(|root| root.path().as_os_str().is_empty()) {
+        return invalid("root.path: missing".to_owned());
+    }
+    spec.hooks().iter().try_for_each(check_hooks)?;
     linux.devices().iter().flatten().try_for_each(devices::check)?;
     for name in linux.sysctl().iter().flat_map(|sysctls| sysctls.keys()) {
         check_sysctl(name, linux)?;
@@ -198,6 +211,29 @@ fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     let deadline = scheduler.is_some_and(|s| *s.policy() == LinuxSchedulerPolicy::SchedDeadline);
     if deadline && cpus.is_some_and(|cpus| !cpus.is_empty()) {
         return invalid("process.scheduler: process scheduler can't be used together with AllowedCPUs".to_owned());
+    }
+    Ok(())
+}
+
+/// A hook is named by its whole path, and has some time if its time is bounded (config.md, POSIX-platform Hooks).
+fn check_hooks(hooks: &Hooks) -> Result<()> {
+    #[allow(deprecated)]
+    let kinds = [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    let all = kinds.iter().flat_map(|(kind, list)| list.iter().flatten().enumerate().map(move |hook| (kind, hook)));
+    for (kind, (at, hook)) in all {
+        if !hook.path().is_absolute() {
+            return Err(Error::Invalid(format!("hooks.{kind}[{at}].path: {:?} is not an absolute path", hook.path())));
+        }
+        if let Some(seconds) = hook.timeout().filter(|seconds| *seconds <= 0) {
+            return Err(Error::Invalid(format!("hooks.{kind}[{at}].timeout: {seconds} is not above 0")));
+        }
     }
     Ok(())
 }
@@ -272,6 +308,9 @@ mod tests {
             "linux": {"resources": {"devices": [{"allow": true}]}, "sysctl": {"net/core/x~y": "1"}}});
         for (pointer, value, want) in [
             ("/process", json!(7), "process: invalid type"),
+            ("/process", json!([]), "process: invalid type: sequence, expected an object"),
+            ("/process/user", json!([0, 0]), "process.user: invalid type: sequence, expected an object"),
+            ("/linux/resources/devices/0", json!([true]), "linux.resources.devices[0]: invalid type: sequence"),
             ("/process/cwd", json!(7), "process.cwd: invalid type"),
             ("/process/user/uid", json!(-1), "process.user.uid: invalid value"),
             ("/process/rlimits/0/type", json!("RLIMIT_X"), "process.rlimits[0].type: unknown variant"),
@@ -285,6 +324,9 @@ mod tests {
             let error = typed::<Spec>(Path::new("/b/config.json"), value_of).unwrap_err().to_string();
             assert!(error.starts_with(&format!("config.json: {want}")), "{pointer}: {error}");
         }
+        let nothing = json!({"ociVersion": "1.2.0", "process": {"cwd": "/", "args": null, "user": {"uid": null, "gid": 0}},
+            "mounts": null, "linux": {"devices": [{"path": "/dev/x", "type": "p", "major": null}]}});
+        assert!(typed::<Spec>(Path::new("config.json"), nothing).is_ok());
         assert!(typed::<Spec>(Path::new("config.json"), base).is_ok());
     }
 

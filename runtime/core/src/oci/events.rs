@@ -32,7 +32,7 @@ pub(super) fn events(global: &Global, arguments: &mut Arguments) -> Result<()> {
             other => return Err(Error::Invalid(format!("events: unknown option {other}"))),
         }
     }
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     let process = container.process().ok_or_else(|| Error::State("container not running".to_owned()))?;
     let host = container.host()?;
     let group = host.open(&container.cgroup)?;

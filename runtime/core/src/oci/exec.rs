@@ -11,7 +11,7 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
-use super::create::{number, preserved, send_descriptor, send_terminal, write_pid_file};
+use super::create::{check_preserved, number, preserved, send_descriptor, send_terminal, write_pid_file};
 use super::{Global, Level, document, foreground, protect, seccomp_agent};
 use crate::launch::{self, Join};
 use crate::process::Prepared;
@@ -54,6 +54,7 @@ const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
 pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
     protect();
     let options = options(arguments)?;
+    check_preserved(0, options.preserve_fds)?;
     let container = Container::load(&global.root, &options.id)?;
     check_status(&container, options.ignore_paused)?;
     let target = container.process().ok_or_else(|| Error::State("container not running".to_owned()))?;
@@ -105,7 +106,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
         (_, ours) => ours,
     };
     match signals {
-        Some(signals) => foreground::wait(started.pid, &started.pidfd, terminal, &signals),
+        Some(signals) => foreground::wait(&started.pidfd, terminal, &signals, None),
         None => Ok(ExitCode::SUCCESS),
     }
 }
@@ -143,6 +144,7 @@ fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> 
         global.say(Level::Debug, &format!("initial CPU affinity: {mask:#x}"));
     }
     prepared.plain_newlines = options.console_socket.is_none();
+    prepared.insists_on_oom_score = !own_users && global.host_root;
     prepared.warnings().iter().for_each(|warning| global.say(Level::Warning, warning));
     if prepared.terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::Invalid("process.terminal: needs --console-socket".to_owned()));
@@ -209,6 +211,9 @@ fn from_file(mut process: Process, base: &Process, options: &Options) -> Process
     }
     if process.scheduler().is_none() {
         process.set_scheduler(base.scheduler().clone());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(base.exec_cpu_affinity().clone());
     }
     if options.tty {
         process.set_terminal(Some(true));

@@ -45,7 +45,7 @@ pub(super) fn features() -> Result<()> {
             },
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": false, "schemata": false, "monitoring": false},
             "memoryPolicy": {
                 "modes": ["MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
                     "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"],
@@ -53,6 +53,8 @@ pub(super) fn features() -> Result<()> {
             },
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true}
-        }
+        },
+        // Properties of the unit, where systemd makes the cgroup.
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."]
     }))
 }

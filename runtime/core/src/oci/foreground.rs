@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::notify::Relay;
 use crate::{Error, Result, failed, sys};
 
 /// Those a caller sends to the runtime and means for the container.
@@ -29,13 +30,23 @@ pub(super) fn signals() -> Result<OwnedFd> {
     sys::signal_fd(&FORWARDED).map_err(|e| Error::System("watch signals".to_owned(), e))
 }
 
-/// Waits for the end. With a terminal, copies between it and our own streams.
-pub(super) fn wait(pid: i32, pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: &OwnedFd) -> Result<ExitCode> {
+/// Waits for the end. With a terminal, copies between it and our own streams. `relay`: whoever manages us is told when the
+/// process is ready; it is still us that he looks at.
+pub(super) fn wait(
+    pidfd: &OwnedFd,
+    terminal: Option<OwnedFd>,
+    signals: &OwnedFd,
+    mut relay: Option<Relay>,
+) -> Result<ExitCode> {
     let _raw = terminal.as_ref().and_then(|_| Raw::enter());
     let mut session = Session { terminal, input: true };
     session.resize();
     loop {
-        let (ended, signalled, output, input) = session.poll(pidfd, signals)?;
+        let (ended, signalled, output, input) = session.poll(pidfd, signals, relay.as_ref())?;
+        if let Some(ready) = relay.take_if(|relay| relay.is_ready()) {
+            // Who does not listen any more does not want to know.
+            let _ = ready.tell(rustix::process::getpid().as_raw_nonzero().get());
+        }
         if signalled {
             forward(pidfd, signals, &session);
         }
@@ -47,7 +58,7 @@ pub(super) fn wait(pid: i32, pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals
         }
         if ended {
             while session.terminal.is_some() && session.show() {}
-            return collect(pid, pidfd);
+            return collect(pidfd);
         }
     }
 }
@@ -59,7 +70,7 @@ struct Session {
 }
 
 impl Session {
-    fn poll(&self, pidfd: &OwnedFd, signals: &OwnedFd) -> Result<(bool, bool, bool, bool)> {
+    fn poll(&self, pidfd: &OwnedFd, signals: &OwnedFd, relay: Option<&Relay>) -> Result<(bool, bool, bool, bool)> {
         let stdin = rustix::stdio::stdin();
         let mut fds = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         if let Some(terminal) = &self.terminal {
@@ -68,11 +79,14 @@ impl Session {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
+        // Last: the places of the others are known.
+        let streams = fds.len();
+        fds.extend(relay.map(|relay| PollFd::new(relay, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(failed(|| "wait".to_owned())(e)),
         }
-        let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let ready = |at: usize| at < streams && fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
         Ok((ready(0), ready(1), ready(2), ready(3)))
     }
 
@@ -133,7 +147,7 @@ fn forward(pidfd: &OwnedFd, signals: &OwnedFd, session: &Session) {
     }
 }
 
-fn collect(pid: i32, pidfd: &OwnedFd) -> Result<ExitCode> {
+fn collect(pidfd: &OwnedFd) -> Result<ExitCode> {
     let what = || "wait for the process".to_owned();
     let status = loop {
         match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
@@ -141,7 +155,6 @@ fn collect(pid: i32, pidfd: &OwnedFd) -> Result<ExitCode> {
             other => break other.map_err(failed(what))?,
         }
     };
-    let _ = Pid::from_raw(pid);
     let status = status.ok_or_else(|| Error::State(what()))?;
     let code = status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default());
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))

@@ -14,8 +14,10 @@ mod hooks;
 #[cfg(test)]
 mod mutations;
 mod namespaces;
+mod notify;
 mod rootless;
 mod seccomp_agent;
+mod strict;
 mod update;
 
 use std::ffi::OsString;
@@ -29,7 +31,7 @@ use rustix::process::Signal;
 use crate::shim::log::rfc3339;
 use crate::{Error, Result, files, protect};
 use arguments::Arguments;
-use container::{Container, Status};
+use container::{Container, State, Status};
 
 /// What `exec` answers where it could not begin: any other code is the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -169,7 +171,7 @@ fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result
         "ps" => describe::ps(global, arguments),
         "spec" => done(describe::spec(arguments)),
         "checkpoint" | "restore" => Err(Error::Invalid(format!("{command}: not supported"))),
-        "features" => done(features::features()),
+        "features" => done(arguments.end().and_then(|()| features::features())),
         "version" => done(describe::version()),
         "help" => done(help::all()),
         other => Err(Error::Invalid(format!("No help topic for '{other}': no such command"))),
@@ -177,18 +179,25 @@ fn dispatch(global: &Global, command: &str, arguments: &mut Arguments) -> Result
 }
 
 fn start(global: &Global, arguments: &mut Arguments) -> Result<()> {
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     match container.status() {
         Status::Created => {}
         other => return Err(Error::State(format!("cannot start a container in the {} state", other.name()))),
     }
-    container.open_gate()?;
     let spec = container.spec()?;
-    let poststart = spec.hooks().as_ref().and_then(|h| h.poststart().as_ref());
-    // A hook that fails ends the container (runtime.md, Lifecycle 9).
-    hooks::run("poststart", poststart, &container.oci_state(), None).inspect_err(|_| {
-        let _ = remove(global, &container, true);
-    })
+    let hooks = spec.hooks().as_ref();
+    let poststart = hooks.and_then(|h| h.poststart().as_ref());
+    let relay = notify::listen(container.dir())?;
+    let begun = container.open_gate().and_then(|()| hooks::run("poststart", poststart, &container.oci_state(), None));
+    // A hook that fails ends the container, and takes it away (runtime.md, Lifecycle 7 and 9).
+    begun.inspect_err(|_| {
+        if hooks.is_some_and(|h| h.start_container().is_some() || h.poststart().is_some()) {
+            let _ = remove(global, &container, true);
+        }
+    })?;
+    let told = relay.zip(container.process()).map_or(Ok(()), |(relay, first)| relay.wait(container.pid, &first));
+    told.unwrap_or_else(|e| global.say(Level::Warning, &e.to_string()));
+    Ok(())
 }
 
 fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
@@ -201,6 +210,7 @@ fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
     }
     let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
     let signal = parse_signal(&arguments.next().unwrap_or_else(|| "TERM".to_owned()))?;
+    arguments.end()?;
     // Without a pid namespace of its own the others outlive the first process.
     let shared = container.spec().is_ok_and(|spec| !has_own(&spec, LinuxNamespaceType::Pid));
     if all || (shared && signal == libc::SIGKILL) {
@@ -231,6 +241,7 @@ fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
         }
     }
     let id = arguments.positional("a container id")?;
+    arguments.end()?;
     match Container::load(&global.root, &id) {
         Ok(container) => remove(global, &container, force),
         Err(e) => match Container::load_unfinished(&global.root, &id) {
@@ -276,15 +287,19 @@ fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Res
         let _ = rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH);
     }
     container.forget()?;
-    // A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
-    let hooks = spec.and_then(|spec| spec.hooks().as_ref());
-    let failures = hooks::run_each("poststop", hooks.and_then(|h| h.poststop().as_ref()), &state);
-    failures.iter().for_each(|failure| global.say(Level::Warning, failure));
+    run_poststop(global, spec, &state);
     Ok(())
 }
 
+/// A hook that fails must not bring the container back (runtime.md, Lifecycle 13).
+fn run_poststop(global: &Global, spec: Option<&Spec>, state: &State) {
+    let hooks = spec.and_then(|spec| spec.hooks().as_ref());
+    let failures = hooks::run_each("poststop", hooks.and_then(|h| h.poststop().as_ref()), state);
+    failures.iter().for_each(|failure| global.say(Level::Warning, failure));
+}
+
 fn freeze(global: &Global, arguments: &mut Arguments, frozen: bool) -> Result<()> {
-    let container = Container::load(&global.root, &arguments.positional("a container id")?)?;
+    let container = Container::load(&global.root, &arguments.only_id()?)?;
     let wanted = if frozen { [Status::Running, Status::Created] } else { [Status::Paused, Status::Paused] };
     let status = container.status();
     if !wanted.contains(&status) {

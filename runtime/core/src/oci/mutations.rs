@@ -57,7 +57,8 @@ const NAMES: [&str; 14] = [
     "invalid configuration: linux.resources",
 ];
 /// And those of words: an option as well.
-const OPTIONS: [&str; 7] = ["-", "exec:", "update:", "a container id", "unknown option", "unknown signal", "\""];
+const OPTIONS: [&str; 8] =
+    ["-", "exec:", "update:", "a container id", "unexpected argument", "unknown option", "unknown signal", "\""];
 
 struct Line {
     number: usize,

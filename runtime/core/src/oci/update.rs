@@ -81,7 +81,7 @@ pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {
     }
     let resources = serde_json::from_value(Value::Object(sections));
     Ok(Options {
-        id: arguments.positional("a container id")?,
+        id: arguments.only_id()?,
         document,
         resources: resources.map_err(|e| Error::Invalid(format!("update: {e}")))?,
     })

@@ -295,6 +295,9 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
     if errno.is_some_and(|errno| errno > 4095) {
         return Err(invalid("errnoRet: above 4095"));
     }
+    if errno.is_some() && !matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace) {
+        return Err(invalid(&format!("errnoRet: {action} has none")));
+    }
     Ok(action.as_u32(errno))
 }
 

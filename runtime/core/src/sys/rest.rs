@@ -22,6 +22,11 @@ pub(crate) fn rest() {
     unsafe {
         libc::malloc_trim(0)
     };
+    let_go();
+}
+
+/// The same but for what was freed.
+fn let_go() {
     let here = 0u8;
     let stack = &raw const here as usize;
     let code = (&raw const __executable_start as usize, &raw const etext as usize);
@@ -43,11 +48,11 @@ mod tests {
             let kept = std::hint::black_box([depth; 1024]);
             if depth == 0 { kept.iter().sum() } else { deep(depth - 1) + std::hint::black_box(kept)[7] }
         }
-        // Its own process: a test has threads.
+        // Its own process: a test has threads, which may hold the locks of what is freed for ever in here.
         match super::super::fork(0, None).unwrap() {
             super::super::Forked::Child => {
                 let before = deep(60);
-                super::rest();
+                super::let_go();
                 super::super::exit_now(i32::from(deep(60) != before))
             }
             super::super::Forked::Parent { pidfd, .. } => {

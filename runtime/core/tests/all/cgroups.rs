@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::oci::Bundle;
-use crate::support::{busybox, eventually};
+use crate::support::{busybox, eventually, program};
 
 /// Where a controller is in charge of a container.
 pub(crate) struct Place {
@@ -220,6 +220,40 @@ fn device_rules_hold_and_change() {
     assert_eq!((opened(&bundle, "log1"), opened(&bundle, "null")), ("refused\n".into(), "opened\n".into()));
 }
 
+/// What is asked for and what is allowed are compared access by access: v2 in a program of ours, v1 in the kernel.
+#[test]
+fn an_access_that_nobody_allows_is_none() {
+    let Some(_) = busybox() else { return };
+    if !Path::new("/dev/fuse").exists() {
+        println!("skipped: no /dev/fuse");
+        return;
+    }
+    let script =
+        "for mode in '<' '>' '<>'; do (eval \": $mode /dev/fuse\") 2> /dev/null && echo -n \"$mode \"; done; true";
+    let fuse = |allow, access| json!({"allow": allow, "type": "c", "major": 10, "minor": 229, "access": access});
+    for (rules, want) in [
+        (vec![fuse(true, "r")], "< "),
+        (vec![fuse(true, "rw"), fuse(false, "w")], "< "),
+        (vec![fuse(true, "r"), fuse(true, "w")], "< > <> "),
+        (vec![json!({"allow": true, "access": "r"})], "< "),
+    ] {
+        let bundle = Bundle::new("access", script, |s| {
+            s["linux"]["devices"] = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
+            let all = [json!({"allow": false, "access": "rwm"})];
+            s["linux"]["resources"] = json!({"devices": all.iter().chain(&rules).collect::<Vec<_>>()});
+        });
+        let run = format!("exec {} oci --root {} run", program().display(), bundle.root().display());
+        let run = format!("{run} -b {} {}", bundle.bundle(), bundle.id);
+        // As the machine has it, and in mounts that show v2 alone.
+        let unified = format!("umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; {run}");
+        for line in [run, unified] {
+            let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(said, want, "{rules:?}, {line}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
 /// What `events` says, line by line.
 struct Events {
     child: Child,
@@ -301,4 +335,38 @@ fn a_container_can_have_cgroups_of_its_own() {
     assert_eq!(pids.len(), 1);
     bundle.good(&["delete", "-f", &bundle.id]);
     assert!(!place.dir.parent().unwrap().exists());
+}
+
+/// config-linux.md, Cgroup ownership.
+#[test]
+fn a_container_owns_its_v2_cgroup_but_not_its_limits() {
+    let Some(_) = busybox() else { return };
+    let script = "cd /sys/fs/cgroup; stat -c '%n %u' . cgroup.procs cgroup.subtree_control cgroup.events; mkdir own";
+    let owned = |options: &[&str]| {
+        let bundle = Bundle::new("owned", script, |s| {
+            let namespaces = s["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.extend([json!({"type": "user"}), json!({"type": "network"})]);
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+            (s["linux"]["uidMappings"], s["linux"]["gidMappings"]) = (map.clone(), map);
+            s["linux"]["resources"] = json!({});
+            s["mounts"].as_array_mut().unwrap().push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
+                "source": "cgroup", "options": options}));
+        });
+        // On a host with v1, too, in mounts that show v2 alone.
+        let line = format!(
+            "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && {} oci --root {} run -b {} {}",
+            program().display(),
+            bundle.root().display(),
+            bundle.bundle(),
+            bundle.id
+        );
+        let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (said, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (said, error) = owned(&[]);
+    assert_eq!(said, ". 0\ncgroup.procs 0\ncgroup.subtree_control 0\ncgroup.events 65534\n", "{error}");
+    assert!(error.is_empty(), "{error}");
+    let (said, error) = owned(&["ro"]);
+    assert!(said.starts_with(". 65534\n") && error.contains("mkdir"), "{said} {error}");
 }

@@ -215,6 +215,11 @@ fn start_waits_for_its_hooks_and_tells_of_them() {
         let bundle = Bundle::new("gate", "sleep 1000", |s| {
             s["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
         });
+        let [config, after] = ["config.json", "after"].map(|name| bundle.dir.path().join(name));
+        let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        spec["hooks"]["poststop"] =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", after.display())]}]);
+        fs::write(&config, spec.to_string()).unwrap();
         let id = bundle.id.as_str();
         let mut create = bundle.command(&["create", "-b", bundle.bundle(), id]);
         assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
@@ -225,9 +230,50 @@ fn start_waits_for_its_hooks_and_tells_of_them() {
         } else {
             let error = bundle.bad(&["start", id]);
             assert!(error.contains("startContainer hook #0") && error.contains("exit code 7"), "{error}");
-            eventually("it stops", || bundle.status() == "stopped");
+            // As by runtime.md, Lifecycle 7, then 12 and 13.
+            assert!(bundle.bad(&["state", id]).ends_with("does not exist"));
+            assert!(bundle.dir.path().join("after").exists());
         }
     }
+}
+
+#[test]
+fn what_hooks_began_is_cleaned_up_by_others() {
+    let Some(_) = busybox() else { return };
+    let shell = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    for (kind, program) in [
+        ("prestart", "true"),
+        ("createRuntime", "true"),
+        ("createContainer", "true"),
+        ("startContainer", "true"),
+        ("poststart", "true"),
+        // Not the hook's fault, but it has run.
+        ("none", "nowhere"),
+    ] {
+        let bundle = Bundle::new("undone", "true", |s| s["process"]["args"] = json!([program]));
+        let [config, before, after] = ["config.json", "before", "after"].map(|name| bundle.dir.path().join(name));
+        let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        let touch = |file: &Path| format!("cat >> {}", file.display());
+        spec["hooks"] = json!({"createRuntime": shell(&touch(&before)), "poststop": shell(&touch(&after))});
+        if kind != "none" {
+            spec["hooks"][kind] = shell("exit 7");
+        }
+        fs::write(&config, spec.to_string()).unwrap();
+        let error = bundle.bad(&["run", "-b", bundle.bundle(), &bundle.id]);
+        assert!(error.contains(if kind == "none" { "nowhere" } else { "exit code 7" }), "{kind}: {error}");
+        let state: Value = serde_json::from_str(&fs::read_to_string(&after).unwrap()).unwrap();
+        assert_eq!(state["status"], "stopped", "{kind}");
+        assert_eq!(bundle.good(&["list", "-q"]), "", "{kind}");
+    }
+    // Nothing had begun.
+    let bundle = Bundle::new("undone", "true", |_| {});
+    let [config, after] = ["config.json", "after"].map(|name| bundle.dir.path().join(name));
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    spec["linux"]["cgroupsPath"] = json!("..");
+    spec["hooks"] = json!({"poststop": shell(&format!("cat >> {}", after.display()))});
+    fs::write(&config, spec.to_string()).unwrap();
+    bundle.bad(&["run", "-b", bundle.bundle(), &bundle.id]);
+    assert!(!after.exists());
 }
 
 #[test]

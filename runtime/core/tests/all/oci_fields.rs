@@ -45,6 +45,10 @@ fn limits_change_and_are_told() {
     fs::write(bundle.dir.path().join("check.json"), check).unwrap();
     let path = bundle.dir.path().join("check.json");
     assert!(bundle.bad(&["update", "-r", path.to_str().unwrap(), id]).contains("rejecting memory limit"));
+    let list: Value = serde_json::from_str(&bundle.good(&["list", "-f", "json"])).unwrap();
+    assert_eq!((&list[0]["id"], &list[0]["owner"]), (&json!(id), &json!("root")));
+    let table = bundle.good(&["list"]);
+    assert!(table.lines().nth(1).unwrap().ends_with(" root"), "{table}");
     let table = bundle.good(&["ps", id]);
     assert_eq!(table.lines().count(), 2, "{table}");
     let mut events = bundle.command(&["events", "--interval", "10ms", id]).stdout(Stdio::piped()).spawn().unwrap();
@@ -87,6 +91,82 @@ fn scheduling_is_what_was_asked_for() {
     fs::write(&path, process.to_string()).unwrap();
     let said = bundle.good(&["exec", "-p", path.to_str().unwrap(), &bundle.id]);
     assert_eq!(said, "Cpus_allowed_list:\t0\n");
+    // What a file does not say, the container does; its own first process goes where it may.
+    let bundle = Bundle::new("affinity", "sleep 1000", |s| s["process"]["execCPUAffinity"] = json!({"final": "0"}));
+    detach(&bundle);
+    let process = json!({"args": ["grep", "Cpus_allowed_list", "/proc/1/status", "/proc/self/status"], "cwd": "/"});
+    fs::write(&path, process.to_string()).unwrap();
+    let said = bundle.good(&["exec", "-p", path.to_str().unwrap(), &bundle.id]);
+    let lines: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(":Cpus_allowed_list:\t")).map(|l| l.1).collect();
+    assert!(lines.len() == 2 && lines[1] == "0", "{said}");
+    assert!(lines[0] != "0" || !std::path::Path::new("/sys/devices/system/cpu/cpu1").exists(), "{said}");
+}
+
+/// Runs with a capability less than this process has.
+fn run_without(bundle: &Bundle, capability: &str) -> String {
+    let mut run = Command::new("setpriv");
+    run.args([&format!("--bounding-set=-{capability}"), &format!("--inh-caps=-{capability}"), "--"]);
+    run.arg(program()).arg("oci").arg("--root").arg(bundle.root()).args(["run", "-b", bundle.bundle(), &bundle.id]);
+    let output = run.stdin(Stdio::null()).output().unwrap();
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+#[test]
+fn what_we_have_not_the_right_to_give_is_told() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("caps", "grep CapBnd /proc/self/status", |s| {
+        s["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_SYS_TIME", "CAP_NOBODY"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL", "CAP_CHOWN"]});
+    });
+    let said = run_without(&bundle, "sys_time");
+    assert!(said.contains("CapBnd:\t0000000000000020\n"), "{said}");
+    for name in ["CAP_CHOWN CAP_SYS_TIME", "CAP_NOBODY"] {
+        assert!(said.contains(&format!("unavailable capabilities: [{name}]")), "{said}");
+    }
+    // config.md, Linux Process: set, or an error.
+    let bundle = Bundle::new("oom", "true", |s| s["process"]["oomScoreAdj"] = json!(-500));
+    let said = run_without(&bundle, "sys_resource");
+    assert!(said.contains("process.oomScoreAdj: set: Permission denied"), "{said}");
+}
+
+#[test]
+fn a_session_keyring_is_new_or_whose_it_was() {
+    let Some(_) = busybox() else { return };
+    // keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING; /proc/keys names the keyrings that one has.
+    let number = if cfg!(target_arch = "aarch64") { 219 } else { 250 };
+    let join = format!(
+        "import ctypes, os, sys; ctypes.CDLL(None).syscall({number}, 1, b'trimtab-keyring'); os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let keyring = |arguments: &[&str]| {
+        let bundle = Bundle::new("keyring", "grep -c trimtab-keyring /proc/keys", |s| {
+            s["linux"]["maskedPaths"] = json!([]);
+            // Who is not its owner sees it as one that he has.
+            s["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        });
+        let mut run = Command::new("python3");
+        run.args(["-c", &join]).arg(program()).arg("oci").arg("--root").arg(bundle.root());
+        let output = run.args(["run", "-b", bundle.bundle()]).args(arguments).arg(&bundle.id).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Ok(own) = keyring(&[]) else {
+        println!("skipped: no python3");
+        return;
+    };
+    assert_eq!((own.as_str(), keyring(&["--no-new-keyring"]).unwrap().as_str()), ("0", "1"));
+}
+
+#[test]
+fn a_user_database_that_is_a_pipe_keeps_nobody_waiting() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("pipe", "echo $HOME", |_| {});
+    let passwd = bundle.dir.path().join("rootfs/etc/passwd");
+    fs::remove_file(&passwd).unwrap();
+    assert!(Command::new("mkfifo").arg(&passwd).status().unwrap().success());
+    let mut run = Command::new("timeout");
+    run.arg("20").arg(program()).arg("oci").arg("--root").arg(bundle.root());
+    let output = run.args(["run", "-b", bundle.bundle(), &bundle.id]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -166,6 +246,47 @@ fn a_network_device_moves_in_with_its_addresses() {
     }
 }
 
+/// A network namespace with a name, until dropped.
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+#[test]
+fn network_devices_go_to_a_namespace_that_is_joined_by_names_of_the_kernels() {
+    let Some(_) = busybox() else { return };
+    let ip = |line: &str| Command::new("ip").args(line.split(' ')).status().is_ok_and(|status| status.success());
+    let network = Network(format!("ttj{}", std::process::id()));
+    let name = &network.0;
+    if !ip(&format!("netns add {name}")) || !ip(&format!("-n {name} link add eth0 type veth peer name other")) {
+        println!("skipped: no ip(8), or no veth");
+        return;
+    }
+    for (template, want) in [("eth%d", "eth1"), ("%d", "0")] {
+        let [ours, peer] = ["a", "b"].map(|end| format!("tt{}{end}", std::process::id() % 1_000_000));
+        assert!(ip(&format!("link add {ours} type veth peer name {peer}")));
+        let bundle = Bundle::new("joined", &format!("busybox ip link show dev {want}; cat /seen"), |s| {
+            let path = format!("/run/netns/{name}");
+            s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network", "path": path}));
+            s["linux"]["netDevices"] = json!({ours.clone(): {"name": template}});
+            // Hooks find it in its namespaces, too (config.md, CreateRuntime Hooks).
+            let script = "readlink /proc/$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')/ns/net > rootfs/seen";
+            s["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        });
+        let mut run = bundle.command(&["run", "-b", bundle.bundle(), &bundle.id]);
+        let output = run.current_dir(bundle.dir.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        let inode =
+            fs::metadata(format!("/run/netns/{name}")).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap();
+        assert!(said.contains(want) && said.contains("UP"), "{said}");
+        assert!(said.ends_with(&format!("net:[{inode}]\n")), "{said}");
+        assert!(ip(&format!("link delete {peer}")));
+    }
+}
+
 #[test]
 fn mounts_have_the_options_they_name_and_no_others() {
     let Some(_) = busybox() else { return };
@@ -204,6 +325,36 @@ fn mounts_have_the_options_they_name_and_no_others() {
         assert!(!line("/new").contains("mode=") && line("/old").contains("mode=750"), "{output}");
         assert!(output.ends_with("1777\n750\n"), "{output}");
         drop(source);
+    }
+}
+
+#[test]
+fn a_mount_can_be_changed_and_options_are_for_file_systems() {
+    let Some(_) = busybox() else { return };
+    let script = "awk '$2 == \"/x\" || $2 == \"/proc\" {print $2, $4}' /proc/self/mounts";
+    let bundle = Bundle::new("remount", script, |s| {
+        s["mounts"].as_array_mut().unwrap().extend([
+            json!({"destination": "/x", "type": "tmpfs", "options": ["size=64k", "sync", "lazytime", "silent", "nofail"]}),
+            json!({"destination": "/x", "type": "tmpfs", "options": ["remount", "noexec", "size=128k", "async"]}),
+            json!({"destination": "/proc", "options": ["remount", "bind", "ro"]}),
+        ]);
+    });
+    let output = output_of(&bundle);
+    let options = |place: &str| output.lines().find_map(|line| line.strip_prefix(place)).unwrap_or(&output).to_owned();
+    for (word, is_there) in [("noexec", true), ("size=128k", true), ("lazytime", true), ("sync", false)] {
+        assert_eq!(options("/x ").contains(word), is_there, "{word}: {output}");
+    }
+    assert!(options("/proc ").starts_with("ro,"), "{output}");
+    for (mount, want) in [
+        (
+            json!({"destination": "/x", "source": "/", "options": ["bind", "size=1k"]}),
+            "mounts: /x: option size=1k: not for",
+        ),
+        (json!({"destination": "/bin", "options": ["remount", "ro"]}), "set the options of /bin"),
+        (json!({"destination": "/nowhere", "options": ["remount", "ro"]}), "mounts: /nowhere: remount"),
+    ] {
+        let bundle = Bundle::new("remount", "true", |s| s["mounts"].as_array_mut().unwrap().push(mount));
+        assert!(output_of(&bundle).contains(want), "{want}: {}", output_of(&bundle));
     }
 }
 

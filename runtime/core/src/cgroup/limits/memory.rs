@@ -20,6 +20,9 @@ pub(super) fn settings(memory: &LinuxMemory, now: Option<i64>) -> Result<Vec<Set
     let (limit, reservation) = (said(memory.limit()), said(memory.reservation()));
     // Without a limit on memory there is none on both together.
     let swap = said(memory.swap()).or_else(|| limit.filter(|limit| *limit < 0));
+    if let Some(swappiness) = memory.swappiness().filter(|swappiness| *swappiness > 100) {
+        return Err(Error::Invalid(format!("linux.resources.memory.swappiness: {swappiness} is not in 0 to 100")));
+    }
     let mut settings = Vec::new();
     if let Some(swap) = swap {
         // v2 counts swap alone.

@@ -63,7 +63,7 @@ pub(crate) struct Init<'a> {
     pub(crate) before_pivot: Option<&'a dyn Fn() -> Result<()>>,
     /// Runs in the child behind the gate, as the process; is told its environment.
     pub(crate) before_exec: Option<BeforeExec<'a>>,
-    pub(crate) listener: Option<Listener<'a>>,
+    pub(crate) listener: Listener<'a>,
 }
 
 /// Who opens what a container's file system is made of.
@@ -97,7 +97,6 @@ pub(crate) fn start(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
-    check_listener(init.process, init.listener)?;
     // Set in the child only, where it has been told by the process in between.
     let joined = Cell::new(false);
     let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
@@ -149,7 +148,7 @@ pub(crate) struct Join<'a> {
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// The ways into v1 cgroups.
     pub(crate) doors: &'a [Named],
-    pub(crate) listener: Option<Listener<'a>>,
+    pub(crate) listener: Listener<'a>,
 }
 
 /// Starts a process in a running container.
@@ -159,7 +158,6 @@ pub(crate) fn join(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
-    check_listener(join.process, join.listener)?;
     let mut namespaces = join.namespaces;
     let forked = match join.pid_namespace {
         Some(namespace) if !may_return() => by_one_between(|| {
@@ -220,13 +218,6 @@ fn await_entered(channel: &Channel) -> Result<()> {
     }
 }
 
-fn check_listener(process: &Prepared, listener: Option<Listener<'_>>) -> Result<()> {
-    if process.has_listener() && listener.is_none() {
-        return Err(Error::Invalid("linux.seccomp: SCMP_ACT_NOTIFY: nobody listens here".to_owned()));
-    }
-    Ok(())
-}
-
 fn pair() -> Result<(Channel, Channel)> {
     Channel::pair().map_err(|e| Error::System("make a socket".to_owned(), e))
 }
@@ -235,7 +226,7 @@ struct Running<'a> {
     pid: i32,
     pidfd: OwnedFd,
     channel: Channel,
-    listener: Option<Listener<'a>>,
+    listener: Listener<'a>,
 }
 
 /// Tells the child that it is placed and waits for exec, for the gate, or for the error.
@@ -311,19 +302,11 @@ fn in_pid_namespace(
     })
 }
 
-fn take_listener(
-    pid: i32,
-    pidfd: &OwnedFd,
-    number: i32,
-    listener: Option<Listener<'_>>,
-    channel: &Channel,
-) -> Result<()> {
+fn take_listener(pid: i32, pidfd: &OwnedFd, number: i32, listener: Listener<'_>, channel: &Channel) -> Result<()> {
     let what = || "take over the seccomp listener".to_owned();
     let fd = rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty());
     let fd = fd.map_err(failed(what))?;
-    if let Some(listener) = listener {
-        listener(pid, fd)?;
-    }
+    listener(pid, fd)?;
     // A process that does not wait for it has gone on.
     let _ = channel.send(&Message::Taken);
     Ok(())

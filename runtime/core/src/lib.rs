@@ -25,6 +25,7 @@ pub mod rootless;
 mod scheduling;
 pub mod seccomp;
 pub mod shim;
+mod state;
 mod sys;
 
 pub use sys::allocator::ByRole;

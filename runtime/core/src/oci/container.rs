@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::notify;
 use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
+use crate::state::{SPECIFICATION, State};
 use crate::{Error, Result, failed, files};
 
 /// The specification as it was when the container was made.
@@ -78,28 +79,6 @@ pub(super) enum Place {
     Unit(Unit),
     /// It stays in the cgroups of whoever makes it.
     None,
-}
-
-/// What others are told of a container (runtime.md, State). The order of fields is runc's, which some rely on.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct State {
-    pub(super) oci_version: &'static str,
-    pub(super) id: String,
-    pub(super) pid: i32,
-    pub(super) status: &'static str,
-    pub(super) bundle: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rootfs: Option<PathBuf>,
-    pub(super) created: String,
-    pub(super) annotations: std::collections::BTreeMap<String, String>,
-}
-
-impl State {
-    /// The same of a container whose first process, or another of it, has this pid.
-    pub(super) fn with_pid(&self, pid: i32) -> Self {
-        Self { pid, ..self.clone() }
-    }
 }
 
 /// The states of runtime.md.
@@ -382,7 +361,7 @@ impl Container {
     /// The same of a container that is known to be in this state.
     pub(super) fn state_as(&self, status: Status, spec: Option<&Spec>) -> State {
         State {
-            oci_version: "1.3.0",
+            oci_version: SPECIFICATION,
             id: self.id.clone(),
             pid: if status == Status::Stopped { 0 } else { self.pid },
             status: status.name(),

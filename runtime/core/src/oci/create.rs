@@ -12,12 +12,12 @@ use rustix::process::{Signal, geteuid};
 use super::arguments::Arguments;
 use super::container::{Container, Place, Status, is_zombie};
 use super::namespaces::Namespaces;
-use super::{Cgroups, Global, Level, document, foreground, hooks, notify, protect, seccomp_agent};
+use super::{Cgroups, Global, Level, document, foreground, hooks, notify, protect};
 use crate::cgroup::{self, Group, Host, Named, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
 use crate::process::Prepared;
 use crate::rootfs::{self, Plan, Sources};
-use crate::{Error, Result};
+use crate::{Error, Result, seccomp};
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -259,7 +259,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         }
         None => Ok(()),
     };
-    let listener = |pid: i32, fd: OwnedFd| seccomp_agent::notify(linux, &state.with_pid(pid), pid, &fd);
+    let listener = |pid: i32, fd: OwnedFd| seccomp::notify(linux, &state.with_pid(pid), pid, &fd);
     let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
     // Root of a user namespace may not put a child into a cgroup of ours.
     let near = namespaces.user.is_none() && (namespaces.user_map.is_none() || namespaces.join.is_empty());
@@ -290,7 +290,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
         gate: if gated { Some(container.make_gate()?) } else { None },
         before_pivot: Some(&create_hooks),
         before_exec: Some(&start_hooks),
-        listener: Some(&listener),
+        listener: &listener,
     };
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let started = launch::start(&init, standard, |pid| {

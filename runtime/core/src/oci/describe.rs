@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
-use super::container::{Container, State};
+use super::container::Container;
 use super::{Global, print};
 use crate::cgroup::Host;
+use crate::state::State;
 use crate::{Error, Result};
 
 pub(super) fn state(global: &Global, arguments: &mut Arguments) -> Result<()> {

@@ -12,10 +12,10 @@ use rustix::thread::ThreadNameSpaceType;
 use super::arguments::Arguments;
 use super::container::{Container, Status};
 use super::create::{check_preserved, number, preserved, send_descriptor, send_terminal, write_pid_file};
-use super::{Global, Level, document, foreground, protect, seccomp_agent};
+use super::{Global, Level, document, foreground, protect};
 use crate::launch::{self, Join};
 use crate::process::Prepared;
-use crate::{Error, Result, failed};
+use crate::{Error, Result, failed, seccomp};
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
     let group = host.open(&container.cgroup)?;
     let state = container.oci_state();
     let listener = |pid: i32, fd: OwnedFd| match linux {
-        Some(linux) => seccomp_agent::notify(linux, &state, pid, &fd),
+        Some(linux) => seccomp::notify(linux, &state, pid, &fd),
         None => Ok(()),
     };
     let doors = if options.cgroups.is_empty() { host.doors(&group)? } else { Vec::new() };
@@ -88,7 +88,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
             .birthplace(&group)
             .filter(|_| options.cgroups.is_empty() && users.is_none() && host.takes_processes(&group)),
         doors: &doors,
-        listener: Some(&listener),
+        listener: &listener,
     };
     let signals = if options.detach { None } else { Some(foreground::signals()?) };
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];

@@ -26,7 +26,7 @@ pub(super) fn features() -> Result<()> {
     ];
     print_json(&json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
+        "ociVersionMax": crate::state::SPECIFICATION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": crate::mount_options::words(),
         "linux": {

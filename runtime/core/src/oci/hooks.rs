@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::container::State;
+use crate::state::State;
 use crate::{Error, Result, sys};
 
 /// More than this of what a hook says of its failure is not told.
@@ -150,6 +150,7 @@ fn read_all(output: &mut impl Read, said: &mut Vec<u8>) -> std::io::Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::SPECIFICATION;
 
     fn hook(script: &str, timeout: i64) -> Hook {
         let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": timeout});
@@ -159,7 +160,7 @@ mod tests {
     fn state() -> State {
         let annotations = [("long".to_owned(), "x".repeat(1 << 20))].into();
         let (id, bundle, created) = ("id".to_owned(), "/".into(), String::new());
-        State { oci_version: "1.3.0", id, pid: 1, status: "creating", bundle, rootfs: None, created, annotations }
+        State { oci_version: SPECIFICATION, id, pid: 1, status: "creating", bundle, rootfs: None, created, annotations }
     }
 
     /// Each has a state that fits into no pipe.

@@ -16,7 +16,6 @@ mod mutations;
 mod namespaces;
 mod notify;
 mod rootless;
-mod seccomp_agent;
 mod strict;
 mod update;
 
@@ -29,9 +28,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::Signal;
 
 use crate::shim::log::rfc3339;
+use crate::state::State;
 use crate::{Error, Result, files, protect};
 use arguments::Arguments;
-use container::{Container, State, Status};
+use container::{Container, Status};
 
 /// What `exec` answers where it could not begin: any other code is the process's own.
 const EXEC_FAILED: u8 = 255;

@@ -1,5 +1,6 @@
 //! Seccomp: the OCI section becomes a classic BPF program.
 
+mod agent;
 mod architecture;
 mod cache;
 mod compile;
@@ -9,6 +10,7 @@ mod syscalls;
 
 use std::os::fd::OwnedFd;
 
+pub(crate) use agent::notify;
 pub(crate) use cache::Cache;
 pub use compile::compile;
 pub use profile::default_profile;

@@ -8,11 +8,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::log::{Lines, Log, Stream};
+use super::log::{Lines, Log, Stream, rfc3339};
 use crate::cgroup::Group;
 use crate::pod::{ContainerConfig, ContainerState, Exit};
 use crate::process::Prepared;
-use crate::seccomp::Cache;
+use crate::seccomp::{self, Cache};
+use crate::state::{SPECIFICATION, State};
 use crate::{Error, Result, failed, files};
 
 /// Room for output that an attach session has not read yet, in bytes.
@@ -194,6 +195,22 @@ impl Container {
         self.stdin = None;
         let _ = files::write(&state_path(run_dir, &self.state.id), &self.state);
     }
+}
+
+/// Takes the listener of a process to the agent that the container's filter names.
+pub(super) fn notify(config: &ContainerConfig, run_dir: &Path, pid: i32, listener: &OwnedFd) -> Result<()> {
+    let Some(linux) = config.spec.linux() else { return Ok(()) };
+    let state = State {
+        oci_version: SPECIFICATION,
+        id: config.id.clone(),
+        pid,
+        status: "running",
+        bundle: run_dir.to_owned(),
+        rootfs: None,
+        created: rfc3339(files::now()),
+        annotations: config.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+    };
+    seccomp::notify(linux, &state, pid, listener)
 }
 
 pub(super) fn config_path(run_dir: &Path, id: &str) -> PathBuf {

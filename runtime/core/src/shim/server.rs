@@ -318,7 +318,7 @@ impl Server {
             gate: None,
             before_pivot: None,
             before_exec: None,
-            listener: None,
+            listener: &|pid, fd| container::notify(&config, &self.run_dir, pid, &fd),
         };
         let started = launch::start(&init, ends.child(), |pid| match init.born_in {
             Some(_) => Ok(()),

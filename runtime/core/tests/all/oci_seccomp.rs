@@ -22,14 +22,14 @@ const MADE_UP: i32 = libc::EADDRNOTAVAIL;
 const REMOVES: [libc::c_long; 2] = [libc::SYS_unlinkat, if cfg!(target_arch = "x86_64") { 84 } else { -1 }];
 
 /// An agent for some processes: directories cannot be made, and are removed by the kernel.
-struct Agent {
+pub(crate) struct Agent {
     path: PathBuf,
     _dir: tempfile::TempDir,
     served: JoinHandle<Vec<Value>>,
 }
 
 impl Agent {
-    fn start(processes: usize) -> Self {
+    pub(crate) fn start(processes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent");
         let socket = UnixListener::bind(&path).unwrap();
@@ -41,13 +41,13 @@ impl Agent {
         Self { path, _dir: dir, served }
     }
 
-    fn profile(&self) -> Value {
+    pub(crate) fn profile(&self) -> Value {
         json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": self.path, "listenerMetadata": "m", "syscalls": [
             {"names": ["mkdir", "mkdirat", "rmdir", "unlinkat"], "action": "SCMP_ACT_NOTIFY"}]})
     }
 
     /// What it was told of the processes, once all have ended.
-    fn told(self) -> Vec<Value> {
+    pub(crate) fn told(self) -> Vec<Value> {
         self.served.join().unwrap()
     }
 }

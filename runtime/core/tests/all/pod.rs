@@ -12,6 +12,7 @@ use runtime_core::Error;
 use runtime_core::pod::{ExecConfig, Shim};
 use serde_json::json;
 
+use crate::oci_seccomp::Agent;
 use crate::support::{Pod, busybox, eventually, exit_code, linux, program, read_all, readable};
 
 /// Name, change of the spec, the error wanted.
@@ -175,6 +176,36 @@ fn processes_join_containers() {
     pod.shim.signal("c", 9, false).unwrap();
     pod.wait("c");
     assert!(matches!(pod.shim.exec(&exec("c", &["true"])), Err(Error::State(_))));
+}
+
+#[test]
+fn somebody_else_answers_system_calls_of_a_pod() {
+    let Some(_) = busybox() else { return };
+    let pod = Pod::start();
+    let agent = Agent::start(2);
+    let watched = |s: &mut serde_json::Value| {
+        s["linux"]["seccomp"] = agent.profile();
+        s["annotations"] = json!({"a": "b"});
+    };
+    pod.shim.start_container(&pod.container_with("c", "mkdir /tmp/first; sleep 1000", watched)).unwrap();
+    let want = |name: &str| format!("mkdir: can't create directory '/tmp/{name}': Cannot assign requested address\n");
+    eventually("its first process asks", || pod.log("c") == want("first"));
+    let streams = pod.shim.exec(&exec("c", &["mkdir", "/tmp/second"])).unwrap();
+    assert_eq!(read_all(streams.stderr.unwrap()), want("second"));
+    let first = pod.shim.containers().unwrap()[0].pid;
+    pod.shim.signal("c", 9, false).unwrap();
+    pod.wait("c");
+    let told = agent.told();
+    let of = |n: usize| (&told[n]["state"]["id"], &told[n]["state"]["annotations"]["a"], &told[n]["metadata"]);
+    assert_eq!((of(0), of(1)), ((&json!("c"), &json!("b"), &json!("m")), (&json!("c"), &json!("b"), &json!("m"))));
+    assert_eq!((&told[0]["pid"], told[1]["pid"] != told[0]["pid"]), (&json!(first), true));
+    // An agent that is not there keeps nobody waiting, and the container from starting.
+    let gone = |s: &mut serde_json::Value| {
+        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+    };
+    let error = pod.shim.start_container(&pod.container_with("d", "exit 0", gone)).unwrap_err().to_string();
+    assert_eq!(error, "failed to connect with seccomp agent at /nowhere: No such file or directory (os error 2)");
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Server {
             user_namespace: self.users.as_ref().map(AsFd::as_fd),
             born_in: self.host.birthplace(&container.group),
             doors: &self.host.doors(&container.group)?,
-            listener: None,
+            listener: &|pid, fd| container::notify(&container.config, &self.run_dir, pid, &fd),
         };
         let started = launch::join(&join, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], |pid| match join.born_in {
             Some(_) => Ok(()),

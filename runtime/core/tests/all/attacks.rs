@@ -304,6 +304,18 @@ fn sysctls_go_where_nothing_can_be_mounted() {
     fs::create_dir(&fake).unwrap();
     fs::write(fake.join("ip_default_ttl"), "fake\n").unwrap();
     assert_eq!(output_of(&bundle), "77\nfake\n");
+    // Nor of anybody else's: whoever calls us may have something lie there.
+    let line = format!(
+        "mount --bind {} /proc/sys/net/ipv4 && exec {} oci --root {} run -b {} {}",
+        fake.display(),
+        program().display(),
+        bundle.root().display(),
+        bundle.bundle(),
+        bundle.id
+    );
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(said, "77\nfake\n");
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), "64\n");
 }
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oci_spec::runtime::{Capabilities, Capability, Process, Spec, UserBuilder};
+use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
@@ -234,22 +234,18 @@ pub(super) fn from_words(options: &Options, base: &Process) -> Result<Process> {
     let mut env = process.env().clone().unwrap_or_default();
     env.extend(options.env.iter().cloned());
     process.set_env(Some(env));
-    if let Some(user) = &options.user {
-        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-        let user = UserBuilder::default()
-            .uid(one_id("--user", uid)?)
-            .gid(one_id("--user", gid)?)
-            .additional_gids(options.groups.clone());
-        let user = match base.user().umask() {
-            Some(umask) => user.umask(umask),
-            None => user,
-        };
-        process.set_user(user.build().map_err(|e| Error::Invalid(format!("--user: {e}")))?);
-    } else if !options.groups.is_empty() {
-        let mut user = process.user().clone();
-        user.set_additional_gids(Some(options.groups.clone()));
-        process.set_user(user);
+    // What is not said of the user stays, as with runc.
+    let mut user = process.user().clone();
+    if let Some(text) = &options.user {
+        let (uid, gid) = text.split_once(':').map_or((text.as_str(), None), |(uid, gid)| (uid, Some(gid)));
+        user.set_uid(one_id("--user", uid)?);
+        if let Some(gid) = gid {
+            user.set_gid(one_id("--user", gid)?);
+        }
     }
+    let groups = user.additional_gids().iter().flatten().chain(&options.groups).copied().collect();
+    user.set_additional_gids(Some(groups));
+    process.set_user(user);
     add_capabilities(&mut process, &options.capabilities)?;
     Ok(process)
 }

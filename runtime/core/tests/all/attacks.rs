@@ -101,15 +101,32 @@ fn our_executable_is_what_it_was() {
         s["linux"]["maskedPaths"] = json!([]);
         s["linux"]["readonlyPaths"] = json!([]);
     };
-    let script = "touch /began; while :; do for p in /proc/[0-9]*; do \
-        [ $p != /proc/1 ] && (echo x > $p/exe) 2>/dev/null; done; done";
+    // Nobody writes to a program that runs: whoever has opened it waits until it does not.
+    let script = "touch /began; while :; do for p in /proc/[0-9]*; do [ $p != /proc/1 ] && (exec 3< $p/exe && n=0 && \
+        until echo x > /proc/self/fd/3 || [ $n = 500 ]; do n=$((n + 1)); done) 2>/dev/null; done; done";
     let before = fs::read(program()).unwrap();
     let bundle = Bundle::new("exe", &script.replace("touch", "busybox touch"), all);
     detach(&bundle);
     eventually("the attack begins", || bundle.dir.path().join("rootfs/began").exists());
+    // A copy that nobody else runs.
+    let copy = bundle.dir.path().join("program");
+    fs::copy(program(), &copy).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.arg("oci").arg("--root").arg(bundle.root()).args(words).stdin(Stdio::null());
+        command
+    };
     for _ in 0..50 {
-        bundle.good(&["exec", &bundle.id, "true"]);
+        assert!(command(&["exec", &bundle.id, "true"]).status().unwrap().success());
     }
+    // What runs beside a container does so from a read-only mount.
+    let mut beside = command(&["exec", &bundle.id, "sh", "-c", "echo > /entered; sleep 1000"]).spawn().unwrap();
+    eventually("it has entered", || bundle.dir.path().join("rootfs/entered").exists());
+    let mount = rustix::fs::statvfs(format!("/proc/{}/exe", beside.id())).unwrap().f_flag;
+    assert!(mount.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{mount:?}");
+    bundle.good(&["delete", "-f", &bundle.id]);
+    beside.wait().unwrap();
+    assert!(before == fs::read(&copy).unwrap(), "the program has been written to");
     let pod = Pod::start();
     pod.shim.start_container(&pod.container_with("c", &script.replace("touch", "busybox touch"), all)).unwrap();
     for _ in 0..50 {
@@ -304,6 +321,21 @@ fn sysctls_go_where_nothing_can_be_mounted() {
     fs::create_dir(&fake).unwrap();
     fs::write(fake.join("ip_default_ttl"), "fake\n").unwrap();
     assert_eq!(output_of(&bundle), "77\nfake\n");
+    // Nor of anybody else's: whoever calls us may have something lie there.
+    let all = bundle.dir.path().join("all");
+    fs::create_dir_all(all.join("net/ipv4")).unwrap();
+    fs::write(all.join("net/ipv4/ip_default_ttl"), "fake\n").unwrap();
+    let line = format!(
+        "mount --bind {} /proc/sys && exec {} oci --root {} run -b {} {}",
+        all.display(),
+        program().display(),
+        bundle.root().display(),
+        bundle.bundle(),
+        bundle.id
+    );
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(said, "77\nfake\n");
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), "64\n");
 }
 

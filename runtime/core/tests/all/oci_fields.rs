@@ -103,6 +103,25 @@ fn scheduling_is_what_was_asked_for() {
     assert!(lines[0] != "0" || !std::path::Path::new("/sys/devices/system/cpu/cpu1").exists(), "{said}");
 }
 
+#[test]
+fn who_joins_is_whom_the_container_says_where_nobody_else_does() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("joins", "sleep 1000", |s| {
+        s["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
+    });
+    detach(&bundle);
+    for (words, want) in [
+        (vec![], "7 8 8 9"),
+        (vec!["-u", "1"], "1 8 8 9"),
+        (vec!["-u", "1:2"], "1 2 2 9"),
+        (vec!["-g", "10"], "7 8 8 9 10"),
+        (vec!["-u", "1:2", "-g", "10", "-g", "11"], "1 2 2 9 10 11"),
+    ] {
+        let words = [vec!["exec"], words, vec![&bundle.id, "sh", "-c", "echo $(id -u) $(id -g) $(id -G)"]].concat();
+        assert_eq!(bundle.good(&words).trim(), want, "{words:?}");
+    }
+}
+
 /// Runs with a capability less than this process has.
 fn run_without(bundle: &Bundle, capability: &str) -> String {
     let mut run = Command::new("setpriv");

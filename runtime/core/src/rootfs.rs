@@ -699,8 +699,7 @@ fn target_for(root: &Root, kind: &str, place: &Path) -> Result<OwnedFd> {
 /// A tmpfs has the mode of the directory that it is mounted over, if nobody says another: `target`.
 fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&OwnedFd>) -> Result<OwnedFd> {
     let place = planned.destination.display();
-    let context =
-        fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(|| format!("mounts: {place}: type {kind}")))?;
+    let context = open_filesystem(kind, planned)?;
     if !source.is_empty() {
         let _ = fsconfig_set_string(&context, "source", source);
     }
@@ -719,6 +718,11 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
         propagate(mount.as_fd(), flag, recursive)?;
     }
     Ok(mount)
+}
+
+fn open_filesystem(kind: &str, planned: &Planned) -> Result<OwnedFd> {
+    let place = planned.destination.display();
+    fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(|| format!("mounts: {place}: type {kind}")))
 }
 
 /// Gives a file system its options; what comes back has to stay open until it is made.
@@ -786,6 +790,9 @@ fn mount_cgroups(root: &Root, mounts: &[Named], planned: &Planned) -> Result<()>
     if let [(name, mount)] = mounts
         && name.is_empty()
     {
+        // They are all cgroups', whoever mounts them, and a container may not change them (cgroups(7)); but that there is no
+        // such option, the kernel says.
+        set_options(&open_filesystem("cgroup2", planned)?, "cgroup2", &planned.options, place)?;
         dress(mount)?;
         propagate(mount.as_fd(), libc::MS_PRIVATE, false)?;
         return put(mount.as_fd(), &root.make_dir(place)?, place);

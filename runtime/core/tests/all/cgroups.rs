@@ -190,6 +190,25 @@ fn files_can_be_named() {
     }
 }
 
+/// Where the mount of a container's cgroups is one of v2, its options are v2's.
+#[test]
+fn options_of_the_mount_are_checked() {
+    let Some(_) = busybox() else { return };
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return println!("skipped: not cgroup v2 alone");
+    }
+    let with = |option: &str| {
+        let mount =
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", option]});
+        Bundle::new("options", "true", |spec| spec["mounts"].as_array_mut().unwrap().push(mount))
+    };
+    let good = with("nsdelegate");
+    good.good(&["run", "-b", good.bundle(), &good.id]);
+    let bad = with("nosuch");
+    let said = bad.bad(&["run", "-b", bad.bundle(), &bad.id]);
+    assert!(said.contains("mounts: /sys/fs/cgroup: option nosuch"), "{said}");
+}
+
 /// What comes of opening a device of a container for writing.
 pub(crate) fn opened(bundle: &Bundle, device: &str) -> String {
     let line = format!("true > /dev/{device} && echo opened || echo refused");

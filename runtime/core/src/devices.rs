@@ -93,36 +93,36 @@ fn node_of(device: &LinuxDevice) -> Result<Node> {
     })
 }
 
-/// Makes the devices of a container with a user namespace outside of it, where that is allowed: (place, detached mount).
-/// Nothing where we are in a user namespace ourselves, or where the kernel does not show a part of a file system that is
-/// mounted nowhere (before Linux 6.15); then the host's nodes of that name have to do.
-pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Vec<(PathBuf, OwnedFd)>> {
+/// Makes the devices of a container with a user namespace outside of it, where that is allowed: in a tmpfs that is mounted
+/// nowhere, by their numbers in the list. `None` where we are in a user namespace ourselves: then the host's nodes of that
+/// name have to do.
+pub(crate) fn make_outside(devices: &[LinuxDevice], linux: &Linux) -> Result<Option<OwnedFd>> {
     if devices.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let what = || "make the devices of a user namespace".to_owned();
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
     fsconfig_create(&context).map_err(failed(what))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let folder = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))?;
-    let mut nodes = Vec::new();
     for (at, device) in devices.iter().enumerate() {
         let (mut node, name) = (node_of(device)?, PathBuf::from(at.to_string()));
         node.uid = outside(linux.uid_mappings().as_deref(), node.uid);
         node.gid = outside(linux.gid_mappings().as_deref(), node.gid);
         if !make_node(&folder, &name, &node)? {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         // As asked for, whatever our umask.
         rustix::fs::chmodat(&folder, &name, Mode::from_raw_mode(node.mode), AtFlags::empty()).map_err(failed(what))?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        match open_tree(&folder, &name, flags) {
-            Ok(mount) => nodes.push((device.path().clone(), mount)),
-            Err(Errno::INVAL) => return Ok(Vec::new()),
-            Err(e) => return Err(failed(what)(e)),
-        }
     }
-    Ok(nodes)
+    Ok(Some(folder))
+}
+
+/// So many devices that [`make_outside`] made, each as a detached mount. The folder must be mounted in our own namespace.
+pub(crate) fn made_outside(folder: &OwnedFd, count: usize) -> Result<Vec<OwnedFd>> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = |at: usize| open_tree(folder, at.to_string(), flags);
+    (0..count).map(|at| clone(at).map_err(failed(|| format!("take device {at} of a user namespace")))).collect()
 }
 
 /// Who an id of a container is outside; itself where nothing says so.

@@ -36,8 +36,8 @@ pub(crate) struct Plan {
     attach_to: PathBuf,
     mounts: Vec<Planned>,
     devices: Vec<LinuxDevice>,
-    /// Devices made outside, for a container that may not make any.
-    nodes: Vec<(PathBuf, OwnedFd)>,
+    /// Where these were made outside, for a container that may not make any.
+    made: Option<OwnedFd>,
     /// /dev is ours to fill: no bind mount lies on it.
     fill_dev: bool,
     masked: Vec<PathBuf>,
@@ -171,20 +171,15 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         }
         paths
     };
-    let mut devices = linux.and_then(|l| l.devices().clone()).unwrap_or_default();
-    let nodes = match linux.filter(|l| sources.users.is_none() && l.uid_mappings().is_some()) {
-        Some(linux) => devices::make_outside(&devices, linux)?,
-        None => Vec::new(),
-    };
-    if !nodes.is_empty() {
-        devices.clear();
-    }
+    let devices = linux.and_then(|l| l.devices().clone()).unwrap_or_default();
+    let users = linux.filter(|l| sources.own_mounts && sources.users.is_none() && l.uid_mappings().is_some());
+    let made = users.map(|linux| devices::make_outside(&devices, linux)).transpose()?.flatten();
     Ok(Plan {
         root: base,
         attach_to: sources.attach_to.to_owned(),
         mounts,
         devices,
-        nodes,
+        made,
         fill_dev,
         masked: paths(linux.and_then(|l| l.masked_paths().as_ref())),
         readonly: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
@@ -399,6 +394,7 @@ impl Plan {
             let slave = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
             rustix::mount::mount_change("/", slave).map_err(failed(|| "make / a slave".to_owned()))?;
         }
+        let nodes = self.nodes()?;
         let root = attach_at(&self.root, &self.attach_to)?;
         // What is mounted from here on says for itself how it hangs together with the host.
         if let Some((flag, recursive)) = self.propagation.filter(|(flag, _)| *flag & EARLY != 0) {
@@ -410,11 +406,11 @@ impl Plan {
         if self.fill_dev {
             devices::fill(&root)?;
         }
-        for device in &self.devices {
-            devices::add(&root, device)?;
-        }
-        for (place, node) in &self.nodes {
-            put(node.as_fd(), &root.make_file(place)?, place)?;
+        for (at, device) in self.devices.iter().enumerate() {
+            match nodes.get(at) {
+                Some(node) => put(node.as_fd(), &root.make_file(device.path())?, device.path())?,
+                None => devices::add(&root, device)?,
+            }
         }
         let console = if terminal { Some(devices::console(&root)?) } else { None };
         if self.mounts.iter().any(Planned::is_late) {
@@ -428,6 +424,17 @@ impl Plan {
         }
         self.mask(&root)?;
         Ok((root, console))
+    }
+
+    /// The devices that were made outside, if they were. Before Linux 6.15 a part of a file system can only be shown again
+    /// where it is mounted: for a moment that is where the root is going to be.
+    fn nodes(&self) -> Result<Vec<OwnedFd>> {
+        let Some(made) = &self.made else { return Ok(Vec::new()) };
+        attach_at(made, &self.attach_to)?;
+        let nodes = devices::made_outside(made, self.devices.len())?;
+        rustix::mount::unmount(&self.attach_to, UnmountFlags::DETACH)
+            .map_err(failed(|| format!("detach the devices at {}", self.attach_to.display())))?;
+        Ok(nodes)
     }
 
     /// Makes the root ours and drops the host's file system.
@@ -621,7 +628,7 @@ fn explanation(context: &OwnedFd) -> String {
 }
 
 fn attach_at(mount: &OwnedFd, place: &Path) -> Result<Root> {
-    let what = || format!("root.path: attach the root at {}", place.display());
+    let what = || format!("root.path: attach to {}", place.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(place, flags, Mode::empty()).map_err(failed(what))?;
     put(mount.as_fd(), &target, place)?;

@@ -279,15 +279,19 @@ fn what_hooks_began_is_cleaned_up_by_others() {
 #[test]
 fn user_namespaces_map_ids() {
     let Some(_) = busybox() else { return };
-    let bundle = Bundle::new("user", "id -u; cat /proc/self/uid_map; stat -c %t:%T /dev/null", |s| {
+    let script = "id -u; cat /proc/self/uid_map; stat -c %t:%T /dev/null; stat -c '%t:%T %u:%g %a' /dev/other; mount | grep -c /dev/other";
+    let bundle = Bundle::new("user", script, |s| {
         s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
         s["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
         s["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        // Not a name of the host's, which a container could be shown.
+        s["linux"]["devices"] =
+            json!([{"path": "/dev/other", "type": "b", "major": 1, "minor": 5, "uid": 10, "gid": 11, "fileMode": 416}]);
     });
     let output = bundle.oci(&["run", "-b", bundle.bundle(), &bundle.id]);
     let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(text, "0 0 100000 1000 1:3", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, "0 0 100000 1000 1:3 1:5 10:11 640 1", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

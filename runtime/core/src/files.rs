@@ -48,7 +48,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
 
 /// Field 22 of /proc/PID/stat, `None` where the process is gone.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = cgroup::read(rustix::fs::CWD, &format!("/proc/{pid}/stat")).ok()?;
+    let stat = cgroup::read(rustix::fs::CWD, format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses, which may hold anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

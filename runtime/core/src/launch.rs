@@ -7,8 +7,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
@@ -17,9 +15,9 @@ use rustix::thread::{
 use crate::cgroup::{self, Named, Seats};
 use crate::channel::{Channel, Message};
 use crate::id_maps::{self, IdMaps};
-use crate::process::{Prepared, write_proc};
+use crate::process::Prepared;
 use crate::sys::{self, Forked};
-use crate::{Error, Result, devices, failed, resolve, rootfs};
+use crate::{Error, Result, devices, failed, proc, resolve, rootfs};
 
 /// The flags of new namespaces, as clone3 wants them.
 pub(crate) const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
@@ -481,8 +479,8 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
     if !init.sysctls.is_empty() {
         // They may be of a device that a hook has brought.
-        let proc = private_proc()?;
-        init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
+        let proc = proc::private()?;
+        init.sysctls.iter().try_for_each(|(name, value)| proc::write_sysctl(&proc, name, value))?;
     }
     if let Some(before_pivot) = init.before_pivot {
         // Hooks see the container's files at hand.
@@ -584,66 +582,6 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::System(_, e) if e.raw_os_error() == Some(libc::EPERM))
 }
 
-/// A /proc of our own, for the pid namespace we are in: nothing a container prepared can lie on it (CVE-2025-52881).
-fn private_proc() -> Result<OwnedFd> {
-    let what = || "mount a private /proc".to_owned();
-    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
-    match fsconfig_create(&context) {
-        // The pid namespace is not of our user namespace. The host's own /proc is in sight still.
-        Err(Errno::PERM) => return host_proc(),
-        created => created.map_err(failed(what))?,
-    }
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))
-}
-
-fn host_proc() -> Result<OwnedFd> {
-    let what = || "open /proc".to_owned();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let proc = rustix::fs::open("/proc", flags, Mode::empty()).map_err(failed(what))?;
-    match rustix::fs::fstatfs(&proc).map_err(failed(what))?.f_type as i64 {
-        resolve::PROC => Ok(proc),
-        _ => Err(Error::Invalid("/proc is something else".to_owned())),
-    }
-}
-
-/// Sets a sysctl through a /proc.
-pub(crate) fn write_sysctl(proc: &OwnedFd, name: &str, value: &str) -> Result<()> {
-    write_proc(proc, &format!("sys/{}", sysctl_path(name)), value)
-}
-
-/// `net.ipv4.ip_forward` as a path. Slashes and dots are exchanged, as sysctl(8) does.
-pub(crate) fn sysctl_path(name: &str) -> String {
-    let slashes_first = name.find('/').is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
-    if slashes_first {
-        return name.to_owned();
-    }
-    name.chars()
-        .map(|c| {
-            if c == '.' {
-                '/'
-            } else if c == '/' {
-                '.'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 fn unshare(flags: UnshareFlags) -> Result<()> {
     sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sysctls_become_paths() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-    }
 }

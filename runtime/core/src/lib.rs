@@ -16,6 +16,7 @@ mod mount_options;
 mod network_devices;
 pub mod oci;
 pub mod pod;
+mod proc;
 mod process;
 mod protect;
 mod protocol;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -375,16 +375,6 @@ fn read_passwd() -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::from(file).take(MAX_PASSWD_BYTES).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Writes a file of a private /proc.
-pub(crate) fn write_proc(proc: &OwnedFd, path: &str, text: &str) -> Result<()> {
-    use rustix::fs::{OFlags, ResolveFlags, openat2};
-    let what = || format!("write /proc/{path}");
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(failed(what))?;
-    let written = rustix::io::write(&file, text.as_bytes()).map_err(failed(what))?;
-    if written == text.len() { Ok(()) } else { Err(Error::Invalid(format!("{}: cut short", what()))) }
 }
 
 fn rlimits(process: &Process) -> Result<Vec<(Resource, Rlimit)>> {

@@ -15,6 +15,7 @@ use rustix::thread::{
 use crate::cgroup::{self, Named, Seats};
 use crate::channel::{Channel, Message};
 use crate::id_maps::{self, IdMaps};
+use crate::labels::Labels;
 use crate::process::Prepared;
 use crate::sys::{self, Forked};
 use crate::{Error, Result, devices, failed, proc, resolve, rootfs};
@@ -95,6 +96,7 @@ pub(crate) fn start(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
+    let labels = init.process.labels.here()?;
     // Set in the child only, where it has been told by the process in between.
     let joined = Cell::new(false);
     let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
@@ -117,7 +119,7 @@ pub(crate) fn start(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_init(init, joined.get(), in_sight, standard, channel))
+            run_child(&child, |channel| run_init(init, labels, joined.get(), in_sight, standard, channel))
         }
     };
     drop(child);
@@ -156,6 +158,7 @@ pub(crate) fn join(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
+    let labels = join.process.labels.here()?;
     let mut namespaces = join.namespaces;
     let forked = match join.pid_namespace {
         Some(namespace) if !may_return() => by_one_between(|| {
@@ -175,7 +178,7 @@ pub(crate) fn join(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_joined(join, namespaces, standard, channel))
+            run_child(&child, |channel| run_joined(join, labels, namespaces, standard, channel))
         }
     };
     drop(child);
@@ -419,23 +422,44 @@ fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
     sys::exit_now(1)
 }
 
-fn run_init(init: &Init<'_>, joined: bool, in_sight: bool, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
-    let built = match build(init, joined, in_sight, channel) {
-        Ok(built) => built,
-        Err(e) => return e,
-    };
-    let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-    init.process.enter(slave.unwrap_or(standard), channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
-        init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
-    })
+fn run_init(
+    init: &Init<'_>,
+    labels: Option<Labels>,
+    joined: bool,
+    in_sight: bool,
+    standard: [BorrowedFd<'_>; 3],
+    channel: &Channel,
+) -> Error {
+    match build(init, labels, joined, in_sight, channel) {
+        Ok(built) => built.enter(init.process, standard, channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
+            init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
+        }),
+        Err(e) => e,
+    }
 }
 
 /// What the child has after building its world.
 struct Built {
     slave: Option<OwnedFd>,
+    /// What it is to be labelled with, and the /proc that takes it: from inside there may be none to trust.
+    labels: Option<(Labels, OwnedFd)>,
 }
 
-fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
+impl Built {
+    fn enter(
+        self,
+        process: &Prepared,
+        standard: [BorrowedFd<'_>; 3],
+        channel: &Channel,
+        gate: Option<BorrowedFd<'_>>,
+        before_exec: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        let slave = self.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
+        process.enter(slave.unwrap_or(standard), channel, gate, self.labels.as_ref(), before_exec)
+    }
+}
+
+fn build(init: &Init<'_>, labels: Option<Labels>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     if !in_sight {
@@ -482,6 +506,7 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
         let proc = proc::private()?;
         init.sysctls.iter().try_for_each(|(name, value)| proc::write_sysctl(&proc, name, value))?;
     }
+    let labels = with_proc(labels)?;
     if let Some(before_pivot) = init.before_pivot {
         // Hooks see the container's files at hand.
         rustix::process::fchdir(&root).map_err(failed(|| "enter the root".to_owned()))?;
@@ -491,7 +516,11 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     if init.new_cgroup {
         unshare(UnshareFlags::NEWCGROUP)?;
     }
-    Ok(Built { slave })
+    Ok(Built { slave, labels })
+}
+
+fn with_proc(labels: Option<Labels>) -> Result<Option<(Labels, OwnedFd)>> {
+    labels.map(|labels| Ok((labels, proc::private()?))).transpose()
 }
 
 fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Channel) -> Result<OwnedFd> {
@@ -511,6 +540,7 @@ fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Chan
 
 fn run_joined(
     join: &Join<'_>,
+    labels: Option<Labels>,
     namespaces: ThreadNameSpaceType,
     standard: [BorrowedFd<'_>; 3],
     channel: &Channel,
@@ -521,6 +551,7 @@ fn run_joined(
         join.process.scheduling.begin()?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
+        let labels = with_proc(labels)?;
         move_into_thread_name_spaces(join.target, namespaces).map_err(failed(|| "join the namespaces".to_owned()))?;
         if join.user_namespace.is_some() {
             become_root()?;
@@ -533,13 +564,10 @@ fn run_joined(
             slave = Some(hand_over(join.process, master, other, channel)?);
         }
         expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
-        Ok(Built { slave })
+        Ok(Built { slave, labels })
     };
     match prepare() {
-        Ok(built) => {
-            let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-            join.process.enter(slave.unwrap_or(standard), channel, None, |_| Ok(()))
-        }
+        Ok(built) => built.enter(join.process, standard, channel, None, |_| Ok(())),
         Err(e) => e,
     }
 }

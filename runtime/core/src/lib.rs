@@ -11,6 +11,7 @@ mod destroy;
 mod devices;
 mod files;
 mod id_maps;
+mod labels;
 mod launch;
 mod mount_options;
 mod network_devices;

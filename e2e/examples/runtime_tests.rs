@@ -12,8 +12,9 @@ use e2e::qemu::{self, Boot};
 /// Name, purpose (a script of `e2e/machine`), the tests that it is there for, what its kernel is told.
 type Machine = (&'static str, &'static str, &'static str, &'static str);
 
-const MACHINES: [Machine; 3] = [
+const MACHINES: [Machine; 4] = [
     ("v2", "runtime", "", ""),
+    ("selinux", "runtime", "labels::", "security=selinux"),
     ("systemd", "systemd", "systemd::", ""),
     ("systemd-v1", "systemd", "systemd::", "systemd.unified_cgroup_hierarchy=0"),
 ];

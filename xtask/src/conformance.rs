@@ -32,7 +32,7 @@ pub(crate) enum Conformance {
     /// The runtime's own tests in QEMU machines with Debian's kernel (root; installs them): all of them with nothing but
     /// cgroup v2, those of systemd's cgroups with systemd on v2, and on v1.
     Machine {
-        /// One machine alone: v2, systemd or systemd-v1.
+        /// One machine alone: v2, selinux, systemd or systemd-v1.
         #[arg(default_value = "")]
         machine: String,
         /// Only tests in whose names this is.

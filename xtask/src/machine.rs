@@ -10,12 +10,14 @@ use crate::run::{Built, built, cargo, show, with_path};
 /// Programs that the tests call, beside busybox's, and their places. (busybox's shell takes its own before all others.)
 const TOOLS: &[&str] = &[
     "/usr/bin/bash=/usr/bin/bash",
+    "/usr/bin/checkpolicy=/usr/bin/checkpolicy",
     "/usr/bin/dash=/usr/bin/sh",
     "/usr/bin/mount=/usr/bin/mount",
     "/usr/bin/ps=/usr/bin/ps",
     "/usr/bin/setpriv=/usr/bin/setpriv",
     "/usr/bin/umount=/usr/bin/umount",
     "/usr/bin/unshare=/usr/bin/unshare",
+    "/usr/sbin/apparmor_parser=/usr/sbin/apparmor_parser",
     "/usr/sbin/ip=/usr/sbin/ip",
 ];
 

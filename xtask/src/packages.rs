@@ -34,6 +34,8 @@ const MACHINES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("ip", "iproute2"),
     ("ps", "procps"),
+    ("apparmor_parser", "apparmor"),
+    ("checkpolicy", "checkpolicy"),
 ];
 const KERNEL: &str = "linux-image-cloud-amd64";
 

@@ -7,8 +7,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
@@ -17,9 +15,10 @@ use rustix::thread::{
 use crate::cgroup::{self, Named, Seats};
 use crate::channel::{Channel, Message};
 use crate::id_maps::{self, IdMaps};
-use crate::process::{Prepared, write_proc};
+use crate::labels::Labels;
+use crate::process::Prepared;
 use crate::sys::{self, Forked};
-use crate::{Error, Result, devices, failed, resolve, rootfs};
+use crate::{Error, Result, devices, failed, proc, resolve, rootfs};
 
 /// The flags of new namespaces, as clone3 wants them.
 pub(crate) const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
@@ -97,6 +96,7 @@ pub(crate) fn start(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
+    let labels = init.process.labels.here()?;
     // Set in the child only, where it has been told by the process in between.
     let joined = Cell::new(false);
     let far = init.user_namespace.is_some() || (init.user_map.is_some() && !init.join.is_empty());
@@ -119,7 +119,7 @@ pub(crate) fn start(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_init(init, joined.get(), in_sight, standard, channel))
+            run_child(&child, |channel| run_init(init, labels, joined.get(), in_sight, standard, channel))
         }
     };
     drop(child);
@@ -158,6 +158,7 @@ pub(crate) fn join(
     place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<Started> {
     let (parent, child) = pair()?;
+    let labels = join.process.labels.here()?;
     let mut namespaces = join.namespaces;
     let forked = match join.pid_namespace {
         Some(namespace) if !may_return() => by_one_between(|| {
@@ -177,7 +178,7 @@ pub(crate) fn join(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(parent);
-            run_child(&child, |channel| run_joined(join, namespaces, standard, channel))
+            run_child(&child, |channel| run_joined(join, labels, namespaces, standard, channel))
         }
     };
     drop(child);
@@ -421,23 +422,44 @@ fn run_child(channel: &Channel, work: impl FnOnce(&Channel) -> Error) -> ! {
     sys::exit_now(1)
 }
 
-fn run_init(init: &Init<'_>, joined: bool, in_sight: bool, standard: [BorrowedFd<'_>; 3], channel: &Channel) -> Error {
-    let built = match build(init, joined, in_sight, channel) {
-        Ok(built) => built,
-        Err(e) => return e,
-    };
-    let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-    init.process.enter(slave.unwrap_or(standard), channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
-        init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
-    })
+fn run_init(
+    init: &Init<'_>,
+    labels: Option<Labels>,
+    joined: bool,
+    in_sight: bool,
+    standard: [BorrowedFd<'_>; 3],
+    channel: &Channel,
+) -> Error {
+    match build(init, labels, joined, in_sight, channel) {
+        Ok(built) => built.enter(init.process, standard, channel, init.gate.as_ref().map(AsFd::as_fd), |env| {
+            init.before_exec.map_or(Ok(()), |before_exec| before_exec(env))
+        }),
+        Err(e) => e,
+    }
 }
 
 /// What the child has after building its world.
 struct Built {
     slave: Option<OwnedFd>,
+    /// What it is to be labelled with, and the /proc that takes it: from inside there may be none to trust.
+    labels: Option<(Labels, OwnedFd)>,
 }
 
-fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
+impl Built {
+    fn enter(
+        self,
+        process: &Prepared,
+        standard: [BorrowedFd<'_>; 3],
+        channel: &Channel,
+        gate: Option<BorrowedFd<'_>>,
+        before_exec: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        let slave = self.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
+        process.enter(slave.unwrap_or(standard), channel, gate, self.labels.as_ref(), before_exec)
+    }
+}
+
+fn build(init: &Init<'_>, labels: Option<Labels>, joined: bool, in_sight: bool, channel: &Channel) -> Result<Built> {
     // Its own session: no terminal of ours, and a terminal of its own can become the controlling one.
     rustix::process::setsid().map_err(failed(|| "setsid".to_owned()))?;
     if !in_sight {
@@ -481,9 +503,10 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
     if !init.sysctls.is_empty() {
         // They may be of a device that a hook has brought.
-        let proc = private_proc()?;
-        init.sysctls.iter().try_for_each(|(name, value)| write_sysctl(&proc, name, value))?;
+        let proc = proc::private()?;
+        init.sysctls.iter().try_for_each(|(name, value)| proc::write_sysctl(&proc, name, value))?;
     }
+    let labels = with_proc(labels)?;
     if let Some(before_pivot) = init.before_pivot {
         // Hooks see the container's files at hand.
         rustix::process::fchdir(&root).map_err(failed(|| "enter the root".to_owned()))?;
@@ -493,7 +516,11 @@ fn build(init: &Init<'_>, joined: bool, in_sight: bool, channel: &Channel) -> Re
     if init.new_cgroup {
         unshare(UnshareFlags::NEWCGROUP)?;
     }
-    Ok(Built { slave })
+    Ok(Built { slave, labels })
+}
+
+fn with_proc(labels: Option<Labels>) -> Result<Option<(Labels, OwnedFd)>> {
+    labels.map(|labels| Ok((labels, proc::private()?))).transpose()
 }
 
 fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Channel) -> Result<OwnedFd> {
@@ -513,6 +540,7 @@ fn hand_over(process: &Prepared, master: OwnedFd, slave: OwnedFd, channel: &Chan
 
 fn run_joined(
     join: &Join<'_>,
+    labels: Option<Labels>,
     namespaces: ThreadNameSpaceType,
     standard: [BorrowedFd<'_>; 3],
     channel: &Channel,
@@ -523,6 +551,7 @@ fn run_joined(
         join.process.scheduling.begin()?;
         // Before we can be seen from inside (CVE-2019-5736).
         undumpable()?;
+        let labels = with_proc(labels)?;
         move_into_thread_name_spaces(join.target, namespaces).map_err(failed(|| "join the namespaces".to_owned()))?;
         if join.user_namespace.is_some() {
             become_root()?;
@@ -535,13 +564,10 @@ fn run_joined(
             slave = Some(hand_over(join.process, master, other, channel)?);
         }
         expect(channel, "cgroups", |message| matches!(message, Message::Placed).then_some(()))?;
-        Ok(Built { slave })
+        Ok(Built { slave, labels })
     };
     match prepare() {
-        Ok(built) => {
-            let slave = built.slave.as_ref().map(|slave| [slave.as_fd(); 3]);
-            join.process.enter(slave.unwrap_or(standard), channel, None, |_| Ok(()))
-        }
+        Ok(built) => built.enter(join.process, standard, channel, None, |_| Ok(())),
         Err(e) => e,
     }
 }
@@ -584,66 +610,6 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::System(_, e) if e.raw_os_error() == Some(libc::EPERM))
 }
 
-/// A /proc of our own, for the pid namespace we are in: nothing a container prepared can lie on it (CVE-2025-52881).
-fn private_proc() -> Result<OwnedFd> {
-    let what = || "mount a private /proc".to_owned();
-    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
-    match fsconfig_create(&context) {
-        // The pid namespace is not of our user namespace. The host's own /proc is in sight still.
-        Err(Errno::PERM) => return host_proc(),
-        created => created.map_err(failed(what))?,
-    }
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed(what))
-}
-
-fn host_proc() -> Result<OwnedFd> {
-    let what = || "open /proc".to_owned();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let proc = rustix::fs::open("/proc", flags, Mode::empty()).map_err(failed(what))?;
-    match rustix::fs::fstatfs(&proc).map_err(failed(what))?.f_type as i64 {
-        resolve::PROC => Ok(proc),
-        _ => Err(Error::Invalid("/proc is something else".to_owned())),
-    }
-}
-
-/// Sets a sysctl through a /proc.
-pub(crate) fn write_sysctl(proc: &OwnedFd, name: &str, value: &str) -> Result<()> {
-    write_proc(proc, &format!("sys/{}", sysctl_path(name)), value)
-}
-
-/// `net.ipv4.ip_forward` as a path. Slashes and dots are exchanged, as sysctl(8) does.
-pub(crate) fn sysctl_path(name: &str) -> String {
-    let slashes_first = name.find('/').is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
-    if slashes_first {
-        return name.to_owned();
-    }
-    name.chars()
-        .map(|c| {
-            if c == '.' {
-                '/'
-            } else if c == '/' {
-                '.'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 fn unshare(flags: UnshareFlags) -> Result<()> {
     sys::unshare(flags).map_err(failed(|| "make a namespace".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sysctls_become_paths() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-    }
 }

@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::capabilities::Sets;
 use crate::channel::{Channel, Message};
+use crate::labels::Labels;
 use crate::scheduling::Scheduling;
 use crate::seccomp::Program;
 use crate::sys;
@@ -40,6 +41,7 @@ pub(crate) struct Prepared {
     pub(crate) insists_on_oom_score: bool,
     pub(crate) scheduling: Scheduling,
     seccomp: Option<Rc<Program>>,
+    pub(crate) labels: Labels,
     pub(crate) terminal: bool,
     pub(crate) window: Option<(u16, u16)>,
     /// The terminal adds nothing to a newline: it is passed on by somebody whose own terminal does that.
@@ -93,6 +95,7 @@ impl Prepared {
             insists_on_oom_score: false,
             scheduling: Scheduling::of(process)?,
             seccomp,
+            labels: Labels::of(process)?,
             terminal: process.terminal().unwrap_or(false),
             window: size.map(|size| (narrow(size.height()), narrow(size.width()))),
             plain_newlines: false,
@@ -162,18 +165,20 @@ impl Prepared {
         }
     }
 
-    /// Becomes the process, in its namespaces and root already; a failure goes to the parent. `standard` are stdin, stdout and stderr. At the gate, where
-    /// there is one, it waits to be started; `before_exec` runs behind it, as the process, and is told its environment.
+    /// Becomes the process, in its namespaces and root already; a failure goes to the parent. `standard` are stdin, stdout
+    /// and stderr. At the gate, where there is one, it waits to be started; `before_exec` runs behind it, as the process, and
+    /// is told its environment. `labels` are to be set, with a /proc to set them through.
     pub(crate) fn enter(
         &self,
         standard: [BorrowedFd<'_>; 3],
         channel: &Channel,
         gate: Option<BorrowedFd<'_>>,
+        labels: Option<&(Labels, OwnedFd)>,
         before_exec: impl FnOnce(&[CString]) -> Result<()>,
     ) -> ! {
         let run = || -> Result<std::convert::Infallible> {
             let keep: Vec<BorrowedFd<'_>> = gate.iter().copied().chain([channel.as_fd()]).collect();
-            let env = self.become_user(standard, channel, &keep)?;
+            let env = self.become_user(standard, channel, labels, &keep)?;
             let path = self.locate(&env)?;
             // Who listens has to be told while there still is a parent.
             if self.no_new_privileges && self.has_listener() {
@@ -205,6 +210,7 @@ impl Prepared {
         &self,
         standard: [BorrowedFd<'_>; 3],
         channel: &Channel,
+        labels: Option<&(Labels, OwnedFd)>,
         keep: &[BorrowedFd<'_>],
     ) -> Result<Vec<CString>> {
         self.scheduling.apply()?;
@@ -212,6 +218,12 @@ impl Prepared {
             sys::personality(persona).map_err(|e| Error::System("set the personality".to_owned(), e))?;
         }
         self.set_streams(standard)?;
+        labels.map_or(Ok(()), |(labels, proc)| labels.label_keys(proc))?;
+        if self.new_keyring {
+            // A full keyring quota is no reason to fail.
+            let _ = sys::new_session_keyring();
+        }
+        labels.map_or(Ok(()), |(labels, proc)| labels.label_process(proc))?;
         // Who waits or runs holds nothing of the host. Before the filter, which may forbid it; from here on nothing else
         // that was open may be used, nor dropped: `enter` does not return.
         sys::close_others(self.preserve_fds.saturating_add(3), keep)
@@ -219,10 +231,6 @@ impl Prepared {
         for (resource, limit) in &self.rlimits {
             rustix::process::setrlimit(*resource, *limit)
                 .map_err(failed(|| format!("process.rlimits: set {resource:?}")))?;
-        }
-        if self.new_keyring {
-            // A full keyring quota is no reason to fail.
-            let _ = sys::new_session_keyring();
         }
         let env = self.environment();
         self.capabilities.bound()?;
@@ -375,16 +383,6 @@ fn read_passwd() -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::from(file).take(MAX_PASSWD_BYTES).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Writes a file of a private /proc.
-pub(crate) fn write_proc(proc: &OwnedFd, path: &str, text: &str) -> Result<()> {
-    use rustix::fs::{OFlags, ResolveFlags, openat2};
-    let what = || format!("write /proc/{path}");
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(failed(what))?;
-    let written = rustix::io::write(&file, text.as_bytes()).map_err(failed(what))?;
-    if written == text.len() { Ok(()) } else { Err(Error::Invalid(format!("{}: cut short", what()))) }
 }
 
 fn rlimits(process: &Process) -> Result<Vec<(Resource, Rlimit)>> {

@@ -16,6 +16,7 @@ use rustix::mount::{
 use crate::cgroup::Named;
 use crate::devices;
 use crate::id_maps::{self, IdMaps};
+use crate::labels;
 use crate::mount_options::{self, Bind, Options, SourceLink};
 use crate::pod::Rootfs;
 use crate::resolve::{Root, is_device, is_dir};
@@ -24,6 +25,9 @@ use crate::{Error, Result, failed};
 
 /// How long the text of a file system's option may be (fsconfig(2)).
 const MAX_OPTION_BYTES: usize = 255;
+
+/// File systems that take no context: what the policy says of them goes for all, or (mqueue) they are older than the mount.
+const OWN_LABELS: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// How a root can hang together with the host while it is being built.
 const EARLY: u64 = libc::MS_PRIVATE | libc::MS_SLAVE;
@@ -49,6 +53,8 @@ pub(crate) struct Plan {
     own_users: bool,
     propagation: Option<(u64, bool)>,
     cwd: PathBuf,
+    /// SELinux's context of new file systems.
+    label: Option<String>,
 }
 
 #[derive(Debug)]
@@ -143,8 +149,9 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         mount_options::propagation(word).ok_or_else(bad)
     });
     let propagation = propagation.transpose()?;
+    let label = labels::of_mounts(linux)?;
     let base = match sources.rootfs {
-        Some(rootfs) => overlay_base(rootfs, sources.users)?,
+        Some(rootfs) => overlay_base(rootfs, sources.users, label.as_deref())?,
         None => {
             let what = || format!("root.path: open {}", sources.attach_to.display());
             let tree = clone_at(CWD, sources.attach_to, true, OpenTreeFlags::empty()).map_err(failed(what))?;
@@ -188,6 +195,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         own_users: sources.users.is_some() || has_users,
         propagation,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
+        label,
     })
 }
 
@@ -204,7 +212,7 @@ fn host_null() -> Result<OwnedFd> {
 
 /// The overlay as a detached mount. It is made here and not in the child, because overlayfs takes directories of the
 /// caller's own mount namespace only.
-fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>) -> Result<OwnedFd> {
+fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>, label: Option<&str>) -> Result<OwnedFd> {
     let open = |path: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty()).map_err(failed(|| format!("open layer {}", path.display())))
@@ -238,7 +246,7 @@ fn overlay_base(rootfs: &Rootfs, users: Option<Users<'_>>) -> Result<OwnedFd> {
         _ => {}
     }
     let lower = rootfs.lower.iter().map(layer).collect::<Result<Vec<_>>>()?;
-    let mount = overlay(&lower, &make("upper")?, &make("work")?)?;
+    let mount = overlay(&lower, &make("upper")?, &make("work")?, label)?;
     propagate(mount.as_fd(), libc::MS_PRIVATE, false)?;
     Ok(mount)
 }
@@ -464,7 +472,7 @@ impl Plan {
     }
 
     fn mount(&self, root: &Root, planned: &Planned, cgroups: Cgroups<'_>) -> Result<()> {
-        let place = &planned.destination;
+        let (place, label) = (&planned.destination, self.label.as_deref());
         match &planned.source {
             Source::Tree { mount, is_dir } => self.put_tree(root, mount, *is_dir, planned),
             Source::Inside { path, recursive, users } => {
@@ -490,7 +498,7 @@ impl Plan {
             Source::Filesystem { kind, source } => {
                 let there = root.open(place, OFlags::PATH).is_ok();
                 let target = target_for(root, kind, place)?;
-                let mount = match new_filesystem(kind, source, planned, there.then_some(&target)) {
+                let mount = match new_filesystem(kind, source, planned, there.then_some(&target), label) {
                     // A user namespace that has no network namespace of its own has no /sys of its own either.
                     Err(Error::System(_, e)) if kind == "sysfs" && e.raw_os_error() == Some(libc::EPERM) => {
                         let host = clone_tree(Path::new("/sys"), true)?;
@@ -504,8 +512,8 @@ impl Plan {
                 if planned.options.copy_up { copy_up(&target, &mount, place) } else { Ok(()) }
             }
             Source::Mounted => change(root, planned, self.own_users),
-            Source::Cgroups(Some(mounts)) => mount_cgroups(root, mounts, planned),
-            Source::Cgroups(None) => mount_cgroups(root, &cgroups()?, planned),
+            Source::Cgroups(Some(mounts)) => mount_cgroups(root, mounts, planned, label),
+            Source::Cgroups(None) => mount_cgroups(root, &cgroups()?, planned, label),
         }
     }
 
@@ -531,7 +539,7 @@ impl Plan {
                 Err(e) => return Err(failed(what)(e)),
             };
             let cover = if is_dir(&target).map_err(failed(what))? {
-                empty_dir(&mut empty)?
+                empty_dir(&mut empty, self.label.as_deref())?
             } else {
                 clone_fd(null.as_fd(), false).map_err(failed(what))?
             };
@@ -542,7 +550,7 @@ impl Plan {
 }
 
 /// An empty read-only directory: one file system for all masks of a container. `shared` is the one that is mounted.
-fn empty_dir(shared: &mut Option<OwnedFd>) -> Result<OwnedFd> {
+fn empty_dir(shared: &mut Option<OwnedFd>, label: Option<&str>) -> Result<OwnedFd> {
     let what = || "make an empty directory".to_owned();
     if let Some(shared) = shared {
         return clone_fd(shared.as_fd(), false).map_err(failed(what));
@@ -550,6 +558,7 @@ fn empty_dir(shared: &mut Option<OwnedFd>) -> Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
     fsconfig_set_string(&context, "nr_inodes", "1").map_err(failed(what))?;
     fsconfig_set_string(&context, "mode", "755").map_err(failed(what))?;
+    set_context(&context, label)?;
     fsconfig_create(&context).map_err(failed(what))?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -577,16 +586,17 @@ fn read_only(root: &Root, path: &Path) -> Result<()> {
 /// An overlay of directories given as descriptors. They are named through /proc, because an option's text is bounded
 /// at 255 bytes.
 /// The layers as one detached mount: one option a layer where the kernel knows that (Linux 6.8), or else all in one.
-fn overlay(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
+fn overlay(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, label: Option<&str>) -> Result<OwnedFd> {
     let by_fd = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let each = lower.iter().map(|layer| ("lowerdir+", by_fd(layer))).collect::<Vec<_>>();
     // Older kernels take any option and refuse all of them in the end.
-    overlay_of(&each, by_fd(upper), by_fd(work)).or_else(|_| overlay_in_one_option(lower, upper, work))
+    let (up, down) = (by_fd(upper), by_fd(work));
+    overlay_of(&each, up, down, label).or_else(|_| overlay_in_one_option(lower, upper, work, label))
 }
 
 /// A kernel takes 255 bytes in an option, so layers are named by the numbers of their descriptors, in the directory of
 /// descriptors. We have one thread: nobody else sees the working directory change.
-fn overlay_in_one_option(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
+fn overlay_in_one_option(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, label: Option<&str>) -> Result<OwnedFd> {
     let name = |fd: &OwnedFd| fd.as_raw_fd().to_string();
     let all = lower.iter().map(name).collect::<Vec<_>>().join(":");
     if all.len() > MAX_OPTION_BYTES {
@@ -597,14 +607,15 @@ fn overlay_in_one_option(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let here = rustix::fs::open(".", flags, Mode::empty()).map_err(failed(what))?;
     rustix::process::chdir("/proc/self/fd").map_err(failed(what))?;
-    let made = overlay_of(&[("lowerdir", all)], name(upper), name(work));
+    let made = overlay_of(&[("lowerdir", all)], name(upper), name(work), label);
     rustix::process::fchdir(&here).map_err(failed(what))?;
     made
 }
 
-fn overlay_of(lower: &[(&str, String)], upper: String, work: String) -> Result<OwnedFd> {
+fn overlay_of(lower: &[(&str, String)], upper: String, work: String, label: Option<&str>) -> Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(|| "mount the root overlay".into()))?;
     let what = || format!("mount the root overlay{}", explanation(&context));
+    set_context(&context, label)?;
     for (option, value) in lower {
         fsconfig_set_string(&context, *option, value.as_str()).map_err(failed(what))?;
     }
@@ -614,6 +625,12 @@ fn overlay_of(lower: &[(&str, String)], upper: String, work: String) -> Result<O
     let _ = fsconfig_set_flag(&context, "volatile");
     fsconfig_create(&context).map_err(failed(what))?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(failed(what))
+}
+
+/// Gives a file system that is being made a context, in which all of its files are.
+fn set_context(context: &OwnedFd, label: Option<&str>) -> Result<()> {
+    let what = || format!("linux.mountLabel: label a file system{}", explanation(context));
+    label.map_or(Ok(()), |label| fsconfig_set_string(context, "context", label)).map_err(failed(what))
 }
 
 /// What the kernel says about a file system it would not make: messages wait to be read from the context.
@@ -704,12 +721,19 @@ fn target_for(root: &Root, kind: &str, place: &Path) -> Result<OwnedFd> {
 }
 
 /// A tmpfs has the mode of the directory that it is mounted over, if nobody says another: `target`.
-fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&OwnedFd>) -> Result<OwnedFd> {
+fn new_filesystem(
+    kind: &str,
+    source: &str,
+    planned: &Planned,
+    target: Option<&OwnedFd>,
+    label: Option<&str>,
+) -> Result<OwnedFd> {
     let place = planned.destination.display();
     let context = open_filesystem(kind, planned)?;
     if !source.is_empty() {
         let _ = fsconfig_set_string(&context, "source", source);
     }
+    set_context(&context, label.filter(|_| !OWN_LABELS.contains(&kind)))?;
     let _held = set_options(&context, kind, &planned.options, &planned.destination)?;
     let says_mode = planned.options.data.iter().any(|o| o.starts_with("mode="));
     if let Some(stat) = target.filter(|_| kind == "tmpfs" && !says_mode).and_then(|t| rustix::fs::fstat(t).ok()) {
@@ -721,6 +745,9 @@ fn new_filesystem(kind: &str, source: &str, planned: &Planned, target: Option<&O
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set).unwrap_or_default());
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(failed(|| format!("mounts: {place}: mount {kind}")))?;
+    if let Some(label) = label.filter(|_| kind == "mqueue") {
+        labels::label_root(&mount, label).map_err(failed(|| format!("mounts: {place}: label {kind}")))?;
+    }
     if let Some((flag, recursive)) = planned.options.propagation {
         propagate(mount.as_fd(), flag, recursive)?;
     }
@@ -787,7 +814,7 @@ fn copy_up(below: &OwnedFd, mount: &OwnedFd, place: &Path) -> Result<()> {
     devices::copy_tree(below.as_fd(), mount.as_fd(), 0).map_err(|e| Error::System(what(), e))
 }
 
-fn mount_cgroups(root: &Root, mounts: &[Named], planned: &Planned) -> Result<()> {
+fn mount_cgroups(root: &Root, mounts: &[Named], planned: &Planned, label: Option<&str>) -> Result<()> {
     let place = &planned.destination;
     let attributes = planned.options.own;
     let dress = |mount: &OwnedFd| {
@@ -806,7 +833,7 @@ fn mount_cgroups(root: &Root, mounts: &[Named], planned: &Planned) -> Result<()>
     }
     let empty = Planned { destination: place.clone(), options: Options::default(), source: Source::Cgroups(None) };
     let target = root.make_dir(place)?;
-    let tmpfs = new_filesystem("tmpfs", "tmpfs", &empty, Some(&target))?;
+    let tmpfs = new_filesystem("tmpfs", "tmpfs", &empty, Some(&target), label)?;
     put(tmpfs.as_fd(), &target, place)?;
     for (name, mount) in mounts {
         let sub = place.join(name);
@@ -841,9 +868,9 @@ mod tests {
         std::fs::write(at("layer0/file"), "upper").unwrap();
         std::fs::write(at("layer19/file"), "lower").unwrap();
         std::fs::write(at("layer19/only"), "deep").unwrap();
-        for (name, make) in [("a", overlay as fn(&_, &_, &_) -> _), ("b", overlay_in_one_option)] {
+        for (name, make) in [("a", overlay as fn(&_, &_, &_, _) -> _), ("b", overlay_in_one_option)] {
             let [upper, work] = ["upper", "work"].map(|part| directory(&at(name).join(part)));
-            let mount = make(lower.as_slice(), &upper, &work).unwrap();
+            let mount = make(lower.as_slice(), &upper, &work, None).unwrap();
             for (file, content) in [("file", "upper"), ("only", "deep")] {
                 let mut text = String::new();
                 let fd = openat(&mount, file, OFlags::RDONLY, Mode::empty()).unwrap();
@@ -871,7 +898,7 @@ mod tests {
     fn more_layers_than_an_option_takes_are_refused_with_their_number() {
         let dir = tempfile::tempdir().unwrap();
         let lower: Vec<OwnedFd> = (0..150).map(|_| directory(dir.path())).collect();
-        let refused = overlay_in_one_option(&lower, &directory(dir.path()), &directory(dir.path())).unwrap_err();
+        let refused = overlay_in_one_option(&lower, &directory(dir.path()), &directory(dir.path()), None).unwrap_err();
         assert!(refused.to_string().contains("150 layers"), "{refused}");
     }
 }

@@ -241,7 +241,7 @@ fn check_hooks(hooks: &Hooks) -> Result<()> {
 fn check_sysctl(name: &str, linux: &Linux) -> Result<()> {
     let path = |kind| linux.namespaces().iter().flatten().find(|n| n.typ() == kind).map(|n| n.path().clone());
     let own = |kind| path(kind).is_some();
-    let dotted = crate::launch::sysctl_path(name).replace('/', ".");
+    let dotted = crate::proc::sysctl_path(name).replace('/', ".");
     let (allowed, kind) = if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
         (own(LinuxNamespaceType::Ipc), "ipc")
     } else if dotted.starts_with("net.") {

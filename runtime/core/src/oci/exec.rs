@@ -36,6 +36,10 @@ pub(super) struct Options {
     env: Vec<String>,
     capabilities: Vec<String>,
     no_new_privileges: bool,
+    /// AppArmor's.
+    profile: Option<String>,
+    /// SELinux's.
+    label: Option<String>,
     id: String,
     args: Vec<String>,
 }
@@ -127,7 +131,7 @@ fn check_status(container: &Container, ignore_paused: bool) -> Result<()> {
 
 fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> Result<Prepared> {
     let base = spec.process().as_ref().ok_or_else(|| Error::Invalid("process: missing".to_owned()))?;
-    let process = match &options.process {
+    let mut process = match &options.process {
         Some(path) => {
             let document = document::process(path)?;
             document.warnings.iter().for_each(|warning| global.say(Level::Warning, warning));
@@ -135,6 +139,7 @@ fn prepare(global: &Global, options: &Options, spec: &Spec, own_users: bool) -> 
         }
         None => from_words(options, base)?,
     };
+    label(&mut process, options, base);
     let linux = spec.linux().as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref()).map(crate::seccomp::compile).transpose()?;
     let mut prepared = Prepared::of(&process, seccomp.map(Rc::new), own_users)?
@@ -176,8 +181,8 @@ pub(super) fn options(arguments: &mut Arguments) -> Result<Options> {
             "--no-new-privs" => options.no_new_privileges = true,
             "--ignore-paused" => options.ignore_paused = true,
             "--no-subreaper" => {}
-            // No such labels here.
-            "--apparmor" | "--process-label" => drop(value()?),
+            "--apparmor" => options.profile = Some(value()?),
+            "--process-label" => options.label = Some(value()?),
             other => return Err(Error::Invalid(format!("exec: unknown option {other}"))),
         }
     }
@@ -248,6 +253,14 @@ pub(super) fn from_words(options: &Options, base: &Process) -> Result<Process> {
     process.set_user(user);
     add_capabilities(&mut process, &options.capabilities)?;
     Ok(process)
+}
+
+/// The labels of the command line, or else of the process, or else of the container.
+fn label(process: &mut Process, options: &Options, base: &Process) {
+    let first = |said: [&Option<String>; 3]| said.into_iter().flatten().find(|label| !label.is_empty()).cloned();
+    let profile = first([&options.profile, process.apparmor_profile(), base.apparmor_profile()]);
+    let label = first([&options.label, process.selinux_label(), base.selinux_label()]);
+    process.set_apparmor_profile(profile).set_selinux_label(label);
 }
 
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {

@@ -43,8 +43,8 @@ pub(super) fn features() -> Result<()> {
                 "knownFlags": seccomp_flags,
                 "supportedFlags": seccomp_flags
             },
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
             "intelRdt": {"enabled": false, "schemata": false, "monitoring": false},
             "memoryPolicy": {
                 "modes": ["MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",

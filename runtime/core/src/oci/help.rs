@@ -17,7 +17,8 @@ const COMMANDS: [(&str, &str, &str); 17] = [
     (
         "exec",
         "[-p PROCESS.json] [-d] [-t] [-u UID[:GID]] [-g GID] [-e K=V] [-c CAP] [--cwd D] [--cgroup PATH] [--pid-file F]\n       \
-         [--console-socket S] [--pidfd-socket S] [--preserve-fds N] [--no-new-privs] [--ignore-paused] ID [COMMAND ARGS...]",
+         [--console-socket S] [--pidfd-socket S] [--preserve-fds N] [--no-new-privs]\n       \
+         [--apparmor PROFILE] [--process-label LABEL] [--ignore-paused] ID [COMMAND ARGS...]",
         "run a process in a container",
     ),
     ("features", "", "tell what this runtime can do"),

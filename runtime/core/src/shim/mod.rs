@@ -141,7 +141,7 @@ fn enter_namespaces(config: &PodConfig) -> Result<Option<OwnedFd>> {
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let proc = proc.map_err(failed(|| "open /proc".to_owned()))?;
     for (name, value) in &config.sysctls {
-        crate::launch::write_sysctl(&proc, name, value)?;
+        crate::proc::write_sysctl(&proc, name, value)?;
     }
     Ok(users)
 }

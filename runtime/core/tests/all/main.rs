@@ -5,6 +5,7 @@ mod attacks;
 mod cgroups;
 #[cfg(target_arch = "x86_64")]
 mod elf;
+mod labels;
 mod load;
 mod oci;
 mod oci_bad;

@@ -299,7 +299,9 @@ fn features_and_spec_are_documents() {
     let dir = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| Command::new(program()).arg("oci").args(args).current_dir(dir.path()).output().unwrap();
     let features: Value = serde_json::from_slice(&run(&["features"]).stdout).unwrap();
-    assert_eq!(features["linux"]["seccomp"]["enabled"], json!(true));
+    for part in ["seccomp", "apparmor", "selinux"] {
+        assert_eq!(features["linux"][part]["enabled"], json!(true), "{part}");
+    }
     assert!(run(&["spec"]).status.success());
     let spec: Value = serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
     assert_eq!(spec["process"]["args"], json!(["sh"]));

@@ -16,6 +16,7 @@ fn rich() -> Value {
             "terminal": false, "consoleSize": {"height": 1, "width": 1},
             "user": {"uid": 0, "gid": 0, "umask": 18, "additionalGids": [5]},
             "args": ["/bin/true"], "env": ["A=b"], "cwd": "/", "noNewPrivileges": true, "oomScoreAdj": 500,
+            "apparmorProfile": "unconfined", "selinuxLabel": "",
             "capabilities": {"bounding": ["CAP_KILL"], "effective": [], "permitted": [], "inheritable": [], "ambient": []},
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
             "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
@@ -30,7 +31,7 @@ fn rich() -> Value {
             "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
             "sysctl": {"kernel.msgmax": "8192"},
             "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}],
-            "rootfsPropagation": "private", "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/bus"],
+            "rootfsPropagation": "private", "mountLabel": "", "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/bus"],
             "personality": {"domain": "LINUX"}, "timeOffsets": {"boottime": {"secs": 1, "nanosecs": 1}},
             "memoryPolicy": {"mode": "MPOL_DEFAULT", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
             "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
@@ -66,7 +67,7 @@ fn spoken(pointer: &str) -> String {
 }
 
 /// What there is of a bundle's container on this machine.
-fn residue(bundle: &Bundle) -> Vec<String> {
+pub(crate) fn residue(bundle: &Bundle) -> Vec<String> {
     let states = fs::read_dir(bundle.root()).unwrap().map(|entry| entry.unwrap().path().display().to_string());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mounts = mounts.lines().filter(|line| line.contains(bundle.bundle())).map(str::to_owned).collect::<Vec<_>>();
@@ -81,7 +82,7 @@ fn residue(bundle: &Bundle) -> Vec<String> {
 }
 
 /// Tries to create: the one line of error, and nothing else.
-fn refused(bundle: &Bundle, id: &str) -> String {
+pub(crate) fn refused(bundle: &Bundle, id: &str) -> String {
     // A container that comes to be would hold a pipe.
     let place = bundle.dir.path().join("said");
     let mut create = bundle.command(&["create", "-b", bundle.bundle(), id]);
@@ -147,6 +148,8 @@ fn values_that_cannot_be_are_named() {
             json!([{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}, {"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]),
             "twice",
         ),
+        ("/process/apparmorProfile", json!("a\u{0}b"), "process.apparmorProfile: \"a\\0b\" contains NUL"),
+        ("/process/selinuxLabel", json!("a:b:c\u{0}"), "process.selinuxLabel: \"a:b:c\\0\" contains NUL"),
         ("/process/terminal", json!(true), "process.terminal"),
         ("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 99}), "process.scheduler"),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 99}), "process.ioPriority"),
@@ -187,6 +190,7 @@ fn values_that_cannot_be_are_named() {
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTHING"}), "linux.seccomp.defaultAction"),
         ("/linux/resources", json!({"cpu": {"cpus": "many"}}), "cpu"),
         ("/linux/resources", json!({"unified": {"../x": "1"}}), "unified"),
+        ("/linux/mountLabel", json!("a:b:c\u{0}"), "linux.mountLabel: \"a:b:c\\0\" contains NUL"),
         ("/linux/netDevices", json!({"nothere": {}}), "linux.netDevices"),
         ("/hooks", json!({"createRuntime": [{"path": "relative"}]}), "createRuntime"),
         ("/hooks", json!({"prestart": [{"path": "/nowhere"}]}), "prestart hook #0: /nowhere"),

@@ -1,4 +1,4 @@
-//! The requests of a seccomp agent to the kernel (seccomp_unotify(2)), and all `unsafe` of these tests.
+//! The requests of a seccomp agent to the kernel (seccomp_unotify(2)), the label of a key, and all `unsafe` of these tests.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,4 +29,14 @@ pub(crate) fn answer(listener: &OwnedFd, id: u64, error: Option<c_int>) -> io::R
     let mut answer = seccomp_notif_resp { id, val: 0, error: -error.unwrap_or(0), flags };
     // SAFETY: the structure has the size that the request names and outlives the call.
     check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut answer) })
+}
+
+/// What a security module calls a key (keyctl(2), KEYCTL_GET_SECURITY).
+pub(crate) fn key_label(key: i32) -> io::Result<Vec<u8>> {
+    let mut label = vec![0u8; 256];
+    // SAFETY: the kernel writes no more than the length that it is told, which is that of the vector.
+    let length =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_SECURITY, key, label.as_mut_ptr(), label.len()) };
+    label.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+    Ok(label)
 }

@@ -32,7 +32,7 @@ const EARLY: u64 = libc::MS_PRIVATE | libc::MS_SLAVE;
 #[derive(Debug)]
 pub(crate) struct Plan {
     root: OwnedFd,
-    /// A directory of the host that the root is attached to, in the child's own mount namespace only.
+    /// The directory that the root is attached to, in the child's mount namespace.
     attach_to: PathBuf,
     mounts: Vec<Planned>,
     devices: Vec<LinuxDevice>,
@@ -43,7 +43,8 @@ pub(crate) struct Plan {
     masked: Vec<PathBuf>,
     readonly: Vec<PathBuf>,
     readonly_root: bool,
-    /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host.
+    /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host, or in the
+    /// namespace that it joins.
     own_mounts: bool,
     /// It is in a user namespace: what protects the host's files from it stays.
     own_users: bool,
@@ -189,6 +190,13 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         propagation,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
     })
+}
+
+/// Makes a directory the root of this process alone.
+pub(crate) fn enter_below(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root).map_err(failed(|| "enter the root".to_owned()))?;
+    rustix::process::chroot(".").map_err(failed(|| "chroot".to_owned()))?;
+    rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))
 }
 
 /// The host's /dev/null, verified (CVE-2025-31133), of the child's own mount namespace: only there it can be cloned.
@@ -385,6 +393,11 @@ pub(crate) fn id_map_text(text: &str) -> Option<IdMaps> {
 }
 
 impl Plan {
+    /// The mount that becomes the root.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// Builds everything below the root; runs in the child, in its own namespaces. `cgroups` waits for those to come.
     /// Returns the root and, with `terminal`, the master of a new terminal whose other side is /dev/console and the one
     /// returned.
@@ -445,12 +458,11 @@ impl Plan {
             sys::mount_setattr(root.as_fd(), false, &READ_ONLY)
                 .map_err(|e| Error::System("make the root read-only".to_owned(), e))?;
         }
-        rustix::process::fchdir(root).map_err(failed(what))?;
         if !self.own_mounts {
-            // Nothing may be taken from the host.
-            rustix::process::chroot(".").map_err(failed(|| "chroot".to_owned()))?;
-            return rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()));
+            // Nothing may be taken from whoever else lives there.
+            return enter_below(root.as_fd());
         }
+        rustix::process::fchdir(root).map_err(failed(what))?;
         rustix::process::pivot_root(".", ".").map_err(failed(what))?;
         // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
         rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
@@ -521,6 +533,9 @@ impl Plan {
     }
 
     fn mask(&self, root: &Root) -> Result<()> {
+        if self.masked.is_empty() {
+            return Ok(());
+        }
         let null = host_null()?;
         let mut empty: Option<OwnedFd> = None;
         for path in &self.masked {

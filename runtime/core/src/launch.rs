@@ -591,7 +591,7 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
 }
 
 /// A /proc of our own, for the pid namespace we are in: nothing a container prepared can lie on it (CVE-2025-52881).
-fn private_proc() -> Result<OwnedFd> {
+pub(crate) fn private_proc() -> Result<OwnedFd> {
     let what = || "mount a private /proc".to_owned();
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(what))?;
     match fsconfig_create(&context) {

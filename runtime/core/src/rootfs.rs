@@ -16,11 +16,12 @@ use rustix::mount::{
 use crate::cgroup::Named;
 use crate::devices;
 use crate::id_maps::{self, IdMaps};
+use crate::launch::private_proc;
 use crate::mount_options::{self, Bind, Options, SourceLink};
 use crate::pod::Rootfs;
 use crate::resolve::{Root, is_device, is_dir};
 use crate::sys::{self, MountAttributes};
-use crate::{Error, Result, failed};
+use crate::{Error, Result, failed, unpivoted};
 
 /// How long the text of a file system's option may be (fsconfig(2)).
 const MAX_OPTION_BYTES: usize = 255;
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host, or in the
     /// namespace that it joins.
     own_mounts: bool,
+    /// The root before can be pivoted away.
+    pivot: bool,
     /// It is in a user namespace: what protects the host's files from it stays.
     own_users: bool,
     propagation: Option<(u64, bool)>,
@@ -117,6 +120,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) users: Option<Users<'a>>,
     /// The mount namespace is the container's own.
     pub(crate) own_mounts: bool,
+    /// The root of the host is one that pivot_root(2) takes away.
+    pub(crate) pivot: bool,
     /// The container's cgroups as detached mounts, where they are there already.
     pub(crate) cgroups: Option<Vec<Named>>,
 }
@@ -186,6 +191,7 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         readonly: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         readonly_root: root.and_then(|r| r.readonly()).unwrap_or(false),
         own_mounts: sources.own_mounts,
+        pivot: sources.pivot,
         own_users: sources.users.is_some() || has_users,
         propagation,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
@@ -462,11 +468,15 @@ impl Plan {
             // Nothing may be taken from whoever else lives there.
             return enter_below(root.as_fd());
         }
-        rustix::process::fchdir(root).map_err(failed(what))?;
-        rustix::process::pivot_root(".", ".").map_err(failed(what))?;
-        // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
-        rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
-        rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))?;
+        if self.pivot {
+            rustix::process::fchdir(root).map_err(failed(what))?;
+            rustix::process::pivot_root(".", ".").map_err(failed(what))?;
+            // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
+            rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
+            rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))?;
+        } else {
+            unpivoted::enter(root.as_fd(), &private_proc()?)?;
+        }
         // A shared root cannot be made the root, and of an unbindable one nothing can be shown again.
         if let Some((flag, recursive)) = self.propagation.filter(|(flag, _)| *flag & EARLY == 0) {
             let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(what))?;

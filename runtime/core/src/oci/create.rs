@@ -34,6 +34,8 @@ struct Options {
     keep: bool,
     /// Ours is the container's, too.
     own_keyring: bool,
+    /// The host's root is the initramfs.
+    no_pivot: bool,
 }
 
 /// `create`: everything but the program runs.
@@ -96,8 +98,9 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "-d" | "--detach" => options.detach = true,
             "--keep" => options.keep = true,
             "--no-new-keyring" => options.own_keyring = true,
-            // The root is always entered by pivot_root, and processes of the container are its own to reap.
-            "--no-pivot" | "--no-subreaper" => {}
+            "--no-pivot" => options.no_pivot = true,
+            // Processes of the container are its own to reap.
+            "--no-subreaper" => {}
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
         }
     }
@@ -232,8 +235,8 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     container.owns_cgroup = true;
     let group = host.begin(&container.cgroup)?;
     let owner = owner_of_cgroup(spec, linux, &namespaces).filter(|_| global.host_root);
-    let own_mounts = namespaces.new & NEW_MOUNT != 0;
-    let opened = open_files(container, spec, own_mounts, None);
+    let (own_mounts, pivot) = (namespaces.new & NEW_MOUNT != 0, !options.no_pivot);
+    let opened = open_files(container, spec, (own_mounts, pivot), None);
     if let (Ok(plan), Some(root), false) = (&opened, spec.root(), own_mounts) {
         let mounts = linux.namespaces().iter().flatten().find(|n| n.typ() == LinuxNamespaceType::Mount);
         let namespace = mounts.and_then(path_of).map(Path::to_owned);
@@ -243,7 +246,7 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     let open_inside = || {
         let host = container.discover()?;
         let cgroups = if shown { host.mounts(&host.open(&container.cgroup)?)? } else { Vec::new() };
-        open_files(container, spec, own_mounts, Some(cgroups))
+        open_files(container, spec, (own_mounts, pivot), Some(cgroups))
     };
     let files = match opened {
         Err(e) if launch::is_refusal(&e) && !own_users && !geteuid().is_root() => {
@@ -348,7 +351,12 @@ fn owner_of_cgroup(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Optio
 }
 
 /// Opens what the container's file system is made of.
-fn open_files(container: &Container, spec: &Spec, own_mounts: bool, cgroups: Option<Vec<Named>>) -> Result<Plan> {
+fn open_files(
+    container: &Container,
+    spec: &Spec,
+    (own_mounts, pivot): (bool, bool),
+    cgroups: Option<Vec<Named>>,
+) -> Result<Plan> {
     let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
     let sources = Sources {
         rootfs: None,
@@ -356,6 +364,7 @@ fn open_files(container: &Container, spec: &Spec, own_mounts: bool, cgroups: Opt
         attach_to: &container.bundle.join(root.path()),
         users: None,
         own_mounts,
+        pivot,
         cgroups,
     };
     rootfs::plan(spec, sources)

@@ -94,8 +94,10 @@ fn a_mount_namespace_is_joined_by_its_path() {
     // What the caller has mounted there is the root, and none of the container's to take away.
     let rootfs = bundle.dir.path().join("rootfs");
     let _mount = Mounted::bind(&rootfs);
-    let (host, theirs) = (here(Path::new("/")), helper.mounts_at(Path::new("/")));
-    assert_eq!(here(&rootfs).len(), 1);
+    // Other tests' mounts come and go.
+    let all = bundle.dir.path();
+    let host = here(all);
+    assert_eq!((here(&rootfs).len(), helper.mounts_at(all)), (1, vec![]));
     detach(&bundle, &[]);
     let pid = pid_of(&bundle);
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
@@ -108,23 +110,26 @@ fn a_mount_namespace_is_joined_by_its_path() {
     let link = namespace(&pid);
     let want = format!("{}\nbin\nbound\ndev\netc\nproc\nscript\nsys\ntmp\nof the host/\n", link.display());
     assert_eq!(said, want);
-    assert_eq!(here(Path::new("/")), host);
+    assert_eq!(here(all), host);
     assert!(helper.mounts_at(&rootfs).len() > 5);
     bundle.good(&["delete", "-f", &bundle.id]);
-    assert_eq!((here(Path::new("/")), helper.mounts_at(Path::new("/"))), (host, theirs));
+    assert_eq!((here(all), helper.mounts_at(all)), (host, vec![]));
     assert!(rootfs.join("bin/busybox").exists());
 }
 
 /// Something mounted, for a test's time.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn bind(place: &Path) -> Self {
-        let place_text = place.to_str().unwrap();
-        for args in [vec!["--bind", place_text, place_text], vec!["--make-private", place_text]] {
-            assert!(Command::new("mount").args(args).status().unwrap().success());
+    pub(crate) fn new(args: &[&str], place: &Path) -> Self {
+        for args in [args, &["--make-private"]] {
+            assert!(Command::new("mount").args(args).arg(place).status().unwrap().success());
         }
         Self(place.to_owned())
+    }
+
+    fn bind(place: &Path) -> Self {
+        Self::new(&["--bind", place.to_str().unwrap()], place)
     }
 }
 
@@ -176,14 +181,13 @@ fn a_namespace_without_the_root_is_told_and_a_failed_start_leaves_nothing_in_it(
     let bundle = joining("norootmnt", "true", &helper.namespace(), false);
     fs::create_dir(bundle.dir.path().join("data")).unwrap();
     let rootfs = bundle.dir.path().join("rootfs");
-    let table = helper.mounts_at(Path::new("/"));
     if !rootfs.starts_with("/tmp") {
         println!("skipped in part: temporary files are not below /tmp");
         return;
     }
     let said = bundle.bad(&["run", "-b", bundle.bundle(), &bundle.id]);
     assert!(said.starts_with(&format!("root.path: attach to {}: No such file", rootfs.display())), "{said}");
-    assert_eq!(helper.mounts_at(Path::new("/")), table);
+    assert_eq!(helper.mounts_at(bundle.dir.path()), Vec::<String>::new());
     // One that fails when all is mounted: in such a namespace, and on the host's mounts.
     let helper = Helper::new("");
     for namespace in [Some(helper.namespace()), None] {
@@ -201,4 +205,49 @@ fn a_namespace_without_the_root_is_told_and_a_failed_start_leaves_nothing_in_it(
         let rootfs = bundle.dir.path().join("rootfs");
         assert_eq!((here(&rootfs), helper.mounts_at(&rootfs)), (vec![], vec![]), "{namespace:?}");
     }
+}
+
+/// What a shell says in the mount namespace of a process, at its root.
+fn in_namespace_of(pid: &str, script: &str) -> String {
+    let output = Command::new("nsenter").args(["-t", pid, "-m", "sh", "-c", script]).output().unwrap();
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+#[test]
+fn a_root_that_is_not_pivoted_lies_over_what_is_left_of_the_host() {
+    let Some(_) = busybox() else { return };
+    let script = "ls /; grep -c /host-mount /proc/self/mountinfo; awk '$5 == \"/\"' /proc/self/mountinfo | grep -c .; sleep 1000";
+    let bundle = Bundle::new("nopivot", script, |s| s["root"]["readonly"] = json!(true));
+    // A name that mountinfo writes with a backslash.
+    let mount = bundle.dir.path().join("host-mount of ours");
+    fs::create_dir(&mount).unwrap();
+    let mount = Mounted::new(&["-t", "tmpfs", "tmpfs"], &mount);
+    fs::write(mount.0.join("below"), "").unwrap();
+    let host = here(bundle.dir.path());
+    let out = fs::File::create(bundle.dir.path().join("out")).unwrap();
+    let mut run = bundle.command(&["run", "-d", "--no-pivot", "-b", bundle.bundle(), &bundle.id]);
+    assert!(run.stdout(out).stderr(Stdio::null()).status().unwrap().success());
+    let said = || fs::read_to_string(bundle.dir.path().join("out")).unwrap();
+    crate::support::eventually("it speaks", || said().lines().count() >= 8);
+    assert_eq!(said(), "bin\ndev\netc\nproc\nsys\ntmp\n0\n1\n");
+    assert!(bundle.good(&["exec", &bundle.id, "ls", "-a", "/proc/1/root/.."]).starts_with(".\n..\nbin\n"));
+    // Whoever gets to the root of the namespace is in the container still.
+    let pid = pid_of(&bundle);
+    assert_eq!(
+        in_namespace_of(&pid, "ls /; echo $(ls -d /..)/bin/busybox"),
+        "bin\ndev\netc\nproc\nsys\ntmp\n/../bin/busybox\n"
+    );
+    // And whoever takes that away, in the host's root with nothing mounted.
+    in_namespace_of(&pid, "umount -l /");
+    let below = format!(
+        "test -e '{}' && echo it is the old root; ls /proc /sys '{}'; mount -t proc proc /proc && cut -d' ' -f5 /proc/self/mountinfo",
+        bundle.root().display(),
+        mount.0.display()
+    );
+    let said = in_namespace_of(&pid, &below);
+    let want = format!("it is the old root\n/proc:\n\n/sys:\n\n{}:\n/\n/proc\n", mount.0.display());
+    assert_eq!(said, want);
+    bundle.good(&["delete", "-f", &bundle.id]);
+    assert_eq!(here(bundle.dir.path()), host);
+    assert!(mount.0.join("below").exists() && Path::new("/proc/self").exists());
 }

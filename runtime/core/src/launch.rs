@@ -145,6 +145,8 @@ pub(crate) struct Join<'a> {
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     /// Its user namespace, where that is not ours: who may not join the others from here may from there.
     pub(crate) user_namespace: Option<BorrowedFd<'a>>,
+    /// Its root, where that is not the root of its mount namespace.
+    pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) born_in: Option<BorrowedFd<'a>>,
     /// The ways into v1 cgroups.
     pub(crate) doors: &'a [Named],
@@ -382,10 +384,11 @@ fn by_one_between(fork: impl FnOnce() -> Result<Forked>) -> Result<Forked> {
 /// Joins the other namespaces while we may: they can belong to a user namespace above the container's. Where we may not,
 /// they belong to the container's, and are joined by whoever is in it.
 fn cross(init: &Init<'_>, joined: &Cell<bool>) -> Result<Forked> {
-    joined.set(join_all(init).is_ok());
+    // While /proc is the host's.
     if let Some(offsets) = &init.new_time {
         leave_for_time_namespace(offsets)?;
     }
+    joined.set(join_all(init).is_ok());
     if let Some(user) = init.user_namespace {
         enter_user_namespace(user, init.pid_namespace)?;
     } else if let Some(namespace) = init.pid_namespace {
@@ -555,6 +558,9 @@ fn run_joined(
         move_into_thread_name_spaces(join.target, namespaces).map_err(failed(|| "join the namespaces".to_owned()))?;
         if join.user_namespace.is_some() {
             become_root()?;
+        }
+        if let Some(root) = join.root {
+            rootfs::enter_below(root)?;
         }
         let mut slave = None;
         if join.process.terminal {

@@ -29,6 +29,7 @@ pub mod seccomp;
 pub mod shim;
 mod state;
 mod sys;
+mod unpivoted;
 
 pub use sys::allocator::ByRole;
 

@@ -21,7 +21,7 @@ use crate::mount_options::{self, Bind, Options, SourceLink};
 use crate::pod::Rootfs;
 use crate::resolve::{Root, is_device, is_dir};
 use crate::sys::{self, MountAttributes};
-use crate::{Error, Result, failed};
+use crate::{Error, Result, failed, proc, unpivoted};
 
 /// How long the text of a file system's option may be (fsconfig(2)).
 const MAX_OPTION_BYTES: usize = 255;
@@ -36,7 +36,7 @@ const EARLY: u64 = libc::MS_PRIVATE | libc::MS_SLAVE;
 #[derive(Debug)]
 pub(crate) struct Plan {
     root: OwnedFd,
-    /// A directory of the host that the root is attached to, in the child's own mount namespace only.
+    /// The directory that the root is attached to, in the child's mount namespace.
     attach_to: PathBuf,
     mounts: Vec<Planned>,
     devices: Vec<LinuxDevice>,
@@ -47,8 +47,11 @@ pub(crate) struct Plan {
     masked: Vec<PathBuf>,
     readonly: Vec<PathBuf>,
     readonly_root: bool,
-    /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host.
+    /// The mount namespace is the container's own. If not, what it mounts lies below its root on the host, or in the
+    /// namespace that it joins.
     own_mounts: bool,
+    /// The root before can be pivoted away.
+    pivot: bool,
     /// It is in a user namespace: what protects the host's files from it stays.
     own_users: bool,
     propagation: Option<(u64, bool)>,
@@ -122,6 +125,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) users: Option<Users<'a>>,
     /// The mount namespace is the container's own.
     pub(crate) own_mounts: bool,
+    /// The root of the host is one that pivot_root(2) takes away.
+    pub(crate) pivot: bool,
     /// The container's cgroups as detached mounts, where they are there already.
     pub(crate) cgroups: Option<Vec<Named>>,
 }
@@ -192,11 +197,19 @@ pub(crate) fn plan(spec: &Spec, mut sources: Sources<'_>) -> Result<Plan> {
         readonly: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         readonly_root: root.and_then(|r| r.readonly()).unwrap_or(false),
         own_mounts: sources.own_mounts,
+        pivot: sources.pivot,
         own_users: sources.users.is_some() || has_users,
         propagation,
         cwd: spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default(),
         label,
     })
+}
+
+/// Makes a directory the root of this process alone.
+pub(crate) fn enter_below(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root).map_err(failed(|| "enter the root".to_owned()))?;
+    rustix::process::chroot(".").map_err(failed(|| "chroot".to_owned()))?;
+    rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))
 }
 
 /// The host's /dev/null, verified (CVE-2025-31133), of the child's own mount namespace: only there it can be cloned.
@@ -393,6 +406,11 @@ pub(crate) fn id_map_text(text: &str) -> Option<IdMaps> {
 }
 
 impl Plan {
+    /// The mount that becomes the root.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// Builds everything below the root; runs in the child, in its own namespaces. `cgroups` waits for those to come.
     /// Returns the root and, with `terminal`, the master of a new terminal whose other side is /dev/console and the one
     /// returned.
@@ -453,16 +471,19 @@ impl Plan {
             sys::mount_setattr(root.as_fd(), false, &READ_ONLY)
                 .map_err(|e| Error::System("make the root read-only".to_owned(), e))?;
         }
-        rustix::process::fchdir(root).map_err(failed(what))?;
         if !self.own_mounts {
-            // Nothing may be taken from the host.
-            rustix::process::chroot(".").map_err(failed(|| "chroot".to_owned()))?;
-            return rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()));
+            // Nothing may be taken from whoever else lives there.
+            return enter_below(root.as_fd());
         }
-        rustix::process::pivot_root(".", ".").map_err(failed(what))?;
-        // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
-        rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
-        rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))?;
+        if self.pivot {
+            rustix::process::fchdir(root).map_err(failed(what))?;
+            rustix::process::pivot_root(".", ".").map_err(failed(what))?;
+            // The old root now lies on top of the new one at ".": slave, so that nothing goes back to the host.
+            rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(|| "detach the old root".to_owned()))?;
+            rustix::process::chdir("/").map_err(failed(|| "chdir /".to_owned()))?;
+        } else {
+            unpivoted::enter(root.as_fd(), &proc::private()?)?;
+        }
         // A shared root cannot be made the root, and of an unbindable one nothing can be shown again.
         if let Some((flag, recursive)) = self.propagation.filter(|(flag, _)| *flag & EARLY == 0) {
             let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(what))?;
@@ -529,6 +550,9 @@ impl Plan {
     }
 
     fn mask(&self, root: &Root) -> Result<()> {
+        if self.masked.is_empty() {
+            return Ok(());
+        }
         let null = host_null()?;
         let mut empty: Option<OwnedFd> = None;
         for path in &self.masked {

@@ -12,6 +12,7 @@ type Controller<'a, 'b> = &'a dyn Fn(&str) -> Option<(BorrowedFd<'b>, bool)>;
 pub(super) fn report(controller: Controller<'_, '_>) -> Value {
     json!({
         "cpu": cpu(controller),
+        "cpuset": cpuset(controller),
         "memory": memory(controller),
         "pids": pids(controller),
         "blkio": io(controller),
@@ -61,17 +62,61 @@ fn cpu(controller: Controller<'_, '_>) -> Value {
     }
     let (accounting, _) = controller("cpuacct").unwrap_or((dir, false));
     let part = |file| number(accounting, file).unwrap_or(0);
-    let each = read(accounting, "cpuacct.usage_percpu").unwrap_or_default();
-    let each: Vec<u64> = each.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let each = |file| {
+        let text = read(accounting, file).unwrap_or_default();
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u64>>()
+    };
     json!({
         "usage": {
             "total": part("cpuacct.usage"),
             "kernel": part("cpuacct.usage_sys"),
             "user": part("cpuacct.usage_user"),
-            "percpu": each,
+            "percpu": each("cpuacct.usage_percpu"),
+            "percpu_kernel": each("cpuacct.usage_percpu_sys"),
+            "percpu_user": each("cpuacct.usage_percpu_user"),
         },
         "throttling": throttling(field(&stat, "throttled_time")),
     })
+}
+
+/// The numbers of a v1 cpuset (cpuset(7)).
+const CPUSET: [&str; 9] = [
+    "cpu_exclusive",
+    "mem_hardwall",
+    "mem_exclusive",
+    "memory_migrate",
+    "memory_spread_page",
+    "memory_spread_slab",
+    "memory_pressure",
+    "sched_load_balance",
+    "sched_relax_domain_level",
+];
+
+/// What processors and memory nodes it has; on v2, where a group can leave that to those above it, what it has by then.
+fn cpuset(controller: Controller<'_, '_>) -> Value {
+    let Some((dir, v2)) = controller("cpuset") else { return json!({}) };
+    let list = |file: &str| list(read(dir, file).unwrap_or_default().trim());
+    if v2 {
+        return json!({"cpus": list("cpuset.cpus.effective"), "mems": list("cpuset.mems.effective")});
+    }
+    let mut report = Map::new();
+    report.insert("cpus".to_owned(), json!(list("cpuset.cpus")));
+    report.insert("mems".to_owned(), json!(list("cpuset.mems")));
+    for name in CPUSET {
+        // -1 is a level, too.
+        let value = read(dir, &format!("cpuset.{name}")).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        report.extend(value.map(|value| (name.to_owned(), Value::from(value))));
+    }
+    Value::Object(report)
+}
+
+/// `0-2,7` as numbers.
+fn list(text: &str) -> Vec<u16> {
+    let part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    text.split(',').filter_map(part).flatten().collect()
 }
 
 fn memory(controller: Controller<'_, '_>) -> Value {
@@ -228,6 +273,7 @@ mod tests {
         assert_eq!(pressure(text), want);
         assert_eq!(page_size("hugepages-2048kB").as_deref(), Some("2MB"));
         assert_eq!(page_size("hugepages-1048576kB").as_deref(), Some("1GB"));
+        assert_eq!((list("0-2,7"), list(""), list("3")), (vec![0, 1, 2, 7], vec![], vec![3]));
         assert_eq!(entry("8:0", "Read", "5"), Some(json!({"major": 8, "minor": 0, "op": "Read", "value": 5})));
     }
 }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::attached::Attached;
 use super::notify;
 use crate::cgroup::{Group, Host, Unit};
 use crate::protocol::check_id;
@@ -58,6 +59,9 @@ pub(super) struct Container {
     pub(super) unit: Option<Unit>,
     pub(super) created: String,
     pub(super) annotations: std::collections::BTreeMap<String, String>,
+    /// Its root, where that is mounted in a namespace that is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attached: Option<Attached>,
     #[serde(skip)]
     dir: PathBuf,
     /// The cgroup was nobody's before.
@@ -132,6 +136,7 @@ impl Container {
             without_cgroup,
             created: crate::shim::log::rfc3339(files::now()),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            attached: None,
             dir,
             owns_cgroup: false,
             hooked: Cell::new(false),
@@ -141,6 +146,12 @@ impl Container {
         files::write(&container.dir.join(UNFINISHED), &container)?;
         notify::prepare(&container.dir, spec)?;
         Ok(container)
+    }
+
+    /// Records a root that is about to be mounted where others live: whatever happens from here on, it has to go again.
+    pub(super) fn attach(&mut self, attached: Attached) -> Result<()> {
+        self.attached = Some(attached);
+        files::write(&self.dir.join(UNFINISHED), self)
     }
 
     /// Keeps its specification, for commands to come.

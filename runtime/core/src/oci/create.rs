@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oci_spec::runtime::{Linux, LinuxResources, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Mount, Spec};
 use rustix::process::{Signal, geteuid};
 
 use super::arguments::Arguments;
+use super::attached::Attached;
 use super::container::{Container, Place, Status, is_zombie};
-use super::namespaces::Namespaces;
+use super::namespaces::{Namespaces, path_of};
 use super::{Cgroups, Global, Level, document, foreground, hooks, notify, protect};
 use crate::cgroup::{self, Group, Host, Named, Placeholder, Unit};
 use crate::launch::{self, Files, Init, NEW_MOUNT, Started};
@@ -33,6 +34,8 @@ struct Options {
     keep: bool,
     /// Ours is the container's, too.
     own_keyring: bool,
+    /// The host's root is the initramfs.
+    no_pivot: bool,
 }
 
 /// `create`: everything but the program runs.
@@ -95,8 +98,9 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
             "-d" | "--detach" => options.detach = true,
             "--keep" => options.keep = true,
             "--no-new-keyring" => options.own_keyring = true,
-            // The root is always entered by pivot_root, and processes of the container are its own to reap.
-            "--no-pivot" | "--no-subreaper" => {}
+            "--no-pivot" => options.no_pivot = true,
+            // Processes of the container are its own to reap.
+            "--no-subreaper" => {}
             other => return Err(Error::Invalid(format!("unknown option {other}"))),
         }
     }
@@ -204,6 +208,8 @@ fn undo(global: &Global, container: &Container, spec: &Spec) {
             None => container.host().and_then(|host| crate::destroy::remove_cgroup(&host, &container.cgroup)),
         };
     }
+    let namespace = container.attached.as_ref().and_then(|attached| attached.namespace(None));
+    super::detach(global, container, namespace.as_ref());
     let _ = container.forget();
     if container.hooked.get() {
         super::run_poststop(global, Some(spec), &container.state_as(Status::Stopped, Some(spec)));
@@ -229,14 +235,20 @@ fn start(global: &Global, container: &mut Container, spec: &Spec, options: &Opti
     container.owns_cgroup = true;
     let group = host.begin(&container.cgroup)?;
     let owner = owner_of_cgroup(spec, linux, &namespaces).filter(|_| global.host_root);
-    let own_mounts = namespaces.new & NEW_MOUNT != 0;
+    let (own_mounts, pivot) = (namespaces.new & NEW_MOUNT != 0, !options.no_pivot);
+    let opened = open_files(container, spec, (own_mounts, pivot), None);
+    if let (Ok(plan), Some(root), false) = (&opened, spec.root(), own_mounts) {
+        let mounts = linux.namespaces().iter().flatten().find(|n| n.typ() == LinuxNamespaceType::Mount);
+        let namespace = mounts.and_then(path_of).map(Path::to_owned);
+        container.attach(Attached::new(plan.root(), container.bundle.join(root.path()), namespace)?)?;
+    }
     let shown = rootfs::shows_cgroups(spec);
     let open_inside = || {
         let host = container.discover()?;
         let cgroups = if shown { host.mounts(&host.open(&container.cgroup)?)? } else { Vec::new() };
-        open_files(container, spec, own_mounts, Some(cgroups))
+        open_files(container, spec, (own_mounts, pivot), Some(cgroups))
     };
-    let files = match open_files(container, spec, own_mounts, None) {
+    let files = match opened {
         Err(e) if launch::is_refusal(&e) && !own_users && !geteuid().is_root() => {
             return Err(Error::Invalid(format!("linux.namespaces: without a user namespace only root may {e}")));
         }
@@ -339,7 +351,12 @@ fn owner_of_cgroup(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Optio
 }
 
 /// Opens what the container's file system is made of.
-fn open_files(container: &Container, spec: &Spec, own_mounts: bool, cgroups: Option<Vec<Named>>) -> Result<Plan> {
+fn open_files(
+    container: &Container,
+    spec: &Spec,
+    (own_mounts, pivot): (bool, bool),
+    cgroups: Option<Vec<Named>>,
+) -> Result<Plan> {
     let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("root: missing".to_owned()))?;
     let sources = Sources {
         rootfs: None,
@@ -347,6 +364,7 @@ fn open_files(container: &Container, spec: &Spec, own_mounts: bool, cgroups: Opt
         attach_to: &container.bundle.join(root.path()),
         users: None,
         own_mounts,
+        pivot,
         cgroups,
     };
     rootfs::plan(spec, sources)

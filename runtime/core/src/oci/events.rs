@@ -71,23 +71,26 @@ pub(super) fn events(global: &Global, arguments: &mut Arguments) -> Result<()> {
     }
 }
 
-/// `5s`, `100ms`, `1m`.
+/// `5s`, `100ms`, `1m30s`: as Go writes durations.
 fn duration(text: &str) -> Result<Duration> {
-    let bad = || Error::Invalid(format!("--interval: {text:?} is not a time such as 5s or 100ms"));
-    let at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?;
-    let (digits, unit) = text.split_at(at);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(bad()),
-    };
-    let number: f64 = digits.parse().map_err(|_| bad())?;
-    match Duration::try_from_secs_f64(number * seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err(bad()),
+    let total = seconds(text).and_then(|total| Duration::try_from_secs_f64(total).ok());
+    let bad = || Error::Invalid(format!("--interval: {text:?} is not a time such as 5s, 100ms or 1m30s"));
+    total.filter(|total| !total.is_zero()).ok_or_else(bad)
+}
+
+fn seconds(text: &str) -> Option<f64> {
+    const UNITS: [(&str, f64); 7] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+    let (mut total, mut rest) = (0.0, text.strip_prefix('+').unwrap_or(text));
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at_checked(rest.find(|c| !is_digit(c))?)?;
+        let (unit, next) = after.split_at_checked(after.find(is_digit).unwrap_or(after.len()))?;
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        total += number.parse::<f64>().ok()? * size;
+        rest = next;
     }
+    Some(total)
 }
 
 #[cfg(test)]
@@ -96,10 +99,17 @@ mod tests {
 
     #[test]
     fn intervals_have_units() {
-        for (text, ms) in [("5s", 5000), ("100ms", 100), ("1.5m", 90_000)] {
+        for (text, ms) in [
+            ("5s", 5000),
+            ("100ms", 100),
+            ("1.5m", 90_000),
+            ("1m30s", 90_000),
+            ("1h0.5s", 3_600_500),
+            ("500000us", 500),
+        ] {
             assert_eq!(duration(text).ok(), Some(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "s", "-1s", "0s", "5d"] {
+        for text in ["", "5", "s", "-1s", "0s", "5d", "1m30", "5s5", "1.5.s", "5 s"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

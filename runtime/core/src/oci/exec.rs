@@ -72,6 +72,13 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
     let pid_namespace = open("pid")?;
     let namespaces = differing(container.pid);
     let users = namespaces.contains(ThreadNameSpaceType::USER).then(|| open("user")).transpose()?;
+    // In a mount namespace of somebody else's a container sees its own root alone.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = container.attached.as_ref().map(|_| {
+        let root = rustix::fs::open(format!("/proc/{}/root", container.pid), flags, Mode::empty());
+        root.map_err(failed(|| "open the container's root".to_owned()))
+    });
+    let root = root.transpose()?;
     let prepared = prepare(global, &options, &spec, users.is_some())?;
     let host = container.host()?;
     let group = host.open(&container.cgroup)?;
@@ -87,6 +94,7 @@ pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCod
         namespaces,
         pid_namespace: Some(pid_namespace.as_fd()),
         user_namespace: users.as_ref().map(AsFd::as_fd),
+        root: root.as_ref().map(AsFd::as_fd),
         // A group that processes may not be born in may still be one to fall back from.
         born_in: host
             .birthplace(&group)

@@ -9,7 +9,7 @@ const COMMANDS: [(&str, &str, &str); 17] = [
     (
         "create",
         "[-b BUNDLE] [-f CONFIG] [--pid-file F] [--console-socket S] [--pidfd-socket S] [--preserve-fds N]\n       \
-         [--no-new-keyring] ID",
+         [--no-pivot] [--no-new-keyring] ID",
         "make a container; its program waits for start",
     ),
     ("delete", "[-f] ID", "remove a container that has stopped or never started; -f: kill it first"),
@@ -31,7 +31,7 @@ const COMMANDS: [(&str, &str, &str); 17] = [
     (
         "run",
         "[-b BUNDLE] [-f CONFIG] [-d] [--keep] [--pid-file F] [--console-socket S] [--pidfd-socket S]\n       \
-         [--preserve-fds N] [--no-new-keyring] ID",
+         [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID",
         "create, start, and without -d wait and delete",
     ),
     ("spec", "[-b BUNDLE] [--rootless]", "write a config.json to start from"),

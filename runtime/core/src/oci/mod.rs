@@ -1,6 +1,7 @@
 //! The OCI command line: `trimtab oci COMMAND`.
 
 mod arguments;
+mod attached;
 mod container;
 mod create;
 mod describe;
@@ -21,6 +22,7 @@ mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -229,7 +231,7 @@ fn kill(global: &Global, arguments: &mut Arguments) -> Result<()> {
 
 fn has_own(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
-    listed.iter().any(|n| n.typ() == kind && n.path().is_none())
+    listed.iter().any(|n| n.typ() == kind && namespaces::path_of(n).is_none())
 }
 
 fn delete(global: &Global, arguments: &mut Arguments) -> Result<()> {
@@ -275,20 +277,23 @@ fn remove(global: &Global, container: &Container, force: bool) -> Result<()> {
 /// Kills what runs of a container and removes all there is of it.
 fn take_away(global: &Global, container: &Container, spec: Option<&Spec>) -> Result<()> {
     let process = container.process();
+    let attached = container.attached.as_ref();
+    let namespace = attached.and_then(|attached| attached.namespace(process.as_ref().map(|_| container.pid)));
     if let Some(pidfd) = &process {
         let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
     }
     container.remove_cgroup(process.as_ref())?;
     let state = container.state_as(Status::Stopped, spec);
-    if let (Some(spec), Some(rootfs)) = (spec, &state.rootfs)
-        && !has_own(spec, LinuxNamespaceType::Mount)
-    {
-        // What it mounted lies on the host.
-        let _ = rustix::mount::unmount(rootfs, rustix::mount::UnmountFlags::DETACH);
-    }
+    detach(global, container, namespace.as_ref());
     container.forget()?;
     run_poststop(global, spec, &state);
     Ok(())
+}
+
+/// Takes away what a container has mounted where others live.
+fn detach(global: &Global, container: &Container, namespace: Option<&OwnedFd>) {
+    let detached = container.attached.as_ref().map_or(Ok(()), |attached| attached.detach(namespace));
+    detached.unwrap_or_else(|e| global.say(Level::Warning, &e.to_string()));
 }
 
 /// A hook that fails must not bring the container back (runtime.md, Lifecycle 13).

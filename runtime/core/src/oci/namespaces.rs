@@ -41,12 +41,7 @@ impl Namespaces {
     }
 
     fn add(&mut self, namespace: &LinuxNamespace, linux: &Linux) -> Result<()> {
-        let path = namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty());
-        match (namespace.typ(), path) {
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                let what = "linux.namespaces: joining a mount namespace is not supported";
-                return Err(Error::Invalid(what.to_owned()));
-            }
+        match (namespace.typ(), path_of(namespace)) {
             (LinuxNamespaceType::Mount, None) => self.new |= NEW_MOUNT,
             (LinuxNamespaceType::Pid, None) => self.new |= NEW_PID,
             (LinuxNamespaceType::Network, None) => self.new |= NEW_NET,
@@ -60,6 +55,7 @@ impl Namespaces {
             (LinuxNamespaceType::Time, None) => self.new_time = Some(time_offsets(linux)?),
             (LinuxNamespaceType::Pid, Some(path)) => self.pid = Some(open(path, LinuxNamespaceType::Pid)?),
             (LinuxNamespaceType::User, Some(path)) => self.user = Some(open(path, LinuxNamespaceType::User)?),
+            (kind @ LinuxNamespaceType::Mount, Some(path)) => self.join(path, kind, LinkNameSpaceType::Mount)?,
             (kind @ LinuxNamespaceType::Network, Some(path)) => self.join(path, kind, LinkNameSpaceType::Network)?,
             (kind @ LinuxNamespaceType::Ipc, Some(path)) => {
                 self.join(path, kind, LinkNameSpaceType::InterProcessCommunication)?;
@@ -79,6 +75,11 @@ impl Namespaces {
         self.join.push((flag, open(path, kind)?));
         Ok(())
     }
+}
+
+/// The path of a namespace that is to be joined.
+pub(super) fn path_of(namespace: &LinuxNamespace) -> Option<&Path> {
+    namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Opens a namespace; what is there must be one of that kind.

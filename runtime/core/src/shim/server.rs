@@ -275,6 +275,7 @@ impl Server {
                 attach_to: &if users.is_some() { PathBuf::from("/tmp") } else { self.run_dir.join("root") },
                 users,
                 own_mounts: true,
+                pivot: true,
                 cgroups: None,
             },
         )?;

@@ -1,6 +1,7 @@
 //! What has broken out of other runtimes, tried on ours: docs/security.md says which test is for which lesson.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runtime_core::pod::ExecConfig;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
 use crate::oci::Bundle;
+use crate::oci_mounts::Mounted;
 use crate::support::{Pod, busybox, eventually, exit_code, program, read_all};
 
 /// Starts while somebody swaps directories: enough to lose a race that is there, and (`cargo xtask attacks`) as many as
@@ -302,6 +304,52 @@ fn a_terminal_of_the_image_is_none() {
         assert!(said.contains("/dev/pts") && !said.contains("in\n"), "{what}: {said}");
     }
     assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), pattern);
+}
+
+/// CVE-2025-52565: nor does it matter who has that name by then.
+#[test]
+fn a_terminal_is_its_multiplexer_s_however_names_are_swapped() {
+    let Some(_) = busybox() else { return };
+    let bundle = Bundle::new("swapped", "echo own; echo own > /dev/console", |s| {
+        s["process"]["terminal"] = json!(true);
+        let mounts = s["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/dev");
+        mounts.insert(0, json!({"destination": "/dev", "source": "dev", "options": ["bind"]}));
+        mounts.push(json!({"destination": "/dev/other", "source": "theirs", "options": ["bind", "dev"]}));
+    });
+    let at = |name: &str| bundle.dir.path().join(name);
+    ["dev", "dev/pts", "dev/other", "theirs"].iter().for_each(|dir| fs::create_dir(at(dir)).unwrap());
+    // Other people's terminals, by the names that the container's are going to have.
+    let _mount = Mounted::new(&["-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts"], &at("theirs"));
+    let open = |_| {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let master = rustix::fs::open(at("theirs/ptmx"), flags, rustix::fs::Mode::empty()).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        master
+    };
+    let masters: Vec<OwnedFd> = (0..8).map(open).collect();
+    let done = AtomicBool::new(false);
+    let (begun, own) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let dev = fs::File::open(at("dev")).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                renameat_with(&dev, "pts", &dev, "other", RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let run = |_| {
+            let output = bundle.oci(&["run", "-b", bundle.bundle(), &bundle.id]);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            (output.status.success(), said.matches("own").count() == 2)
+        };
+        let runs: Vec<(bool, bool)> = (0..starts()).map(run).collect();
+        done.store(true, Ordering::Relaxed);
+        (runs.iter().filter(|run| run.0).count(), runs.iter().filter(|run| **run == (true, true)).count())
+    });
+    let mut text = [0; 64];
+    let mut heard = |master: &OwnedFd| rustix::io::read(master, &mut text) != Err(rustix::io::Errno::AGAIN);
+    assert_eq!(masters.iter().map(&mut heard).filter(|heard| *heard).count(), 0);
+    // Both have a multiplexer under that name nearly always.
+    assert!(begun == own && own > starts() / 4, "{own} of {begun} of {}", starts());
 }
 
 /// CVE-2025-52881: a sysctl is set through a /proc that nothing of the container's lies on.

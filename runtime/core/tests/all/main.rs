@@ -10,6 +10,7 @@ mod load;
 mod oci;
 mod oci_bad;
 mod oci_fields;
+mod oci_mounts;
 mod oci_notify;
 mod oci_rootless;
 mod oci_seccomp;

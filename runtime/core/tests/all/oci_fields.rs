@@ -32,6 +32,19 @@ fn limits_change_and_are_told() {
     detach(&bundle);
     let stats = || -> Value { serde_json::from_str(&bundle.good(&["events", "--stats", id])).unwrap() };
     assert_eq!(stats()["data"]["pids"], json!({"current": 1, "limit": 7}));
+    // As the kernel has it, by the names of runc's readers.
+    let said = stats();
+    let cpus = said["data"]["cpuset"]["cpus"].as_array().unwrap();
+    assert!(!cpus.is_empty() && !said["data"]["cpuset"]["mems"].as_array().unwrap().is_empty(), "{said}");
+    let accounting = Path::new("/sys/fs/cgroup/cpuacct/trimtab-test/oci").join(id);
+    if accounting.exists() {
+        assert!(said["data"]["cpuset"]["sched_relax_domain_level"].is_i64(), "{said}");
+        let usage = &said["data"]["cpu"]["usage"];
+        let each = |name: &str| -> Vec<u64> { serde_json::from_value(usage[name].clone()).unwrap() };
+        assert!(each("percpu").iter().sum::<u64>() > 0, "{usage}");
+        assert_eq!(["percpu_kernel", "percpu_user"].map(|name| each(name).len()), [each("percpu").len(); 2]);
+    }
+    assert!(bundle.bad(&["events", "--interval", "1m30", id]).starts_with("--interval: "));
     bundle.good(&["update", id, "--memory", "64M", "--pids-limit", "33", "--cpu-period", "80000"]);
     assert_eq!(stats()["data"]["memory"]["usage"]["limit"], json!(64 << 20));
     assert_eq!(stats()["data"]["pids"]["limit"], json!(33));

@@ -75,6 +75,7 @@ impl Server {
                 | self.users.as_ref().map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER),
             pid_namespace: Some(pid_namespace.as_fd()),
             user_namespace: self.users.as_ref().map(AsFd::as_fd),
+            root: None,
             born_in: self.host.birthplace(&container.group),
             doors: &self.host.doors(&container.group)?,
             listener: &|pid, fd| container::notify(&container.config, &self.run_dir, pid, &fd),

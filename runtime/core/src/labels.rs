@@ -119,7 +119,7 @@ fn apparmor_is_enabled() -> bool {
 /// policy, without which its labels are words without a colon.
 fn selinux_is_enabled() -> bool {
     const PLACE: &str = "/sys/fs/selinux";
-    let known = rustix::fs::statfs(PLACE).is_ok_and(|stat| stat.f_type as i64 == SELINUX);
+    let known = rustix::fs::statfs(PLACE).is_ok_and(|stat| stat.f_type == SELINUX);
     let writable = || rustix::fs::statvfs(PLACE).is_ok_and(|stat| !stat.f_flag.contains(StatVfsMountFlags::RDONLY));
     let policy = || fs::read("/proc/self/attr/current").is_ok_and(|label| label.contains(&b':'));
     known && writable() && policy()

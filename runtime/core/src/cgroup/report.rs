@@ -104,7 +104,7 @@ fn cpuset(controller: Controller<'_, '_>) -> Value {
     report.insert("mems".to_owned(), json!(list("cpuset.mems")));
     for name in CPUSET {
         // -1 is a level, too.
-        let value = read(dir, &format!("cpuset.{name}")).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        let value = read(dir, format!("cpuset.{name}")).ok().and_then(|text| text.trim().parse::<i64>().ok());
         report.extend(value.map(|value| (name.to_owned(), Value::from(value))));
     }
     Value::Object(report)

@@ -4,11 +4,14 @@
 
 mod auth;
 mod collect;
+#[path = "../../src/layer/corpus.rs"]
+mod corpus;
 mod executables;
 mod export;
 mod killed;
 mod layers;
 mod lies;
+mod merged;
 mod mirrors;
 mod pull;
 mod push;

@@ -2,6 +2,7 @@
 //! process and is taken up by the next one. What a registry lied about leaves nothing behind.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +22,8 @@ use crate::{Auth, Error, Image, Progress, PullOptions, Result};
 const CHUNKS: usize = 16;
 /// What a connection must bring for its end not to count as a failure.
 const MIN_PROGRESS_BYTES: u64 = 64 << 10;
-/// How often we look whether somebody else has brought a blob.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is shown how far a blob has come that somebody else fetches.
+const SHOWN: Duration = Duration::from_secs(1);
 
 /// One pull under way.
 struct Pull<'a, P> {
@@ -163,14 +164,27 @@ impl<P: Fn(Progress) + Send + Sync> Pull<'_, P> {
                 return Ok(());
             }
             let (of, digest, size) = (dir.clone(), wanted.digest.clone(), wanted.size);
-            match blocking(move || Partial::claim(&of, &digest, size)).await? {
+            let claimed = match blocking(move || Partial::claim(&of, &digest, size)).await? {
+                None => self.follow(&dir, wanted).await?,
+                claimed => claimed,
+            };
+            match claimed {
                 // Whoever had it before us may just have finished.
                 Some(partial) if self.store.has_blob(&wanted.digest) => partial.discard(),
                 Some(partial) => return self.bring(wanted, partial).await,
-                None => {
-                    self.arrived(wanted, partial::arrived(&dir, &wanted.digest));
-                    tokio::time::sleep(LOOK).await;
-                }
+                None => {}
+            }
+        }
+    }
+
+    /// Waits while somebody else fetches a blob, and shows how far that has come.
+    async fn follow(&self, dir: &Path, wanted: &Descriptor) -> Result<Option<Partial>> {
+        let next = self.unless_stopped(Partial::claim_next(dir, &wanted.digest, wanted.size));
+        let mut next = std::pin::pin!(next);
+        loop {
+            self.arrived(wanted, partial::arrived(dir, &wanted.digest));
+            if let Ok(claimed) = tokio::time::timeout(SHOWN, &mut next).await {
+                return claimed;
             }
         }
     }

@@ -15,6 +15,7 @@ mod merged;
 mod mirrors;
 mod pull;
 mod push;
+mod referrers;
 mod registry;
 mod sample;
 mod support;

@@ -94,7 +94,7 @@ fn layers_show_together_what_umoci_makes_of_them() {
     for case in corpus::cases() {
         let dir = tempfile::tempdir().unwrap();
         let Some((store, image)) = image_of(&case, dir.path()) else { continue };
-        store.export_layout(&["case:1".to_owned()], &dir.path().join("layout")).unwrap();
+        store.export_layout(&["case:1".to_owned()], false, &dir.path().join("layout")).unwrap();
         let mut umoci = Command::new("umoci");
         umoci.args(["unpack", "--image"]).arg(dir.path().join("layout:1")).arg(dir.path().join("bundle"));
         let output = umoci.output().unwrap();

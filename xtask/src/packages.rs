@@ -20,6 +20,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("newuidmap", "uidmap"),
+    ("umoci", "umoci"),
 ];
 
 /// The PyPI package that carries kubectl 1.37 and helm 4 in a `layer.zip`.

@@ -6,19 +6,20 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use runtime_image::{Platform, PullOptions, Store};
+use runtime_image::{Platform, PullOptions, PushOptions, Registries, Store};
 
 use crate::instance::DEFAULT_DATA_DIR;
 use crate::registries;
 
 mod login;
 mod progress;
+mod referrers;
 mod show;
 
 /// Images on this node.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  trimtab image ls\n  trimtab image import web.tar\n  \
-    trimtab image pull registry.example:5000/web:1\n  trimtab image tag web:1 registry.example:5000/web:2\n  \
+    trimtab image pull registry.example:5000/web:1\n  trimtab image referrers registry.example:5000/web:1\n  trimtab image tag web:1 registry.example:5000/web:2\n  \
     trimtab image push registry.example:5000/web:2\n  trimtab image export -o web.tar web:1\n  \
     trimtab image rm web:1 && trimtab image prune\n\nCredentials come from Docker's config.json and registries.yaml in \
     the data directory.")]
@@ -65,6 +66,9 @@ enum Action {
         /// The image of another platform than this machine's: os/architecture[/variant].
         #[arg(long, value_parser = platform)]
         platform: Option<Platform>,
+        /// Bring what refers to the image, too: signatures, lists of contents, attestations.
+        #[arg(long)]
+        referrers: bool,
         #[command(flatten)]
         reach: Reach,
     },
@@ -74,6 +78,26 @@ enum Action {
         image: String,
         /// The name to push it under, where that is not its own.
         target: Option<String>,
+        /// Send what came with the image because it refers to it, too.
+        #[arg(long)]
+        referrers: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Lists what refers to an image at its registry: signatures, lists of contents, attestations.
+    #[command(visible_alias = "discover")]
+    Referrers {
+        /// Such as `registry.example:5000/web:1` or `web@sha256:...`.
+        reference: String,
+        /// Only those of this artifact type, such as `application/spdx+json`.
+        #[arg(long, value_name = "TYPE")]
+        artifact_type: Option<String>,
+        /// Of an index, what refers to the image of this platform: os/architecture[/variant].
+        #[arg(long, value_parser = platform)]
+        platform: Option<Platform>,
+        /// json.
+        #[arg(short, long, value_name = "FORMAT")]
+        output: Option<Output>,
         #[command(flatten)]
         reach: Reach,
     },
@@ -96,6 +120,9 @@ enum Action {
         /// Write a directory.
         #[arg(long)]
         layout: bool,
+        /// Write what came with the images because it refers to them, too.
+        #[arg(long)]
+        referrers: bool,
     },
     /// Prints all that is known of images, as JSON.
     Inspect {
@@ -138,6 +165,14 @@ struct Reach {
     plain_http: Vec<String>,
 }
 
+impl Reach {
+    fn registries(self, data_dir: &Path) -> Result<Registries> {
+        let mut known = registries::load(data_dir)?;
+        known.plain_http.extend(self.plain_http);
+        Ok(known)
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
     Json,
@@ -149,9 +184,9 @@ pub(crate) async fn run(arguments: Image) -> Result<ExitCode> {
     let store = Store::open(&root).with_context(|| format!("open the image store {}", root.display()))?;
     match arguments.action {
         Action::Ls { output } => list(&store, output)?,
-        Action::Pull { reference, platform, reach } => {
-            let mut options = PullOptions { registries: registries::load(&arguments.data_dir)?, ..Default::default() };
-            options.registries.plain_http.extend(reach.plain_http);
+        Action::Pull { reference, platform, referrers, reach } => {
+            let registries = reach.registries(&arguments.data_dir)?;
+            let mut options = PullOptions { registries, referrers, ..Default::default() };
             options.platform = platform.unwrap_or(options.platform);
             let auth = login::of(&reference, &mut options.registries)?;
             let layers = progress::Layers::new();
@@ -159,20 +194,23 @@ pub(crate) async fn run(arguments: Image) -> Result<ExitCode> {
             layers.finish();
             println!("{}", show::line(&pulled?));
         }
-        Action::Push { image, target, reach } => {
-            let mut known = registries::load(&arguments.data_dir)?;
-            known.plain_http.extend(reach.plain_http);
+        Action::Push { image, target, referrers, reach } => {
+            let mut options = PushOptions { registries: reach.registries(&arguments.data_dir)?, referrers };
             let target = target.unwrap_or_else(|| image.clone());
-            let auth = login::of(&target, &mut known)?;
+            let auth = login::of(&target, &mut options.registries)?;
             let layers = progress::Layers::new();
-            let pushed = store.push(&image, &target, &auth, &known, |step| layers.step(step)).await;
+            let pushed = store.push(&image, &target, &auth, &options, |step| layers.step(step)).await;
             layers.finish();
             println!("{target}: {}", pushed?);
+        }
+        Action::Referrers { reference, artifact_type, platform, output, reach } => {
+            let registries = reach.registries(&arguments.data_dir)?;
+            referrers::run(&reference, platform.as_ref(), artifact_type.as_deref(), output, registries).await?;
         }
         Action::Import { archive, name } => {
             store.import(&archive, name.as_deref())?.iter().for_each(|image| println!("{}", show::line(image)));
         }
-        Action::Export { images, output, layout } => export(&store, &images, &output, layout)?,
+        Action::Export { images, output, layout, referrers } => export(&store, &images, &output, layout, referrers)?,
         Action::Inspect { images } => {
             let found = images.iter().map(|name| store.details(name)?.ok_or_else(|| absent(name)));
             let found = found.map(|details| details.map(|details| show::details(&details)));
@@ -207,16 +245,16 @@ fn list(store: &Store, output: Option<Output>) -> Result<()> {
     Ok(())
 }
 
-fn export(store: &Store, images: &[String], output: &Path, layout: bool) -> Result<()> {
+fn export(store: &Store, images: &[String], output: &Path, layout: bool, referrers: bool) -> Result<()> {
     match (layout, output.to_str()) {
         (true, Some("-")) => bail!("--layout writes a directory: name it with --output"),
-        (true, _) => store.export_layout(images, output)?,
+        (true, _) => store.export_layout(images, referrers, output)?,
         (false, Some("-")) => {
             let mut out = std::io::BufWriter::with_capacity(1 << 17, std::io::stdout().lock());
-            store.export(images, &mut out)?;
+            store.export(images, referrers, &mut out)?;
             out.flush()?;
         }
-        (false, _) => store.export_file(images, output)?,
+        (false, _) => store.export_file(images, referrers, output)?,
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ impl Layers {
     pub(super) fn step(&self, step: Progress) {
         match step {
             Progress::Resolved { layers, total_bytes } => self.say(&format!("{layers} layers, {}", size(total_bytes))),
+            Progress::Attached { documents } => self.say(&format!("referrers: {documents}")),
             Progress::Present { digest } => self.layer(&digest, 0, 0, "already there"),
             Progress::Unpacked { digest } => self.layer(&digest, 0, 0, "unpacked"),
             Progress::Fetched { digest, done_bytes, total_bytes } => {

@@ -25,6 +25,9 @@ pub(super) fn details(details: &Details) -> Value {
         fields.insert("manifestDigest".to_owned(), json!(details.manifest_digest));
         fields.insert("manifest".to_owned(), details.manifest.clone());
         fields.insert("configuration".to_owned(), details.configuration.clone());
+        if !details.referrers.is_empty() {
+            fields.insert("referrers".to_owned(), json!(details.referrers));
+        }
         fields.insert("unpacked".to_owned(), json!(details.image.layers));
     }
     value

@@ -43,9 +43,11 @@ impl Store {
         for (id, record) in &index.images {
             keep.extend([id.clone(), record.manifest.clone()]);
             keep.extend(record.chain.iter().cloned());
-            // What it names is of no use without it.
-            if self.has_blob(&record.manifest) {
-                keep.extend(self.manifest(&record.manifest)?.layers.into_iter().map(|d| d.digest));
+            keep.extend(record.referrers.iter().cloned());
+            // What a document names is of no use without it.
+            for digest in record.referrers.iter().chain([&record.manifest]).filter(|digest| self.has_blob(digest)) {
+                let (document, _) = self.document(digest)?;
+                keep.extend(document.blobs().map(|blob| blob.digest.clone()));
             }
         }
         Ok(Some(keep))

@@ -117,7 +117,7 @@ impl Store {
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff.to_owned()] },
         };
         let text = serde_json::to_vec(&configuration).map_err(|e| Error::Malformed(e.to_string()))?;
-        let id = self.put_blob(ingest, &text)?;
+        let id = self.put_blob(&ingest.path, &text)?;
         let descriptor = |media_type: &str, digest: &str, size| Descriptor {
             media_type: media_type.to_owned(),
             digest: digest.to_owned(),
@@ -129,16 +129,17 @@ impl Store {
             media_type: document::MANIFEST.to_owned(),
             config: descriptor(document::CONFIG, &id, text.len() as u64),
             layers: vec![descriptor(document::LAYER, diff, bytes)],
+            ..Manifest::default()
         };
         let text = serde_json::to_vec(&manifest).map_err(|e| Error::Malformed(e.to_string()))?;
-        let digest = self.put_blob(ingest, &text)?;
+        let digest = self.put_blob(&ingest.path, &text)?;
         let repository = Reference::parse(name)?.name();
         let record = Record {
             digests: [format!("{repository}@{digest}")].into(),
             manifest: digest,
             names: [name.to_owned()].into(),
             chain: vec![diff.to_owned()],
-            pinned: false,
+            ..Record::default()
         };
         Ok((id, record))
     }

@@ -35,21 +35,22 @@ enum Sink<W: Write> {
 }
 
 impl Store {
-    /// Writes images as one tar. By name, only that name goes with the image; by id, all.
-    pub fn export(&self, references: &[String], to: impl Write) -> Result<()> {
-        let (plan, _held) = self.plan(references)?;
+    /// Writes images as one tar. By name, only that name goes with the image; by id, all. With `referrers`, what came with
+    /// the image goes with it.
+    pub fn export(&self, references: &[String], referrers: bool, to: impl Write) -> Result<()> {
+        let (plan, _held) = self.plan(references, referrers)?;
         let sink = Sink::Tar(Box::new(tar::Builder::new(to)));
         self.write(plan, sink)?;
         Ok(())
     }
 
     /// Writes images to a tar file, which is whole or not there.
-    pub fn export_file(&self, references: &[String], path: &Path) -> Result<()> {
+    pub fn export_file(&self, references: &[String], referrers: bool, path: &Path) -> Result<()> {
         let fresh = fresh(path)?;
         let write = || {
             let file = File::create(&fresh).map_err(|e| io_error(&fresh, e))?;
             let mut out = BufWriter::with_capacity(1 << 17, file);
-            self.export(references, &mut out)?;
+            self.export(references, referrers, &mut out)?;
             let file = out.into_inner().map_err(|e| io_error(&fresh, e.into_error()))?;
             file.sync_all().map_err(|e| io_error(&fresh, e))?;
             fs::rename(&fresh, path).map_err(|e| io_error(path, e))
@@ -58,14 +59,14 @@ impl Store {
     }
 
     /// Writes images as an OCI layout to a directory, which must not be there.
-    pub fn export_layout(&self, references: &[String], path: &Path) -> Result<()> {
+    pub fn export_layout(&self, references: &[String], referrers: bool, path: &Path) -> Result<()> {
         if path.exists() {
             return Err(io_error(path, io::ErrorKind::AlreadyExists.into()));
         }
         let fresh = fresh(path)?;
         let write = || {
             tree::remove(&fresh)?;
-            let (plan, _held) = self.plan(references)?;
+            let (plan, _held) = self.plan(references, referrers)?;
             let blobs = fresh.join("blobs/sha256");
             DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(|e| io_error(&blobs, e))?;
             self.write(plan, Sink::<io::Sink>::Directory(fresh.clone()))?;
@@ -74,7 +75,7 @@ impl Store {
         write().inspect_err(|_| drop(tree::remove(&fresh)))
     }
 
-    fn plan(&self, references: &[String]) -> Result<(Plan, Ingest)> {
+    fn plan(&self, references: &[String], referrers: bool) -> Result<(Plan, Ingest)> {
         // Held first, so that nothing of what is found is collected.
         let held = self.ingest()?;
         let mut plan = Plan::default();
@@ -86,21 +87,23 @@ impl Store {
                 None => record.names.iter().cloned().collect(),
             };
             self.add(&mut plan, &id, &record, &names)?;
+            for digest in record.referrers.iter().filter(|_| referrers) {
+                self.add_referrer(&mut plan, digest)?;
+            }
         }
         Ok((plan, held))
     }
 
     fn add(&self, plan: &mut Plan, id: &str, record: &Record, names: &[String]) -> Result<()> {
-        let bytes = self.read_blob(&record.manifest)?;
-        let manifest = self.manifest(&record.manifest)?;
+        let (document, bytes) = self.document(&record.manifest)?;
+        let described = document.describe(&bytes);
+        let manifest = document::image(document, &record.manifest)?;
         let configuration = document::configuration(&self.read_blob(id)?, id)?;
-        let kind = Some(manifest.media_type.clone()).filter(|kind| !kind.is_empty());
         let own = Descriptor {
-            media_type: kind.unwrap_or_else(|| document::MANIFEST.to_owned()),
-            digest: record.manifest.clone(),
-            size: bytes.len() as u64,
             platform: Some(Platform { architecture: configuration.architecture, os: configuration.os, variant: None }),
+            artifact_type: String::new(),
             annotations: BTreeMap::new(),
+            ..described
         };
         let shown = names.iter().map(Some).chain(names.is_empty().then_some(None));
         for name in shown {
@@ -110,17 +113,24 @@ impl Store {
                 descriptor.annotations.insert("io.containerd.image.name".to_owned(), name.clone());
                 descriptor.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag.to_owned());
             }
-            plan.manifests.push(serde_json::to_value(descriptor).map_err(|e| Error::Malformed(e.to_string()))?);
+            plan.list(&descriptor)?;
         }
         let path = |digest: &str| Ok::<_, Error>(format!("blobs/sha256/{}", blob::hex(digest)?));
         let layers = manifest.layers.iter().map(|layer| path(&layer.digest)).collect::<Result<Vec<_>>>()?;
         plan.saved.push(json!({"Config": path(id)?, "RepoTags": names, "Layers": layers}));
         let layers = manifest.layers.into_iter().zip(record.chain.iter().cloned().map(Some));
-        for (descriptor, layer) in layers.chain([(manifest.config, None), (own, None)]) {
-            if plan.seen.insert(descriptor.digest.clone()) {
-                plan.blobs.push((descriptor, layer));
-            }
+        plan.take(layers.chain([(manifest.config, None), (own, None)]));
+        Ok(())
+    }
+
+    /// Of what came with an image, a document and what it names; those that another names are not listed themselves.
+    fn add_referrer(&self, plan: &mut Plan, digest: &str) -> Result<()> {
+        let (document, bytes) = self.document(digest)?;
+        let own = document.describe(&bytes);
+        if document.subject().is_some() && !plan.seen.contains(digest) {
+            plan.list(&own)?;
         }
+        plan.take(document.blobs().cloned().chain([own]).map(|blob| (blob, None)));
         Ok(())
     }
 
@@ -144,6 +154,17 @@ impl Store {
             }
         }
         sink.finish()
+    }
+}
+
+impl Plan {
+    fn list(&mut self, descriptor: &Descriptor) -> Result<()> {
+        self.manifests.push(serde_json::to_value(descriptor).map_err(|e| Error::Malformed(e.to_string()))?);
+        Ok(())
+    }
+
+    fn take(&mut self, blobs: impl Iterator<Item = (Descriptor, Option<String>)>) {
+        self.blobs.extend(blobs.filter(|(blob, _)| self.seen.insert(blob.digest.clone())));
     }
 }
 

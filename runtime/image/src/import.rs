@@ -1,5 +1,6 @@
 //! Import of OCI layouts (a directory or a tar of one) and docker-archives.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::archive::{Member, Members};
-use crate::blob::{Incoming, io_error};
+use crate::blob::{self, Incoming, io_error};
 use crate::document::{self, Descriptor, Document, Manifest, malformed};
 use crate::ingest::Ingest;
 use crate::reference::Reference;
+use crate::registry::MAX_REFERRERS;
 use crate::store::{Record, Store};
 use crate::{Error, Image, Platform, Result, layer};
 
@@ -29,10 +31,17 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// An image found in an archive: its manifest's descriptor and its names.
+/// An image found in an archive: its manifest's descriptor, its names, and the digests of what refers to it.
 struct Found {
     manifest: Descriptor,
     names: Vec<String>,
+    referrers: BTreeSet<String>,
+}
+
+/// What refers to something, found in an archive: its digest, those of what it names, and that of its subject.
+struct Attached {
+    documents: Vec<String>,
+    subject: String,
 }
 
 impl Store {
@@ -74,6 +83,7 @@ impl Store {
             names: found.names.into_iter().collect(),
             chain,
             pinned: false,
+            referrers: found.referrers,
         };
         self.record(&manifest.config.digest, record)
     }
@@ -83,42 +93,87 @@ impl Store {
         let Document::Index(index) = document::parse(&bytes, "index.json")? else {
             return Err(malformed("index.json", "not an index"));
         };
-        let mut found = Vec::new();
+        let (mut found, mut attached) = (Vec::new(), Vec::new());
         for descriptor in index.manifests.into_iter().take(MAX_MEMBERS) {
             let names = names(&descriptor);
-            let Some(manifest) = self.take_manifest(dir, ingest, descriptor)? else { continue };
-            found.push(Found { manifest, names });
+            let (document, digest) = (layout_document(dir, &descriptor.digest)?, &descriptor.digest);
+            match document.subject().filter(|_| names.is_empty()) {
+                Some(subject) => {
+                    let subject = subject.digest.clone();
+                    let documents = self.take_referrer(dir, ingest, digest, &document)?;
+                    if attached.len() == MAX_REFERRERS {
+                        return Err(malformed("index.json", format!("more than {MAX_REFERRERS} that refer to others")));
+                    }
+                    attached.push(Attached { documents, subject });
+                }
+                None => {
+                    let Some(manifest) = self.take_manifest(dir, ingest, descriptor, document)? else { continue };
+                    found.push(Found { manifest, names, referrers: BTreeSet::new() });
+                }
+            }
         }
+        if found.is_empty() && !attached.is_empty() {
+            return Err(malformed("index.json", "nothing but what refers to other images"));
+        }
+        attach(&mut found, &attached);
         Ok(found)
     }
 
     /// Copies a manifest and what it names into the store; through an index, that for this machine. `None` where the
     /// index has none.
-    fn take_manifest(&self, dir: &Path, ingest: &Ingest, descriptor: Descriptor) -> Result<Option<Descriptor>> {
-        let path = layout_blob(dir, &descriptor.digest)?;
-        match document::parse(&read_small(&path)?, &descriptor.digest)? {
-            Document::Index(index) => match document::choose(&index, &Platform::host()) {
+    fn take_manifest(
+        &self,
+        dir: &Path,
+        ingest: &Ingest,
+        own: Descriptor,
+        document: Document,
+    ) -> Result<Option<Descriptor>> {
+        let (own, document) = match &document {
+            Document::Manifest(_) => (own, document),
+            Document::Index(index) => match document::choose(index, &Platform::host()) {
                 // One level: an index of indexes is not an image.
-                Some(inner) if inner.digest != descriptor.digest => {
-                    let bytes = read_small(&layout_blob(dir, &inner.digest)?)?;
-                    let Document::Manifest(manifest) = document::parse(&bytes, &inner.digest)? else {
-                        return Err(malformed(&inner.digest, "an index within an index"));
-                    };
-                    self.take_blobs(dir, ingest, inner, &manifest).map(Some)
-                }
-                _ => Ok(None),
+                Some(inner) if inner.digest != own.digest => (inner.clone(), layout_document(dir, &inner.digest)?),
+                _ => return Ok(None),
             },
-            Document::Manifest(manifest) => self.take_blobs(dir, ingest, &descriptor, &manifest).map(Some),
-        }
+        };
+        let manifest = Document::Manifest(document::image(document, &own.digest)?);
+        self.take_blobs(dir, ingest, manifest.blobs().chain([&own]))?;
+        Ok(Some(own))
     }
 
-    fn take_blobs(&self, dir: &Path, ingest: &Ingest, own: &Descriptor, manifest: &Manifest) -> Result<Descriptor> {
-        for descriptor in manifest.layers.iter().chain([&manifest.config, own]) {
-            if !self.has_blob(&descriptor.digest) {
-                self.copy_in(&layout_blob(dir, &descriptor.digest)?, ingest, Some(&descriptor.digest))?;
+    /// Copies what refers to something, and what it names, into the store. Returns the digests of all documents.
+    fn take_referrer(&self, dir: &Path, ingest: &Ingest, digest: &str, document: &Document) -> Result<Vec<String>> {
+        let own = document.describe(&read_small(&layout_blob(dir, digest)?)?);
+        self.take_blobs(dir, ingest, document.blobs().chain([&own]))?;
+        let mut all = vec![digest.to_owned()];
+        for part in document.manifests() {
+            let inner = layout_document(dir, &part.digest)?;
+            if !inner.manifests().is_empty() {
+                return Err(malformed(&part.digest, "an index within an index"));
             }
+            self.take_blobs(dir, ingest, inner.blobs().chain([part]))?;
+            all.push(part.digest.clone());
         }
-        Ok(own.clone())
+        Ok(all)
+    }
+
+    fn take_blobs<'a>(&self, dir: &Path, ingest: &Ingest, mut all: impl Iterator<Item = &'a Descriptor>) -> Result<()> {
+        all.try_for_each(|blob| {
+            let path = layout_blob(dir, &blob.digest)?;
+            let bytes = fs::metadata(&path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => malformed(&blob.digest, "not in the archive"),
+                _ => io_error(&path, e),
+            })?;
+            let bytes = bytes.len();
+            if bytes != blob.size {
+                let size = blob.size;
+                return Err(malformed(&blob.digest, format!("{bytes} bytes; what names it says {size}")));
+            }
+            match self.has_blob(&blob.digest) {
+                true => Ok(()),
+                false => self.copy_in(&path, ingest, Some(&blob.digest)).map(drop),
+            }
+        })
     }
 
     fn read_docker(&self, dir: &Path, ingest: &Ingest) -> Result<Vec<Found>> {
@@ -143,12 +198,17 @@ impl Store {
             media_type: document::MANIFEST.to_owned(),
             config: descriptor(document::CONFIG, config),
             layers,
+            ..Manifest::default()
         };
         let text = serde_json::to_vec(&manifest).map_err(|e| Error::Malformed(e.to_string()))?;
-        let digest = self.put_blob(ingest, &text)?;
+        let digest = self.put_blob(&ingest.path, &text)?;
         let tags = image.repo_tags.unwrap_or_default();
         let names = tags.iter().map(|tag| Reference::parse(tag).map(|r| r.to_string())).collect::<Result<_>>()?;
-        Ok(Found { manifest: descriptor(document::MANIFEST, (digest, text.len() as u64)), names })
+        Ok(Found {
+            manifest: descriptor(document::MANIFEST, (digest, text.len() as u64)),
+            names,
+            referrers: BTreeSet::new(),
+        })
     }
 
     fn copy_in(&self, path: &Path, ingest: &Ingest, expected: Option<&str>) -> Result<(String, u64)> {
@@ -165,6 +225,22 @@ impl Store {
     }
 }
 
+/// Gives each image what refers to it, or to what refers to it. What refers to something else goes with all of them: the
+/// index that an image was chosen from is in no archive of ours.
+fn attach(found: &mut [Found], attached: &[Attached]) {
+    let of = |one: &'_ Attached| one.documents.iter().map(|own| (own.clone(), one.subject.clone())).collect::<Vec<_>>();
+    let subjects: BTreeMap<String, String> = attached.iter().flat_map(of).collect();
+    for one in attached {
+        // Each digest is met once on the way, since none can be known to what it is made from.
+        let chain = std::iter::successors(Some(&one.subject), |subject| subjects.get(*subject));
+        let last = chain.take(MAX_REFERRERS).last();
+        let owner = found.iter().position(|image| Some(&image.manifest.digest) == last);
+        for (_, image) in found.iter_mut().enumerate().filter(|(at, _)| owner.is_none_or(|owner| owner == *at)) {
+            image.referrers.extend(one.documents.iter().cloned());
+        }
+    }
+}
+
 /// The names a layout gives to one of its images. A bare tag names nothing.
 fn names(descriptor: &Descriptor) -> Vec<String> {
     ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
@@ -177,8 +253,16 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
         .collect()
 }
 
+fn layout_document(dir: &Path, digest: &str) -> Result<Document> {
+    let bytes = read_small(&layout_blob(dir, digest)?)?;
+    match blob::digest(&bytes) {
+        got if got == digest => document::parse(&bytes, digest),
+        got => Err(Error::Digest { digest: digest.to_owned(), got }),
+    }
+}
+
 fn layout_blob(dir: &Path, digest: &str) -> Result<PathBuf> {
-    crate::blob::path(&dir.join("blobs/sha256"), digest)
+    blob::path(&dir.join("blobs/sha256"), digest)
 }
 
 /// Unpacks the members of an archive into the ingest directory: regular files, and the symbolic links by which

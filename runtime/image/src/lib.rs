@@ -18,14 +18,17 @@ mod partial;
 mod pull;
 mod push;
 mod reference;
+mod referrers;
 mod registry;
+mod resolve;
 mod store;
 mod tree;
 mod verify;
 
 pub use credentials::{Credentials, Found};
-pub use options::{Auth, Host, Platform, Progress, PullOptions, Registries};
+pub use options::{Auth, Host, Platform, Progress, PullOptions, PushOptions, Registries};
 pub use reference::Reference;
+pub use referrers::{Referrer, referrers};
 pub use store::{Details, Store};
 
 /// Why an image operation failed.

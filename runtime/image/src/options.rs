@@ -89,10 +89,12 @@ pub struct PullOptions {
     pub parallel_layers: usize,
     /// How registries are reached.
     pub registries: Registries,
-    /// Refuse an image whose layers hold more bytes than this, as they come or unpacked.
+    /// Refuse an image whose layers hold more bytes than this, as they come (with what refers to it) or unpacked.
     pub max_unpacked_bytes: u64,
     /// Which image of an index is wanted.
     pub platform: Platform,
+    /// Bring what refers to the image, too.
+    pub referrers: bool,
 }
 
 impl Default for PullOptions {
@@ -102,8 +104,18 @@ impl Default for PullOptions {
             registries: Registries::default(),
             max_unpacked_bytes: 64 << 30,
             platform: Platform::host(),
+            referrers: false,
         }
     }
+}
+
+/// How to push.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PushOptions {
+    /// How registries are reached.
+    pub registries: Registries,
+    /// Send what came with the image, too.
+    pub referrers: bool,
 }
 
 /// How far a pull or a push has come.
@@ -112,6 +124,8 @@ impl Default for PullOptions {
 pub enum Progress {
     /// The manifest is known.
     Resolved { layers: usize, total_bytes: u64 },
+    /// So many manifests and indexes come with the image.
+    Attached { documents: usize },
     /// A blob is on the other side already.
     Present { digest: String },
     /// More of a blob has arrived.

@@ -7,9 +7,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::blob::{self, Hashing, io_error};
 use crate::{Error, Result};
+
+/// Threads of this process that wait for what others fetch. None can be called off, so that one may outlive its pull.
+static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// A blob of which some bytes have arrived.
 #[derive(Debug)]
@@ -24,23 +29,42 @@ impl Partial {
     pub(crate) fn claim(dir: &Path, digest: &str, size: u64) -> Result<Option<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| io_error(dir, e))?;
         let path = path_of(dir, digest)?;
-        let claim = || -> io::Result<Option<Hashing<File>>> {
-            let mut options = File::options();
-            let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if same_file(&file, &path) => {}
-                Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(e) => return Err(e.into()),
-            }
+        let file = lock(&path, true, FlockOperation::NonBlockingLockExclusive).map_err(|e| io_error(&path, e))?;
+        file.map(|file| Self::take_up(file, path, digest, size)).transpose()
+    }
+
+    /// Waits until nobody fetches a blob any more, and takes it up if it has ended before its time. `None` where nothing is
+    /// left of it: it has come, or was given up.
+    pub(crate) async fn claim_next(dir: &Path, digest: &str, size: u64) -> Result<Option<Self>> {
+        let permit = WAITING.acquire().await.map_err(|e| Error::Transport(e.to_string()))?;
+        let (path, digest) = (path_of(dir, digest)?, digest.to_owned());
+        let (sender, receiver) = oneshot::channel();
+        // Not one of tokio's: its runtime would not end before them.
+        let wait = move || {
+            let _permit = permit;
+            let file = match lock(&path, false, FlockOperation::LockExclusive) {
+                _ if sender.is_closed() => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                file => file.map_err(|e| io_error(&path, e)),
+            };
+            let partial = file.and_then(|file| file.map(|file| Self::take_up(file, path, &digest, size)).transpose());
+            let _ = sender.send(partial);
+        };
+        std::thread::Builder::new().name("fetched elsewhere".into()).spawn(wait).map_err(|e| io_error(dir, e))?;
+        receiver.await.map_err(|e| Error::Transport(e.to_string()))?
+    }
+
+    fn take_up(file: File, path: PathBuf, digest: &str, size: u64) -> Result<Self> {
+        let begin = || -> io::Result<Hashing<File>> {
             if file.metadata()?.len() > size {
                 file.set_len(0)?;
             }
             let mut out = Hashing::new(file);
             out.read_again()?;
-            Ok(Some(out))
+            Ok(out)
         };
-        let out = claim().map_err(|e| io_error(&path, e))?;
-        Ok(out.map(|out| Self { path: path.clone(), digest: digest.to_owned(), out }))
+        let out = begin().map_err(|e| io_error(&path, e))?;
+        Ok(Self { path, digest: digest.to_owned(), out })
     }
 
     /// How many bytes have arrived.
@@ -107,6 +131,17 @@ pub(crate) fn clear(dir: &Path, keep_since: Option<std::time::SystemTime>) -> Re
         }
     }
     Ok(freed)
+}
+
+/// Opens the file of a blob and locks it. `None` where somebody else has the lock, or where the file has lost its name while
+/// we waited.
+fn lock(path: &Path, create: bool, how: FlockOperation) -> io::Result<Option<File>> {
+    let file = File::options().create(create).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+    match retry_on_intr(|| flock(&file, how)) {
+        Ok(()) => Ok(Some(file).filter(|file| same_file(file, path))),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn path_of(dir: &Path, digest: &str) -> Result<PathBuf> {

@@ -1,18 +1,20 @@
-//! Push: what the registry lacks of an image, layers first, the manifest last, so that nobody finds one that is not whole.
+//! Push: what the registry lacks of an image, layers first, the manifest's tag last, so that nobody finds one that is not
+//! whole, or that lacks what refers to it.
 
-use std::io::Read;
+use std::collections::BTreeSet;
+use std::io;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Body;
 use tokio::sync::{mpsc, watch};
 
-use crate::document::{self, Descriptor, Manifest};
-use crate::options::Registries;
+use crate::blob;
+use crate::document::{Descriptor, Document};
 use crate::reference::Reference;
 use crate::registry::{ATTEMPTS, Endpoint};
-use crate::store::Store;
-use crate::{Auth, Error, Progress, Result};
+use crate::store::{Record, Store};
+use crate::{Auth, Error, Progress, PushOptions, Result};
 
 /// Layers sent at the same time.
 const PARALLEL: usize = 3;
@@ -20,9 +22,14 @@ const PARALLEL: usize = 3;
 const CHUNKS: usize = 8;
 const CHUNK_BYTES: usize = 1 << 17;
 
+/// A document, and the bytes that it was read from.
+type Read = (Document, Vec<u8>);
+
 /// One push under way.
 struct Push<'a, P> {
     store: &'a Store,
+    /// What errors speak of.
+    target: String,
     endpoint: Endpoint,
     /// Repositories of the same registry that are known to have had this image.
     siblings: Vec<String>,
@@ -37,7 +44,7 @@ impl Store {
         image: &str,
         target: &str,
         auth: &Auth,
-        registries: &Registries,
+        options: &PushOptions,
         progress: impl Fn(Progress) + Send + Sync,
     ) -> Result<String> {
         let target = Reference::parse(target)?;
@@ -46,31 +53,57 @@ impl Store {
         // Held so that no collection takes away what is being sent.
         let ingest = self.ingest()?;
         let (_, record) = self.find(image)?.ok_or_else(|| Error::NotFound(image.to_owned()))?;
-        let (manifest, bytes) = (self.manifest(&record.manifest)?, self.read_blob(&record.manifest)?);
-        ingest.hold(self, manifest.layers.iter().chain([&manifest.config]).map(|d| d.digest.as_str()))?;
+        let own = self.document(&record.manifest)?;
+        let referring = if options.referrers { self.referring(&record)? } else { Vec::new() };
+        let documents = referring.iter().chain([&own]).map(|(document, _)| document);
+        let held = documents.flat_map(Document::blobs).map(|blob| &blob.digest).chain(&record.referrers);
+        ingest.hold(self, held.chain([&record.manifest]).map(String::as_str))?;
         let siblings = siblings(&record.digests, &target);
-        let endpoint = Endpoint::to_push(&target, auth, registries)?;
-        let push = Push { store: self, endpoint, siblings, chain: record.chain, progress };
-        push.blobs(&manifest).await.map_err(|error| match error {
+        let endpoint = Endpoint::to_push(&target, auth, &options.registries)?;
+        let push = Push { store: self, target: target.to_string(), endpoint, siblings, chain: record.chain, progress };
+        push.all(&tag, &own, &referring).await.map_err(|error| match error {
             // It is not about this blob.
             Error::Unauthorized(_) => Error::Unauthorized(target.to_string()),
             error => error,
         })?;
-        let media_type = Some(manifest.media_type.as_str()).filter(|kind| !kind.is_empty());
-        let media_type = media_type.unwrap_or(document::MANIFEST);
-        push.endpoint.put_manifest(&tag, media_type, &bytes, &target.to_string()).await?;
         Ok(record.manifest)
+    }
+
+    /// What came with an image: manifests before the indexes that name them.
+    fn referring(&self, record: &Record) -> Result<Vec<Read>> {
+        let mut all = record.referrers.iter().map(|digest| self.document(digest)).collect::<Result<Vec<_>>>()?;
+        all.sort_by_key(|(document, _)| !document.manifests().is_empty());
+        Ok(all)
     }
 }
 
 impl<P: Fn(Progress) + Send + Sync> Push<'_, P> {
-    async fn blobs(&self, manifest: &Manifest) -> Result<()> {
-        let total_bytes = manifest.layers.iter().map(|d| d.size).fold(0u64, u64::saturating_add);
-        (self.progress)(Progress::Resolved { layers: manifest.layers.len(), total_bytes });
-        let mut seen = std::collections::BTreeSet::new();
-        let all = manifest.layers.iter().zip(self.chain.iter().map(Some)).chain([(&manifest.config, None)]);
-        let sends: Vec<_> =
-            all.filter(|(d, _)| seen.insert(d.digest.clone())).map(|(d, layer)| self.blob(d, layer)).collect();
+    async fn all(&self, tag: &str, own: &Read, referring: &[Read]) -> Result<()> {
+        let documents = || referring.iter().chain([own]).map(|(document, _)| document);
+        let total_bytes = documents().flat_map(Document::blobs).map(|d| d.size).fold(0u64, u64::saturating_add);
+        (self.progress)(Progress::Resolved { layers: self.chain.len(), total_bytes });
+        self.blobs(&own.0).await?;
+        if !referring.is_empty() {
+            // Not every registry takes what refers to nothing.
+            self.put(&blob::digest(&own.1), own).await?;
+        }
+        for read in referring {
+            self.blobs(&read.0).await?;
+            self.put(&blob::digest(&read.1), read).await?;
+        }
+        self.put(tag, own).await
+    }
+
+    async fn put(&self, name: &str, (document, bytes): &Read) -> Result<()> {
+        self.endpoint.put_document(name, document, bytes, &self.target).await
+    }
+
+    async fn blobs(&self, document: &Document) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        // ChainIDs are of the image's layers; those of other documents are kept as they came.
+        let layers = self.chain.iter().map(Some).chain(std::iter::repeat(None));
+        let all = document.blobs().zip(layers).filter(|(blob, _)| seen.insert(&blob.digest));
+        let sends: Vec<_> = all.map(|(blob, layer)| self.blob(blob, layer)).collect();
         stream::iter(sends).buffer_unordered(PARALLEL).try_collect().await
     }
 
@@ -115,8 +148,8 @@ impl<P: Fn(Progress) + Send + Sync> Push<'_, P> {
 }
 
 /// A body that is read on a thread of its own, and counted.
-fn body(mut source: Box<dyn Read + Send>, counter: watch::Sender<u64>) -> Body {
-    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(CHUNKS);
+fn body(mut source: Box<dyn io::Read + Send>, counter: watch::Sender<u64>) -> Body {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS);
     tokio::task::spawn_blocking(move || {
         loop {
             let mut chunk = vec![0; CHUNK_BYTES];
@@ -143,7 +176,7 @@ fn body(mut source: Box<dyn Read + Send>, counter: watch::Sender<u64>) -> Body {
 }
 
 /// Other repositories of the target's registry that an image was pulled from.
-fn siblings(digests: &std::collections::BTreeSet<String>, target: &Reference) -> Vec<String> {
+fn siblings(digests: &BTreeSet<String>, target: &Reference) -> Vec<String> {
     let known = digests.iter().filter_map(|digest| Reference::parse(digest).ok());
     let others = known.filter(|known| known.registry == target.registry && known.repository != target.repository);
     others.map(|known| known.repository).collect()

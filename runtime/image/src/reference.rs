@@ -46,6 +46,11 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// What to ask a registry for: the digest, where there is one.
+    pub(crate) fn tag_or_digest(&self) -> Result<&str> {
+        self.digest.as_deref().or(self.tag.as_deref()).ok_or_else(|| Error::Reference(self.to_string()))
+    }
+
     /// `registry/repository:tag`, if it has a tag.
     pub fn tagged(&self) -> Option<String> {
         self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))

@@ -20,10 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{self, Incoming, io_error};
-use crate::document::{self, Manifest};
+use crate::document::{self, Document, Manifest};
 use crate::ingest::Ingest;
 use crate::reference::{Reference, is_digest};
-use crate::{Error, Image, Result, layer, partial, tree};
+use crate::{Error, Image, Referrer, Result, layer, partial, tree};
 
 const VERSION: u32 = 1;
 /// How long a blob that was begun waits for somebody to go on with it, in seconds.
@@ -47,6 +47,8 @@ pub struct Details {
     pub manifest: serde_json::Value,
     #[allow(missing_docs)]
     pub configuration: serde_json::Value,
+    /// What came with it because it refers to it.
+    pub referrers: Vec<Referrer>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -66,6 +68,9 @@ pub(crate) struct Record {
     pub(crate) pinned: bool,
     /// ChainIDs, the lowest layer first.
     pub(crate) chain: Vec<String>,
+    /// Digests of the manifests and indexes that came because they refer to it, and of those that they name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) referrers: BTreeSet<String>,
 }
 
 impl Store {
@@ -106,6 +111,7 @@ impl Store {
             image,
             manifest: json(&record.manifest)?,
             configuration: json(&id)?,
+            referrers: self.referrers(&record)?,
             manifest_digest: record.manifest,
         }))
     }
@@ -180,7 +186,13 @@ impl Store {
     }
 
     pub(crate) fn has_blob(&self, digest: &str) -> bool {
-        blob::path(&self.blobs(), digest).is_ok_and(|path| path.exists())
+        self.blob_bytes(digest).is_some()
+    }
+
+    /// The size of a blob, if it is here.
+    pub(crate) fn blob_bytes(&self, digest: &str) -> Option<u64> {
+        let path = blob::path(&self.blobs(), digest).ok()?;
+        fs::metadata(path).ok().map(|metadata| metadata.len())
     }
 
     /// The bytes of a small blob.
@@ -194,17 +206,20 @@ impl Store {
     }
 
     /// Stores a small document; returns its digest.
-    pub(crate) fn put_blob(&self, ingest: &Ingest, bytes: &[u8]) -> Result<String> {
-        let mut incoming = Incoming::create(&ingest.path, "document")?;
+    pub(crate) fn put_blob(&self, ingest: &Path, bytes: &[u8]) -> Result<String> {
+        let mut incoming = Incoming::create(ingest, "document")?;
         incoming.write(bytes)?;
         incoming.commit(&self.blobs(), None).map(|(digest, _)| digest)
     }
 
     pub(crate) fn manifest(&self, digest: &str) -> Result<Manifest> {
-        match document::parse(&self.read_blob(digest)?, digest)? {
-            document::Document::Manifest(manifest) => Ok(manifest),
-            document::Document::Index(_) => Err(Error::Malformed(format!("{digest}: an index, not a manifest"))),
-        }
+        document::image(self.document(digest)?.0, digest)
+    }
+
+    /// A manifest or index, and the bytes that it was read from.
+    pub(crate) fn document(&self, digest: &str) -> Result<(Document, Vec<u8>)> {
+        let bytes = self.read_blob(digest)?;
+        Ok((document::parse(&bytes, digest)?, bytes))
     }
 
     /// Unpacks the layers of a manifest whose blobs are all here. Returns the ChainIDs, the lowest first.
@@ -258,6 +273,7 @@ impl Store {
             entry.names.extend(record.names);
             entry.digests.extend(record.digests);
             entry.pinned |= record.pinned;
+            entry.referrers.extend(record.referrers);
             (entry.manifest, entry.chain) = (record.manifest, record.chain);
         })?;
         self.get(id)?.ok_or_else(|| Error::NotFound(id.to_owned()))

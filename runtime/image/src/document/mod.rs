@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::options;
-use crate::{Error, Result, reference};
+use crate::{Error, Result, blob, options, reference};
 
 #[cfg(test)]
 mod mutations;
@@ -33,6 +32,8 @@ pub(crate) struct Descriptor {
     pub(crate) media_type: String,
     pub(crate) digest: String,
     pub(crate) size: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) artifact_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<Platform>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -53,16 +54,26 @@ pub(crate) struct Platform {
 pub(crate) struct Manifest {
     pub(crate) schema_version: u32,
     pub(crate) media_type: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) artifact_type: String,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    /// What it refers to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Index {
     pub(crate) schema_version: u32,
     pub(crate) media_type: String,
+    pub(crate) artifact_type: String,
     pub(crate) manifests: Vec<Descriptor>,
+    pub(crate) subject: Option<Descriptor>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An image's configuration. What we do not know of it is not lost: blobs are kept as they came.
@@ -88,6 +99,46 @@ pub(crate) struct RootFs {
 pub(crate) enum Document {
     Manifest(Manifest),
     Index(Index),
+}
+
+impl Document {
+    /// What it refers to.
+    pub(crate) fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Manifest(manifest) => manifest.subject.as_ref(),
+            Self::Index(index) => index.subject.as_ref(),
+        }
+    }
+
+    /// Blobs that have to be where a manifest is.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let manifest = if let Self::Manifest(manifest) = self { Some(manifest) } else { None };
+        manifest.into_iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]))
+    }
+
+    /// Documents that have to be where an index is.
+    pub(crate) fn manifests(&self) -> &[Descriptor] {
+        if let Self::Index(index) = self { &index.manifests } else { &[] }
+    }
+
+    /// Its descriptor in a list of referrers (OCI distribution-spec, Listing Referrers).
+    pub(crate) fn describe(&self, bytes: &[u8]) -> Descriptor {
+        let (media_type, usual, artifact_type, annotations) = match self {
+            Self::Manifest(it) => {
+                let named = Some(&it.artifact_type).filter(|name| !name.is_empty());
+                (&it.media_type, MANIFEST, named.unwrap_or(&it.config.media_type), &it.annotations)
+            }
+            Self::Index(it) => (&it.media_type, INDEX, &it.artifact_type, &it.annotations),
+        };
+        Descriptor {
+            media_type: if media_type.is_empty() { usual.to_owned() } else { media_type.clone() },
+            digest: blob::digest(bytes),
+            size: bytes.len() as u64,
+            artifact_type: artifact_type.clone(),
+            platform: None,
+            annotations: annotations.clone(),
+        }
+    }
 }
 
 /// Reads a manifest or an index.
@@ -167,33 +218,37 @@ pub(crate) fn short(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
+/// Of a document that is to be a container's image, the manifest.
+pub(crate) fn image(document: Document, what: &str) -> Result<Manifest> {
+    let Document::Manifest(manifest) = document else { return Err(malformed(what, "an index, not a manifest")) };
+    let kind = manifest.config.media_type.as_str();
+    match kind {
+        "" | CONFIG | DOCKER_CONFIG => Ok(manifest),
+        _ => Err(malformed(what, format!("config.mediaType {:?}: an artifact, not an image", short(kind)))),
+    }
+}
+
 fn check_manifest(manifest: Manifest, what: &str) -> Result<Manifest> {
     if manifest.layers.len() > MAX_LAYERS {
         return Err(malformed(what, format!("layers: more than {MAX_LAYERS}")));
     }
-    let kind = manifest.config.media_type.as_str();
-    if !matches!(kind, "" | CONFIG | DOCKER_CONFIG) {
-        return Err(malformed(what, format!("config.mediaType {:?}: an artifact, not an image", short(kind))));
-    }
     let layers = manifest.layers.iter().enumerate().map(|(at, layer)| (format!("layers[{at}].digest"), layer));
-    for (field, descriptor) in layers.chain([("config.digest".to_owned(), &manifest.config)]) {
-        if !reference::is_digest(&descriptor.digest) {
-            return Err(malformed(what, format!("{field}: unsupported digest {:?}", short(&descriptor.digest))));
-        }
-    }
+    let subject = manifest.subject.iter().map(|subject| ("subject.digest".to_owned(), subject));
+    check_digests(layers.chain([("config.digest".to_owned(), &manifest.config)]).chain(subject), what)?;
     Ok(manifest)
 }
 
 fn check_index(index: Index, what: &str) -> Result<Index> {
-    for (at, descriptor) in index.manifests.iter().enumerate() {
-        if !reference::is_digest(&descriptor.digest) {
-            return Err(malformed(
-                what,
-                format!("manifests[{at}].digest: unsupported digest {:?}", short(&descriptor.digest)),
-            ));
-        }
-    }
+    let manifests = index.manifests.iter().enumerate().map(|(at, one)| (format!("manifests[{at}].digest"), one));
+    check_digests(manifests.chain(index.subject.iter().map(|one| ("subject.digest".to_owned(), one))), what)?;
     Ok(index)
+}
+
+fn check_digests<'a>(mut all: impl Iterator<Item = (String, &'a Descriptor)>, what: &str) -> Result<()> {
+    let wrong = all.find(|(_, descriptor)| !reference::is_digest(&descriptor.digest));
+    wrong.map_or(Ok(()), |(field, descriptor)| {
+        Err(malformed(what, format!("{field}: unsupported digest {:?}", short(&descriptor.digest))))
+    })
 }
 
 /// Go's name of this machine's architecture.

@@ -3,7 +3,7 @@
 
 use mutations::{Random, rounds, text};
 
-use crate::document::{self, Document, MAX_LAYERS};
+use crate::document::{self, Descriptor, Document, MAX_LAYERS};
 use crate::reference::is_digest;
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ const PIECES: [&str; 16] = [
 
 struct Line {
     number: usize,
-    is_configuration: bool,
+    kind: &'static str,
     json: String,
     wanted: &'static str,
 }
@@ -43,14 +43,14 @@ fn lines() -> Vec<Line> {
         let (kind, rest) = line.split_once(' ').unwrap();
         let (json, wanted) = rest.rsplit_once(" => ").unwrap();
         let json = json.replace("DIGEST", &format!("sha256:{}", "0a".repeat(32)));
-        Line { number: at + 1, is_configuration: kind == "configuration", json, wanted }
+        Line { number: at + 1, kind, json, wanted }
     };
     lines.map(line).collect()
 }
 
 /// Reads a document, and checks what is taken.
-fn read(bytes: &[u8], is_configuration: bool) -> Result<()> {
-    if is_configuration {
+fn read(bytes: &[u8], kind: &str) -> Result<()> {
+    if kind == "configuration" {
         let configuration = document::configuration(bytes, "it")?;
         assert!(configuration.rootfs.diff_ids.iter().all(|diff| is_digest(diff)));
         let config = configuration.config.unwrap_or_default();
@@ -60,20 +60,22 @@ fn read(bytes: &[u8], is_configuration: bool) -> Result<()> {
         assert!(arguments.iter().filter_map(|list| list.as_ref()).flatten().all(|text| !text.contains('\0')));
         return Ok(());
     }
-    match document::parse(bytes, "it")? {
-        Document::Manifest(manifest) => {
-            assert!(manifest.layers.len() <= MAX_LAYERS);
-            assert!(manifest.layers.iter().chain([&manifest.config]).all(|descriptor| is_digest(&descriptor.digest)));
-        }
-        Document::Index(index) => assert!(index.manifests.iter().all(|descriptor| is_digest(&descriptor.digest))),
+    let document = document::parse(bytes, "it")?;
+    let all = document.blobs().chain(document.manifests()).chain(document.subject());
+    assert!(all.into_iter().all(|descriptor| is_digest(&descriptor.digest)));
+    assert!(document.blobs().count() <= MAX_LAYERS + 1);
+    let own = document.describe(bytes);
+    assert_eq!(serde_json::from_slice::<Descriptor>(&serde_json::to_vec(&own).unwrap()).unwrap(), own);
+    match (kind, &document) {
+        ("manifest", Document::Manifest(_)) => document::image(document, "it").map(drop),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[test]
 fn each_field_that_is_wrong_is_named() {
     for line in lines() {
-        let said = match read(line.json.as_bytes(), line.is_configuration) {
+        let said = match read(line.json.as_bytes(), line.kind) {
             Ok(()) => "ok".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -89,7 +91,7 @@ fn mutations_of_documents_are_read_or_refused() {
     for line in &lines {
         for mutation in 0..rounds(MUTATIONS) {
             let bytes = text(line.json.as_bytes(), &PIECES, &others, &mut Random::of(line.number, mutation));
-            match read(&bytes, line.is_configuration) {
+            match read(&bytes, line.kind) {
                 Ok(()) => {}
                 Err(Error::Malformed(text)) => {
                     let clean = text.len() < 2000 && !text.chars().any(char::is_control);

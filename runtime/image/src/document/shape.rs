@@ -40,6 +40,13 @@ pub(super) const MANIFEST: &[Row] = &[
     (&["layers", "*", "size"], Number),
     (&["layers", "*", "annotations"], Object),
     (&["layers", "*", "annotations", "*"], Text),
+    (&["artifactType"], Text),
+    (&["subject"], Object),
+    (&["subject", "mediaType"], Text),
+    (&["subject", "digest"], Text),
+    (&["subject", "size"], Number),
+    (&["annotations"], Object),
+    (&["annotations", "*"], Text),
 ];
 
 pub(super) const INDEX: &[Row] = &[
@@ -56,7 +63,15 @@ pub(super) const INDEX: &[Row] = &[
     (&["manifests", "*", "platform", "architecture"], Text),
     (&["manifests", "*", "platform", "variant"], Text),
     (&["manifests", "*", "annotations"], Object),
+    (&["manifests", "*", "artifactType"], Text),
     (&["manifests", "*", "annotations", "*"], Text),
+    (&["artifactType"], Text),
+    (&["subject"], Object),
+    (&["subject", "mediaType"], Text),
+    (&["subject", "digest"], Text),
+    (&["subject", "size"], Number),
+    (&["annotations"], Object),
+    (&["annotations", "*"], Text),
 ];
 
 pub(super) const CONFIGURATION: &[Row] = &[

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, fchmod, utimensat};
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod, utimensat};
 use rustix::io::Errno;
 
 use super::{malformed, shown};
@@ -66,6 +66,57 @@ impl Attributes {
     }
 }
 
+/// Gives what was made for a layer that has no entry for it the owner and the mode that it has below; else those of a
+/// directory that nobody describes.
+pub(super) fn inherit(made: BorrowedFd<'_>, stat: Option<&Stat>) -> rustix::io::Result<()> {
+    if let Some(stat) = stat {
+        rustix::fs::fchown(made, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    }
+    fchmod(made, Mode::from_raw_mode(stat.map_or(0o755, |stat| stat.st_mode & 0o7777)))
+}
+
+/// Gives a copy of a file what the file has.
+pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
+    inherit(to, Some(stat))?;
+    copy_extended(from, to)?;
+    rustix::fs::futimens(to, &times(stat))
+}
+
+/// The same for what cannot be opened, and whose mode means nothing.
+pub(super) fn copy_to_node(parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    utimensat(parent, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |tv_sec, nanoseconds| Timespec { tv_sec, tv_nsec: i64::try_from(nanoseconds).unwrap_or_default() };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+fn copy_extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut names = vec![0; MAX_XATTR_BYTES];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        length => length?,
+    };
+    names.truncate(length);
+    let mut value = vec![0; MAX_XATTR_BYTES];
+    for name in names.split(|b| *b == 0).filter(|name| is_wanted(name)) {
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        rustix::fs::fsetxattr(to, name, value.get(..length).unwrap_or_default(), XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Whether a layer may have an extended attribute. Those that steer overlayfs are not among them.
+fn is_wanted(name: &[u8]) -> bool {
+    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") || name == b"security.capability"
+}
+
 /// An extended attribute of the entry. Those that steer overlayfs may not come from outside; of the trusted ones none.
 fn xattr(name: &[u8], value: &[u8], path: &Path) -> Result<Option<(String, Vec<u8>)>> {
     let refused = |why: &str| {
@@ -75,8 +126,7 @@ fn xattr(name: &[u8], value: &[u8], path: &Path) -> Result<Option<(String, Vec<u
     if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
         return refused("is reserved");
     }
-    let wanted = name.starts_with(b"user.") || name == b"security.capability";
-    if !wanted {
+    if !is_wanted(name) {
         return Ok(None);
     }
     match std::str::from_utf8(name) {

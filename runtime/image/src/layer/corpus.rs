@@ -8,10 +8,12 @@ const TEXT: &str = include_str!("../../corpus/layers.txt");
 /// One layer and what must come of it.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
+    /// The layers it is put upon, the lowest first.
+    pub(crate) below: Vec<Vec<u8>>,
     pub(crate) archive: Vec<u8>,
     /// A part of the error, if it must be refused.
     pub(crate) refused: Option<Vec<u8>>,
-    /// Paths, and contents where they are given.
+    /// Paths in what all layers together show, and contents where they are given.
     pub(crate) holds: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(crate) absent: Vec<Vec<u8>>,
 }
@@ -32,15 +34,20 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn case(text: &'static str) -> Case {
     let (name, lines) = text.split_once('\n').unwrap();
-    let mut case = Case { name, archive: Vec::new(), refused: None, holds: Vec::new(), absent: Vec::new() };
+    let mut case =
+        Case { name, below: Vec::new(), archive: Vec::new(), refused: None, holds: Vec::new(), absent: Vec::new() };
     let (mut next, mut missing) = (Next::default(), 0);
-    for line in lines.lines().filter(|line| !line.is_empty()) {
+    for line in lines.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (word, rest) = line.split_once(' ').unwrap();
         let (first, second) = rest.split_once(' ').map_or((rest, ""), |(first, second)| (first, second));
         match word {
             "refused" => case.refused = Some(bytes(rest)),
             "holds" => case.holds.push((bytes(first), Some(bytes(second)).filter(|text| !text.is_empty()))),
             "absent" => case.absent.push(bytes(rest)),
+            "layer" => {
+                case.archive.extend([0; 1024]);
+                case.below.push(std::mem::take(&mut case.archive));
+            }
             "zeros" => case.archive.extend(vec![0; 512 * rest.parse::<usize>().unwrap()]),
             "cut" => missing = rest.parse().unwrap(),
             "claim" => next.claim = Some(rest.parse().unwrap()),

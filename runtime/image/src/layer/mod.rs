@@ -1,19 +1,19 @@
 //! The layer applier: a tar stream becomes a directory in overlayfs form. Everything happens relative to one directory
-//! descriptor, no symbolic link is followed on the way to a parent, and nothing but files of the layer is touched.
+//! descriptor, the kernel follows no symbolic link on the way to a parent, and nothing but files of the layer is touched.
+//!
+//! A parent that is a symbolic link in a layer below is where that leads to within the root, as it is for containerd and
+//! umoci, which unpack onto the layers below. One that is a symbolic link in this very layer is refused.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, fchmod, linkat, mkdirat, mknodat,
-    openat, openat2, symlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps, XattrFlags, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 use tar::EntryType;
 
@@ -22,13 +22,17 @@ use crate::blob::{Hashing, io_error};
 use crate::{Error, Result};
 
 mod attributes;
+mod below;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod mutations;
+mod place;
 mod stream;
 
 use attributes::Attributes;
+use below::Stack;
+use place::Place;
 pub(crate) use stream::{Bounded, decompress};
 
 /// No honest layer has more entries.
@@ -40,8 +44,8 @@ const MAX_PATH_BYTES: usize = 4096;
 /// What makes a directory hide what is below, and its name on overlays that are mounted in a user namespace (`userxattr`).
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
-/// Unpacks a compressed layer into `staged`, which must not exist. `parents` are the layers below, topmost first: a
-/// directory that the layer only passes through takes its owner and mode from them. `diff` is the DiffID to be met, and
+/// Unpacks a compressed layer into `staged`, which must not exist. `parents` are the layers below, topmost first: what
+/// names on the way to an entry mean comes from them, and the owner and mode of directories only passed through. `diff` is the DiffID to be met, and
 /// `max_bytes` bounds the uncompressed archive. Returns how many bytes that has.
 pub(crate) fn unpack(
     blob: impl Read + Send + 'static,
@@ -54,10 +58,18 @@ pub(crate) fn unpack(
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(staged, flags, Mode::empty()).map_err(|e| io_error(staged, e.into()))?;
     if let Some(parent) = parents.first() {
-        inherit(parent, Path::new(""), root.as_fd()).map_err(|e| io_error(parent, e.into()))?;
+        let inherit = rustix::fs::stat(parent).and_then(|stat| attributes::inherit(root.as_fd(), Some(&stat)));
+        inherit.map_err(|e| io_error(parent, e.into()))?;
     }
     let mut stream = Hashing::new(Bounded { inner: decompress(blob)?, left: max_bytes });
-    let mut applier = Applier { root, parents, times: BTreeMap::new(), names_bytes: 0, left: max_bytes };
+    let mut applier = Applier {
+        root: root.as_fd(),
+        stack: Stack::new(root.as_fd(), parents),
+        last: None,
+        times: BTreeMap::new(),
+        names_bytes: 0,
+        left: max_bytes,
+    };
     applier.apply(&mut stream)?;
     applier.finish()?;
     // What follows the archive's end is a part of the layer, too.
@@ -70,12 +82,14 @@ pub(crate) fn unpack(
 }
 
 struct Applier<'a> {
-    root: OwnedFd,
-    parents: &'a [PathBuf],
+    root: BorrowedFd<'a>,
+    stack: Stack<'a>,
+    /// Of the last file: the path of its directory, and where links of the layers below led to from there.
+    last: Option<(PathBuf, PathBuf)>,
     /// Times of directories, set last.
     times: BTreeMap<PathBuf, Timestamps>,
     names_bytes: usize,
-    /// Bytes that sparse files may still pretend to have.
+    /// Bytes that may still come from elsewhere: holes of sparse files, files brought up from layers below.
     left: u64,
 }
 
@@ -98,17 +112,28 @@ impl Applier<'_> {
         let attributes = Attributes::of(member, &path)?;
         let name = match path.file_name() {
             Some(name) => name.to_owned(),
-            None if member.kind == EntryType::Directory => return self.directory(&path, attributes),
+            None if member.kind == EntryType::Directory => return self.directory(&path, &path, &attributes),
             None => return Err(Error::Malformed("layer: the root is no directory".to_owned())),
         };
-        let parent = self.parent(&path)?;
-        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
-            return self.whiteout(&path, hidden, parent.as_fd());
+        let place = self.parent(&path)?;
+        if member.kind != EntryType::Regular {
+            // It may be what the next path leads through.
+            self.last = None;
         }
-        self.unhide(&path, &name, parent.as_fd(), member.kind)?;
+        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+            return self.whiteout(&path, hidden, &place);
+        }
+        self.unhide(&path, &name, place.dir.as_fd(), member.kind)?;
         match member.kind {
-            EntryType::Directory => self.directory(&path, attributes),
-            _ => self.create(member, data, &path, &name, parent.as_fd(), &attributes),
+            EntryType::Directory => {
+                match mkdirat(&place.dir, &name, Mode::RWXU) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(e) => return Err(refused(&path, e)),
+                }
+                self.directory(&place.path.join(&name), &path, &attributes)
+            }
+            EntryType::Link => self.hard_link(member, &path, &name, &place),
+            _ => self.create(member, data, &path, &name, place.dir.as_fd(), &attributes),
         }
     }
 
@@ -128,7 +153,6 @@ impl Applier<'_> {
                 let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
                 return self.fill(member, data, path, File::from(file), attributes);
             }
-            EntryType::Link => return self.hard_link(member, path, name, parent),
             EntryType::Symlink => symlinkat(link_target(member, path)?, parent, name).map_err(failed)?,
             kind @ (EntryType::Char | EntryType::Block) => {
                 let device = device(member, path)?;
@@ -156,10 +180,7 @@ impl Applier<'_> {
         match &member.sparse {
             None => copy(data, &mut file, member.size, path)?,
             Some(sparse) => {
-                self.left = self
-                    .left
-                    .checked_sub(sparse.size)
-                    .ok_or_else(|| Error::Malformed(format!("layer: {}: more bytes than allowed", shown(path))))?;
+                self.take(sparse.size, path)?;
                 for (offset, length) in &sparse.pieces {
                     io::Seek::seek(&mut file, io::SeekFrom::Start(*offset)).map_err(|e| io_error(path, e))?;
                     copy(data, &mut file, *length, path)?;
@@ -170,27 +191,19 @@ impl Applier<'_> {
         attributes.set_on_open(file.as_fd(), true).map_err(|e| refused(path, e))
     }
 
-    fn hard_link(&self, member: &Member, path: &Path, name: &OsStr, parent: BorrowedFd<'_>) -> Result<()> {
-        let target = clean(link_target(member, path)?.as_bytes())?;
-        let dir = self.open_dir(target.parent().unwrap_or(Path::new(""))).map_err(|e| refused(&target, e))?;
-        let target_name =
-            target.file_name().ok_or_else(|| Error::Malformed(format!("layer: {}: bad link", shown(path))))?;
-        linkat(dir, target_name, parent, name, AtFlags::empty()).map_err(|e| refused(path, e))
+    /// Counts bytes that do not come from the archive.
+    fn take(&mut self, bytes: u64, path: &Path) -> Result<()> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| Error::Malformed(format!("layer: {}: more bytes than allowed", shown(path))))?;
+        Ok(())
     }
 
-    /// Makes a directory or, where it is already there, gives it the entry's attributes.
-    fn directory(&mut self, path: &Path, attributes: Attributes) -> Result<()> {
-        if let Some(name) = path.file_name() {
-            let parent = self.parent(path)?;
-            match mkdirat(&parent, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(refused(path, e)),
-            }
-        }
-        let dir = self.open_dir(path).map_err(|e| refused(path, e))?;
+    /// Gives a directory that is there the attributes of its entry.
+    fn directory(&mut self, real: &Path, path: &Path, attributes: &Attributes) -> Result<()> {
+        let dir = self.open_dir(real).map_err(|e| refused(path, e))?;
         attributes.set_on_open(dir.as_fd(), false).map_err(|e| refused(path, e))?;
-        if self.times.insert(path.to_owned(), attributes.times).is_none() {
-            self.names_bytes += path.as_os_str().len();
+        if self.times.insert(real.to_owned(), attributes.times.clone()).is_none() {
+            self.names_bytes += real.as_os_str().len();
         }
         match self.names_bytes {
             0..=MAX_DIRECTORY_NAMES_BYTES => Ok(()),
@@ -199,9 +212,10 @@ impl Applier<'_> {
     }
 
     /// `.wh.NAME` hides NAME of the layers below; `.wh..wh..opq` hides everything in its directory.
-    fn whiteout(&mut self, path: &Path, hidden: &[u8], parent: BorrowedFd<'_>) -> Result<()> {
+    fn whiteout(&mut self, path: &Path, hidden: &[u8], place: &Place) -> Result<()> {
         if hidden == b".wh..opq" {
-            return set_opaque(parent).map_err(|e| refused(path, e));
+            let hide = if place.path.as_os_str().is_empty() { self.hide_root() } else { set_opaque(place.dir.as_fd()) };
+            return hide.map_err(|e| refused(path, e));
         }
         // The other names that begin so are bookkeeping of aufs.
         if hidden.starts_with(b".wh.") {
@@ -210,60 +224,39 @@ impl Applier<'_> {
         if hidden.is_empty() || hidden == b"." || hidden == b".." {
             return Err(Error::Malformed(format!("layer: bad whiteout {}", shown(path))));
         }
-        let name = OsStr::from_bytes(hidden);
-        match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            // An entry of this very layer is not hidden (OCI image-spec, layer.md).
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(e) => Err(refused(path, e)),
-        }
+        hide(place.dir.as_fd(), OsStr::from_bytes(hidden)).map_err(|e| refused(path, e))
     }
 
-    /// A whiteout that came before an entry of the same name gives way to it.
-    fn unhide(&self, path: &Path, name: &OsStr, parent: BorrowedFd<'_>, kind: EntryType) -> Result<()> {
-        let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
-        let is_whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
-        if !is_whiteout {
-            return Ok(());
+    /// Hides everything in the roots of the layers below, one by one: overlayfs heeds no mark on a layer's own root.
+    fn hide_root(&self) -> rustix::io::Result<()> {
+        for parent in self.stack.parents() {
+            let below = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            for entry in rustix::fs::Dir::read_from(&below)? {
+                let entry = entry?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name != "." && name != ".." {
+                    hide(self.root, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A whiteout that came before an entry of the same name gives way to it. Whether there was one.
+    fn unhide(&self, path: &Path, name: &OsStr, parent: BorrowedFd<'_>, kind: EntryType) -> Result<bool> {
+        let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(false) };
+        if !below::is_whiteout(&stat) {
+            return Ok(false);
         }
         rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(|e| refused(path, e))?;
         if kind != EntryType::Directory {
-            return Ok(());
+            return Ok(true);
         }
         mkdirat(parent, name, Mode::RWXU).map_err(|e| refused(path, e))?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(parent, name, flags, Mode::empty()).map_err(|e| refused(path, e))?;
-        set_opaque(dir.as_fd()).map_err(|e| refused(path, e))
-    }
-
-    /// The directory a path is in, made where the layer has no entry for it.
-    fn parent(&self, path: &Path) -> Result<OwnedFd> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        match self.open_dir(parent) {
-            Ok(dir) => return Ok(dir),
-            Err(Errno::NOENT) => {}
-            Err(e) => return Err(refused(path, e)),
-        }
-        // Step by step, so that a deep path costs no more than it is long.
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (mut at, mut done) = (self.open_dir(Path::new("")).map_err(|e| refused(path, e))?, PathBuf::new());
-        let mut below: Vec<&PathBuf> = self.parents.iter().collect();
-        for component in parent.components() {
-            done.push(component);
-            let made = match mkdirat(&at, component.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) => true,
-                Err(Errno::EXIST) => false,
-                Err(e) => return Err(refused(path, e)),
-            };
-            at = openat(&at, component.as_os_str(), flags, Mode::empty()).map_err(|e| refused(path, e))?;
-            if made {
-                inherit_from(&mut below, &done, at.as_fd()).map_err(|e| refused(path, e))?;
-            }
-        }
-        Ok(at)
-    }
-
-    fn open_dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        open_beneath(self.root.as_fd(), path)
+        set_opaque(dir.as_fd()).map_err(|e| refused(path, e))?;
+        Ok(true)
     }
 
     fn finish(self) -> Result<()> {
@@ -271,7 +264,7 @@ impl Applier<'_> {
             let dir = self.open_dir(path).map_err(|e| refused(path, e))?;
             rustix::fs::futimens(dir, times).map_err(|e| refused(path, e))?;
         }
-        rustix::fs::syncfs(&self.root).map_err(|e| refused(Path::new(""), e))
+        rustix::fs::syncfs(self.root).map_err(|e| refused(Path::new(""), e))
     }
 }
 
@@ -285,35 +278,6 @@ fn copy(data: &mut impl Read, file: &mut File, size: u64, path: &Path) -> Result
         true => Ok(()),
         false => Err(Error::Malformed(format!("layer: {}: ends after {copied} of {size} bytes", shown(path)))),
     }
-}
-
-/// A directory below another one, with no symbolic link on the way.
-fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// Takes owner and mode of a directory from the topmost layer that has it. Those that cannot have what is below it leave
-/// the list.
-fn inherit_from(layers: &mut Vec<&PathBuf>, path: &Path, dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    while let Some(layer) = layers.first() {
-        match inherit(layer, path, dir) {
-            Err(Errno::NOENT) => drop(layers.remove(0)),
-            // Something else is there, which hides what lies below.
-            Err(Errno::NOTDIR | Errno::LOOP) => layers.clear(),
-            other => return other,
-        }
-    }
-    Ok(())
-}
-
-/// Copies owner and mode of a directory of the layer `parent` onto one that a layer only passes through.
-fn inherit(parent: &Path, path: &Path, dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let parent = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = rustix::fs::fstat(open_beneath(parent.as_fd(), path)?)?;
-    rustix::fs::fchown(dir, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    fchmod(dir, Mode::from_raw_mode(stat.st_mode & 0o7777))
 }
 
 /// A relative path without `.`, `..`, NUL and empty components.
@@ -358,6 +322,20 @@ fn device(member: &Member, path: &Path) -> Result<u64> {
 /// A path on one line, whatever is in it.
 fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
+}
+
+/// Hides what the layers below have under a name. What this very layer has there is not hidden (OCI image-spec, layer.md),
+/// but a directory is merged with nothing.
+fn hide(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+    match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::EXIST) => {}
+        made => return made,
+    }
+    match openat(parent, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(dir) => set_opaque(dir.as_fd()),
+        Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 fn set_opaque(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {

@@ -17,7 +17,7 @@ const MUTATIONS: u64 = 300;
 const DEEP_MUTATIONS: u64 = 10;
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A directory in memory, where syncing takes no time: `outside`, and `box/staged` for the layer.
+/// A directory in memory, where syncing takes no time: `outside`, and `box/N` for each layer.
 struct Yard {
     dir: tempfile::TempDir,
 }
@@ -32,16 +32,21 @@ impl Yard {
         Self { dir }
     }
 
-    fn staged(&self) -> PathBuf {
-        self.dir.path().join("box/staged")
+    fn layer(&self, number: usize) -> PathBuf {
+        self.dir.path().join("box").join(number.to_string())
     }
 
-    fn unpack(&self, archive: &[u8]) -> Result<u64> {
-        let diff = blob::digest(archive);
-        super::unpack(Cursor::new(archive.to_vec()), &self.staged(), &[], &diff, MAX_BYTES)
+    /// Unpacks layers upon each other, the lowest first.
+    fn unpack(&self, layers: &[Vec<u8>]) -> Result<()> {
+        for (number, archive) in layers.iter().enumerate() {
+            let below: Vec<PathBuf> = (0..number).rev().map(|below| self.layer(below)).collect();
+            let (archive, diff) = (Cursor::new(archive.clone()), blob::digest(archive));
+            super::unpack(archive, &self.layer(number), &below, &diff, MAX_BYTES)?;
+        }
+        Ok(())
     }
 
-    /// Checks that nothing but the layer's directory is new, and removes that.
+    /// Checks that nothing but the layers' directories is new, and removes those.
     fn clear(&self, what: &str) {
         let names = |dir: &Path| {
             let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -49,10 +54,12 @@ impl Yard {
             all
         };
         assert_eq!(names(self.dir.path()), ["box", "outside"], "{what}");
-        assert_eq!(names(&self.dir.path().join("box")), ["staged"], "{what}");
+        for (number, name) in names(&self.dir.path().join("box")).into_iter().enumerate() {
+            assert_eq!(name.to_str(), Some(number.to_string().as_str()), "{what}");
+            tree::remove(&self.layer(number)).unwrap();
+            assert!(!self.layer(number).exists(), "{what}");
+        }
         assert_eq!(fs::read(self.dir.path().join("outside")).unwrap(), b"as it was", "{what}");
-        tree::remove(&self.staged()).unwrap();
-        assert!(!self.staged().exists(), "{what}");
     }
 }
 
@@ -60,14 +67,17 @@ impl Yard {
 fn the_corpus_comes_to_what_it_says() {
     let yard = Yard::new();
     for case in corpus::cases() {
-        let result = yard.unpack(&case.archive);
+        let layers = [&case.below[..], std::slice::from_ref(&case.archive)].concat();
+        let result = yard.unpack(&layers);
         match (&case.refused, &result) {
             (Some(why), Err(Error::Malformed(text))) => {
                 let why = String::from_utf8_lossy(why);
                 assert!(text.contains(&*why), "{}: {text:?} does not speak of {why:?}", case.name);
                 assert!(!text.chars().any(char::is_control), "{}: {text:?}", case.name);
             }
-            (None, Ok(_)) => check_tree(&case, &yard.staged()),
+            // What several layers show together is for a mount to tell.
+            (None, Ok(())) if !case.below.is_empty() => {}
+            (None, Ok(())) => check_tree(&case, &yard.layer(0)),
             _ => panic!("{}: {result:?}", case.name),
         }
         yard.clear(case.name);
@@ -97,10 +107,13 @@ fn mutations_of_the_corpus_stay_within_the_layer() {
         let mutations = rounds(if case.archive.len() > 1 << 12 { DEEP_MUTATIONS } else { MUTATIONS });
         all += mutations;
         for mutation in 0..mutations {
-            let archive = mutate(&case.archive, &cases, &mut Random::of(at, mutation));
+            let mut layers = [&case.below[..], std::slice::from_ref(&case.archive)].concat();
+            let mut random = Random::of(at, mutation);
+            let mutated = random.below(layers.len() as u64) as usize;
+            layers[mutated] = mutate(&layers[mutated], &cases, &mut random);
             let what = format!("{}, mutation {mutation}", case.name);
-            match yard.unpack(&archive) {
-                Ok(_) => unpacked += 1,
+            match yard.unpack(&layers) {
+                Ok(()) => unpacked += 1,
                 Err(Error::Malformed(text)) => {
                     assert!(text.len() < 10_000 && !text.chars().any(char::is_control), "{what}: {text:?}");
                     refused += 1;

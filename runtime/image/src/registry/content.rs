@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
-use super::{Endpoint, answer};
+use super::{Endpoint, Registry, answer};
 use crate::document::{self, Descriptor, malformed};
 use crate::reference::is_digest;
 use crate::{Error, Result, blob};
@@ -18,6 +18,29 @@ pub(crate) struct Arriving {
     pub(crate) stream: BoxStream<'static, Result<Bytes>>,
     /// It is labelled as a page for people; the digest will tell.
     pub(crate) html: bool,
+}
+
+impl Registry {
+    /// A manifest or index from the first place that has it, and the digest of what really arrived. `size`, where it is known,
+    /// is what whoever names it says.
+    pub(crate) async fn document(
+        &self,
+        tag_or_digest: &str,
+        size: Option<u64>,
+        what: &str,
+    ) -> Result<(Vec<u8>, String)> {
+        let mut failure = Error::NotFound(what.to_owned());
+        for endpoint in &self.endpoints {
+            match endpoint.manifest(tag_or_digest, what).await {
+                Ok((bytes, digest)) => match size.filter(|size| *size != bytes.len() as u64) {
+                    None => return Ok((bytes, digest)),
+                    Some(size) => failure = malformed(&digest, format!("{} bytes; its index says {size}", bytes.len())),
+                },
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
 }
 
 impl Endpoint {

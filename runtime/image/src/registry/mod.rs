@@ -16,11 +16,13 @@ use crate::{Error, Result};
 mod answer;
 mod challenge;
 mod content;
+mod referrers;
 mod token;
 mod upload;
 
 pub(crate) use answer::chain;
 pub(crate) use content::Arriving;
+pub(crate) use referrers::MAX_REFERRERS;
 
 /// How often something is asked for before its failure counts.
 pub(crate) const ATTEMPTS: u32 = 3;

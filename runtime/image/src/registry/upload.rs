@@ -62,8 +62,8 @@ impl Endpoint {
         }
     }
 
-    /// Puts a manifest under a tag or digest.
-    pub(crate) async fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8], what: &str) -> Result<()> {
+    /// Puts a manifest under a tag or digest. Whether the registry has noted what it refers to.
+    pub(super) async fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8], what: &str) -> Result<bool> {
         let bytes = bytes::Bytes::copy_from_slice(bytes);
         let body = || Ok(Body::from(bytes.clone()));
         let mut request = self.request(Method::PUT, &format!("manifests/{tag}"), what)?;
@@ -74,10 +74,11 @@ impl Endpoint {
             return Err(answer::failure(response, what).await);
         }
         let said = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        let listed = response.headers().contains_key("oci-subject");
         let digest = crate::blob::digest(&bytes);
         match said.filter(|said| *said != digest) {
             Some(got) => Err(Error::Digest { digest, got: got.to_owned() }),
-            None => Ok(()),
+            None => Ok(listed),
         }
     }
 }

@@ -23,8 +23,8 @@ fn what_is_exported_is_imported_again() {
     let second = store.tag(&name, "example.org/second:2").unwrap();
     let id = store.get(&name).unwrap().unwrap().id;
     let (tar, layout) = (dir.path().join("out.tar"), dir.path().join("layout"));
-    store.export_file(std::slice::from_ref(&name), &tar).unwrap();
-    store.export_layout(std::slice::from_ref(&id), &layout).unwrap();
+    store.export_file(std::slice::from_ref(&name), false, &tar).unwrap();
+    store.export_layout(std::slice::from_ref(&id), false, &layout).unwrap();
     for (path, names) in [(&tar, vec![name.clone()]), (&layout, vec![name.clone(), second.clone()])] {
         let other = tempfile::tempdir().unwrap();
         let other = Store::open(other.path()).unwrap();
@@ -39,7 +39,7 @@ fn what_is_exported_is_imported_again() {
     }
     // The same bytes each time.
     let again = dir.path().join("again.tar");
-    store.export_file(std::slice::from_ref(&name), &again).unwrap();
+    store.export_file(std::slice::from_ref(&name), false, &again).unwrap();
     assert_eq!(digest(&fs::read(&tar).unwrap()), digest(&fs::read(&again).unwrap()));
 }
 
@@ -47,7 +47,7 @@ fn what_is_exported_is_imported_again() {
 fn an_export_is_a_docker_archive_too() {
     let (dir, store, name) = stored();
     let tar = dir.path().join("out.tar");
-    store.export_file(std::slice::from_ref(&name), &tar).unwrap();
+    store.export_file(std::slice::from_ref(&name), false, &tar).unwrap();
     // Without its index, only the docker-archive is left of it.
     let unpacked = dir.path().join("unpacked");
     tar::Archive::new(fs::File::open(&tar).unwrap()).unpack(&unpacked).unwrap();
@@ -66,9 +66,9 @@ fn a_failed_export_leaves_nothing() {
     bytes[20] ^= 1;
     fs::write(&blob, bytes).unwrap();
     for result in [
-        store.export_file(std::slice::from_ref(&name), &tar),
-        store.export_layout(std::slice::from_ref(&name), &layout),
-        store.export_file(&["nothing".to_owned()], &tar),
+        store.export_file(std::slice::from_ref(&name), false, &tar),
+        store.export_layout(std::slice::from_ref(&name), false, &layout),
+        store.export_file(&["nothing".to_owned()], false, &tar),
     ] {
         assert!(matches!(result, Err(Error::Digest { .. } | Error::NotFound(_))), "{result:?}");
     }
@@ -78,7 +78,7 @@ fn a_failed_export_leaves_nothing() {
     assert!(store.verify(&name).unwrap()[0].contains(&digest(&Sample::two().packed[0])));
     // What is there is not written over.
     fs::create_dir(&layout).unwrap();
-    assert!(matches!(store.export_layout(&[name], &layout), Err(Error::Io(..))));
+    assert!(matches!(store.export_layout(&[name], false, &layout), Err(Error::Io(..))));
 }
 
 #[test]

@@ -214,6 +214,26 @@ fn what_unpacks_to_more_than_is_allowed_leaves_nothing() {
 }
 
 #[test]
+fn what_hard_links_bring_up_from_a_layer_below_counts() {
+    use crate::support::{FILE, HARD, layer};
+    let layers = [layer(&[("zeros", FILE, &"0".repeat(600_000))]), layer(&[("link", HARD, "zeros")])];
+    let packed = layers.iter().map(|layer| crate::sample::gzip(layer)).collect();
+    let registry = Registry::honest();
+    Sample::of(&layers, packed).serve(&registry);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let name = format!("{}/team/app:1", registry.address);
+    let mut options = options(&[&registry.address]);
+    options.max_unpacked_bytes = 1 << 20;
+    let error = wait(store.pull(&name, &Auth::Anonymous, &options, |_| {})).unwrap_err().to_string();
+    assert!(error.contains("zeros: more bytes than allowed"), "{error}");
+    assert_eq!(residue(dir.path()), Vec::<String>::new());
+    options.max_unpacked_bytes = 2 << 20;
+    let image = wait(store.pull(&name, &Auth::Anonymous, &options, |_| {})).unwrap();
+    assert_eq!(std::fs::metadata(image.layers[0].join("link")).unwrap().len(), 600_000);
+}
+
+#[test]
 fn a_connection_that_always_breaks_ends_with_what_came_of_it() {
     // It breaks at once, so that nothing comes.
     let registry = Registry::lying(|s, a| if blob(s) { Answer { cut: Some(0), ..a } } else { a });

@@ -4,14 +4,18 @@
 
 mod auth;
 mod collect;
+#[path = "../../src/layer/corpus.rs"]
+mod corpus;
 mod executables;
 mod export;
 mod killed;
 mod layers;
 mod lies;
+mod merged;
 mod mirrors;
 mod pull;
 mod push;
+mod referrers;
 mod registry;
 mod sample;
 mod support;

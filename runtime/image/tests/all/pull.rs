@@ -1,10 +1,15 @@
 //! Pulls from a registry that behaves.
 
 use std::fs;
-use std::sync::Mutex;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use runtime_image::{Auth, Error, Platform, Progress, Store};
+use runtime_image::{Auth, Error, Image, Platform, Progress, Store};
 
 use crate::registry::{Answer, Registry};
 use crate::sample::{Sample, options, pull, residue, wait};
@@ -137,4 +142,70 @@ fn two_pulls_of_one_image_fetch_each_blob_once() {
     let (first, second) = wait(async { tokio::join!(one(), one()) });
     assert_eq!(first.unwrap(), second.unwrap());
     assert_eq!(registry.asked("GET", "/blobs/").len(), 3);
+}
+
+/// Another process that has ten bytes of a layer and fetches the rest, which never comes.
+fn elsewhere(root: &Path, layer: &[u8]) -> Child {
+    let path = root.join("partial").join(digest(layer).replace("sha256:", "") + ".partial");
+    fs::create_dir_all(root.join("partial")).unwrap();
+    fs::write(&path, &layer[..10]).unwrap();
+    let mut command = Command::new("flock");
+    command.arg("--no-fork").arg(path).args(["sh", "-c", "echo held; read end"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    child
+}
+
+/// A pull in a thread of its own: what it shows, and at last what comes of it.
+fn begin(root: &Path, registry: &Arc<Registry>) -> (Receiver<Progress>, Receiver<Result<Image, Error>>) {
+    let ((step, steps), (end, ends)) = (channel(), channel());
+    let (root, registry) = (root.to_owned(), registry.clone());
+    std::thread::spawn(move || {
+        let store = Store::open(&root).unwrap();
+        let step = Mutex::new(step);
+        let result = pull(&store, &registry, |progress| drop(step.lock().unwrap().send(progress)));
+        end.send(result).unwrap();
+    });
+    (steps, ends)
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_another_process_fetches_is_gone_on_with_when_that_is_killed() {
+    let sample = Sample::two();
+    let registry = Arc::new(Registry::honest());
+    sample.serve(&registry);
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = elsewhere(dir.path(), &sample.packed[1]);
+    let (steps, ends) = begin(dir.path(), &registry);
+    let followed = |step: &Progress| matches!(step, Progress::Fetched { done_bytes: 10, .. });
+    assert!(std::iter::from_fn(|| steps.recv_timeout(LONG).ok()).any(|step| followed(&step)));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let image = ends.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!(Store::open(dir.path()).unwrap().verify(&image.id).unwrap(), Vec::<String>::new());
+    let asked = registry.asked("GET", &digest(&sample.packed[1]));
+    assert_eq!(asked.iter().map(|seen| seen.header("range")).collect::<Vec<_>>(), [Some("bytes=10-")]);
+}
+
+#[test]
+fn a_pull_that_fails_does_not_wait_for_what_another_process_fetches() {
+    let sample = Sample::two();
+    let missing = digest(&sample.packed[0]);
+    let registry = Arc::new(Registry::lying(move |seen, answer| match seen.path.ends_with(&missing) {
+        true => Answer::new(404, ""),
+        false => answer,
+    }));
+    sample.serve(&registry);
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = elsewhere(dir.path(), &sample.packed[1]);
+    let (_steps, ends) = begin(dir.path(), &registry);
+    assert!(matches!(ends.recv_timeout(LONG).unwrap(), Err(Error::NotFound(_))));
+    // What the other has is still its own.
+    assert_eq!(residue(dir.path()).len(), 1);
+    other.kill().unwrap();
+    other.wait().unwrap();
 }

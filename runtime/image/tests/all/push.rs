@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use runtime_image::{Auth, Error, Progress, Store};
+use runtime_image::{Auth, Error, Progress, PushOptions, Store};
 
 use crate::registry::{Answer, Registry};
 use crate::sample::{Sample, options, pull, wait};
@@ -22,7 +22,8 @@ fn stored(registry: &Registry) -> (tempfile::TempDir, Store) {
 
 fn push(store: &Store, image: &str, target: &str, progress: impl Fn(Progress) + Send + Sync) -> Result<String, Error> {
     let registries = options(&[target.split('/').next().unwrap()]).registries;
-    wait(store.push(image, target, &Auth::Anonymous, &registries, progress))
+    let options = PushOptions { registries, referrers: false };
+    wait(store.push(image, target, &Auth::Anonymous, &options, progress))
 }
 
 #[test]
@@ -113,9 +114,9 @@ fn an_upload_is_not_led_away_from_its_registry_with_credentials() {
     let from = Registry::honest();
     let (_dir, store) = stored(&from);
     let me = Auth::Basic { username: "me".into(), password: "secret".into() };
-    let registries = options(&[&registry.address]).registries;
+    let options = PushOptions { registries: options(&[&registry.address]).registries, referrers: false };
     let target = format!("{}/app:1", registry.address);
-    wait(store.push(&format!("{}/team/app:1", from.address), &target, &me, &registries, |_| {})).unwrap();
+    wait(store.push(&format!("{}/team/app:1", from.address), &target, &me, &options, |_| {})).unwrap();
     let seen = elsewhere.seen.lock().unwrap();
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|seen| seen.header("authorization").is_none()));

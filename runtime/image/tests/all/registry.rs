@@ -12,7 +12,10 @@ use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::sample::INDEX;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -76,6 +79,14 @@ impl Answer {
 impl Registry {
     pub(crate) fn honest() -> Self {
         Self::lying(|_, answer| answer)
+    }
+
+    /// One that keeps no list of what refers to what.
+    pub(crate) fn without_referrers() -> Self {
+        Self::lying(|seen, mut answer| {
+            answer.headers.retain(|(name, _)| name != "oci-subject");
+            if seen.path.contains("/referrers/") { Answer::error(404, "UNSUPPORTED") } else { answer }
+        })
     }
 
     /// One whose answers go through `lie`.
@@ -156,6 +167,9 @@ fn honest(content: &mut Content, seen: &Seen) -> Answer {
         let found = content.blobs.get(&(repository.to_owned(), digest.to_owned()));
         return found.map_or_else(|| Answer::error(404, "BLOB_UNKNOWN"), |blob| ranged(seen, blob));
     }
+    if let Some((repository, digest)) = rest.split_once("/referrers/") {
+        return referrers(content, seen, repository, digest);
+    }
     let Some((repository, reference)) = rest.split_once("/manifests/") else {
         return Answer::new(200, "{}");
     };
@@ -165,7 +179,10 @@ fn honest(content: &mut Content, seen: &Seen) -> Answer {
         for name in [reference, &digest] {
             content.manifests.insert((repository.to_owned(), name.to_owned()), (kind.clone(), seen.body.clone()));
         }
-        return Answer::new(201, "").with("docker-content-digest", &digest);
+        let answer = Answer::new(201, "").with("docker-content-digest", &digest);
+        let json = serde_json::from_slice::<Value>(&seen.body).unwrap_or_default();
+        let subject = json["subject"]["digest"].as_str();
+        return subject.map_or_else(|| answer.clone(), |subject| answer.clone().with("oci-subject", subject));
     }
     match content.manifests.get(&(repository.to_owned(), reference.to_owned())) {
         None => Answer::error(404, "MANIFEST_UNKNOWN"),
@@ -176,14 +193,42 @@ fn honest(content: &mut Content, seen: &Seen) -> Answer {
     }
 }
 
-fn upload(content: &mut Content, seen: &Seen, repository: &str) -> Answer {
-    let query = |key: &str| {
-        let pairs = seen.query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(name, _)| *name == key).map(|(_, value)| value.replace("%3A", ":").replace("%2F", "/")).next()
+/// What an item of a query is.
+fn query(seen: &Seen, key: &str) -> Option<String> {
+    let pairs = seen.query.split('&').filter_map(|pair| pair.split_once('='));
+    let plain = |value: &str| value.replace("%3A", ":").replace("%2F", "/").replace("%2B", "+");
+    pairs.filter(|(name, _)| *name == key).map(|(_, value)| plain(value)).next()
+}
+
+fn referrers(content: &Content, seen: &Seen, repository: &str, digest: &str) -> Answer {
+    let mut all = Vec::new();
+    for ((of, name), (kind, bytes)) in &content.manifests {
+        let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        if of == repository && name.starts_with("sha256:") && json["subject"]["digest"] == digest {
+            let said = [&json["artifactType"], &json["config"]["mediaType"]].into_iter().find(|kind| kind.is_string());
+            let mut one = json!({"mediaType": kind, "digest": name, "size": bytes.len()});
+            one["artifactType"] = said.cloned().unwrap_or_default();
+            one["annotations"] = json["annotations"].clone();
+            all.push(one);
+        }
+    }
+    let answer = |all: &[Value]| {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all});
+        Answer::new(200, index.to_string()).with("content-type", INDEX)
     };
+    match query(seen, "artifactType") {
+        None => answer(&all),
+        Some(kind) => {
+            all.retain(|one| one["artifactType"] == kind);
+            answer(&all).with("oci-filters-applied", "artifactType")
+        }
+    }
+}
+
+fn upload(content: &mut Content, seen: &Seen, repository: &str) -> Answer {
     if seen.method == "POST" {
-        let mounted = query("mount")
-            .zip(query("from"))
+        let mounted = query(seen, "mount")
+            .zip(query(seen, "from"))
             .and_then(|(digest, from)| content.blobs.get(&(from, digest.clone())).cloned().map(|blob| (digest, blob)));
         return match mounted {
             Some((digest, blob)) => {
@@ -193,7 +238,7 @@ fn upload(content: &mut Content, seen: &Seen, repository: &str) -> Answer {
             None => Answer::new(202, "").with("location", &format!("/v2/{repository}/blobs/uploads/1?state=x")),
         };
     }
-    let digest = query("digest").unwrap();
+    let digest = query(seen, "digest").unwrap();
     if crate::support::digest(&seen.body) != digest {
         return Answer::error(400, "DIGEST_INVALID");
     }

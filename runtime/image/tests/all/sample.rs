@@ -83,6 +83,13 @@ pub(crate) fn options(addresses: &[&str]) -> PullOptions {
     PullOptions { registries: Registries { plain_http, ..Registries::default() }, ..PullOptions::default() }
 }
 
+/// Pulls `team/app:1` with what refers to it, as nobody.
+pub(crate) fn pull_all(store: &Store, registry: &Registry) -> Result<Image, Error> {
+    let (name, mut options) = (format!("{}/team/app:1", registry.address), options(&[&registry.address]));
+    options.referrers = true;
+    wait(store.pull(&name, &Auth::Anonymous, &options, |_| {}))
+}
+
 /// Pulls `team/app:1` as nobody.
 pub(crate) fn pull(
     store: &Store,

@@ -79,13 +79,11 @@ impl Labels {
     }
 }
 
-/// SELinux's context of a container's new file systems, where it is to have one; an error where SELinux is not enabled.
+/// SELinux's context of a container's new file systems, where it is to have one. Without SELinux, as with crun, none has:
+/// a process would be less confined than it should be, a file system is not.
 pub(crate) fn of_mounts(linux: Option<&Linux>) -> Result<Option<String>> {
     let label = text(MOUNTS, linux.and_then(|l| l.mount_label().as_ref()))?;
-    if label.is_some() && !selinux_is_enabled() {
-        return Err(not_enabled(MOUNTS, "SELinux"));
-    }
-    Ok(label)
+    Ok(label.filter(|_| selinux_is_enabled()))
 }
 
 /// Labels the root of a file system that takes no context; `mount` is a detached one.

@@ -182,12 +182,6 @@ pub(crate) fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()
     Ok(())
 }
 
-/// Whether a descriptor is open, and will be so in the next program.
-pub(crate) fn is_inherited(fd: u32) -> bool {
-    // SAFETY: asks for the flags of a number; what it stands for is not touched.
-    RawFd::try_from(fd).is_ok_and(|fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } == 0)
-}
-
 /// Closes all descriptors from `first` on. For a forked child that goes on without exec: nothing in it may use or drop
 /// a descriptor it knew before.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {

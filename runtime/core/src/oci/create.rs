@@ -42,7 +42,6 @@ struct Options {
 pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
     protect();
     let options = options(arguments)?;
-    check_preserved(global.listen_fds, options.preserve_fds)?;
     let mut spec = load_spec(global, &options)?;
     let mut container = reserve(global, &options, &mut spec)?;
     let made = start(global, &mut container, &spec, &options, true).and_then(|started| {
@@ -56,7 +55,6 @@ pub(super) fn create(global: &Global, arguments: &mut Arguments) -> Result<()> {
 pub(super) fn run(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
     protect();
     let options = options(arguments)?;
-    check_preserved(global.listen_fds, options.preserve_fds)?;
     let mut spec = load_spec(global, &options)?;
     let mut container = reserve(global, &options, &mut spec)?;
     let signals = if options.detach { None } else { Some(foreground::signals()?) };
@@ -105,6 +103,8 @@ fn options(arguments: &mut Arguments) -> Result<Options> {
         }
     }
     options.id = arguments.only_id()?;
+    // Before what is made of it.
+    crate::protocol::check_id(&options.id)?;
     options.bundle = std::fs::canonicalize(&options.bundle)
         .map_err(|e| Error::System(format!("bundle {}", options.bundle.display()), e))?;
     Ok(options)
@@ -122,17 +122,6 @@ pub(super) fn preserved(text: &str) -> Result<u32> {
         return Err(Error::Invalid(format!("--preserve-fds: {count} is more than a process can have")));
     }
     Ok(count)
-}
-
-/// Descriptors that are to be passed on are there: those from 3 on, behind the ones that systemd has passed.
-pub(super) fn check_preserved(listen_fds: u32, count: u32) -> Result<()> {
-    for fd in (3..).skip(listen_fds as usize).take(count as usize) {
-        // What closes at the next program is ours.
-        if !crate::sys::is_inherited(fd) {
-            return Err(Error::Invalid(format!("--preserve-fds: {count}: descriptor {fd} is not open")));
-        }
-    }
-    Ok(())
 }
 
 fn load_spec(global: &Global, options: &Options) -> Result<Spec> {

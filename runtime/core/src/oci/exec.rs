@@ -11,7 +11,7 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::arguments::Arguments;
 use super::container::{Container, Status};
-use super::create::{check_preserved, number, preserved, send_descriptor, send_terminal, write_pid_file};
+use super::create::{number, preserved, send_descriptor, send_terminal, write_pid_file};
 use super::{Global, Level, document, foreground, protect};
 use crate::launch::{self, Join};
 use crate::process::Prepared;
@@ -58,7 +58,6 @@ const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
 pub(super) fn exec(global: &Global, arguments: &mut Arguments) -> Result<ExitCode> {
     protect();
     let options = options(arguments)?;
-    check_preserved(0, options.preserve_fds)?;
     let container = Container::load(&global.root, &options.id)?;
     check_status(&container, options.ignore_paused)?;
     let target = container.process().ok_or_else(|| Error::State("container not running".to_owned()))?;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use e2e::qemu::{self, Boot};
+use anyhow::{Context, Result, ensure};
+use e2e::qemu::Boot;
 
 /// Name, purpose (a script of `e2e/machine`), the tests that it is there for, what its kernel is told.
 type Machine = (&'static str, &'static str, &'static str, &'static str);
@@ -61,14 +61,5 @@ fn passes((name, purpose, tests, kernel): &Machine, only: &str, files: &[(PathBu
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-smp", "2"]);
     boot.describe(&mut command, name, MEMORY_MIB, &format!("tt.only={only} {kernel}"));
-    let (_power, lines) = qemu::switch_on(&mut command)?;
-    loop {
-        let Ok(line) = lines.recv_timeout(SILENCE) else {
-            bail!("the machine says no more; its console:\n{}", e2e::cluster::last_lines(&boot.console(name)));
-        };
-        match line.trim().strip_prefix("status ") {
-            Some(status) => return Ok(status == "0"),
-            None => println!("{}", line.trim_end()),
-        }
-    }
+    boot.watch(&mut command, name, SILENCE)
 }

@@ -53,8 +53,8 @@ skeleton "$dir/root"
 [ "$purpose" != systemd ] || packages systemd dbus
 # All of netfilter, so that what the rules need is loaded on demand as on any Debian.
 names() { find "$modules/kernel/net/$1" -name '*.ko' -printf '%f\n' | sed 's/\.ko$//'; }
-copy "$dir/root" virtio_net overlay bridge veth dummy vxlan loop bfq virtio_rng $(names netfilter) $(names ipv4/netfilter) $(names ipv6/netfilter)
+copy "$dir/root" virtio_net virtiofs overlay bridge veth dummy vxlan loop bfq virtio_rng $(names netfilter) $(names ipv4/netfilter) $(names ipv6/netfilter)
 install "$here/init" "$dir/root/init"
 install -d "$dir/root/purpose"
-install "$here/cluster" "$here/runtime" "$here/systemd" "$dir/root/purpose"
+install "$here/cluster" "$here/runtime" "$here/systemd" "$here/guest" "$dir/root/purpose"
 for pair in "$@"; do program "${pair%%=*}" "${pair#*=}"; done

@@ -2,14 +2,21 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cluster::last_lines;
+
 const DISK: &str = "2G";
+/// Debian's `qemu-system-common` has it; it is not on PATH.
+const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
 
 /// What machines of one kind are booted from: a kernel, its first files, and the tree that goes on their disks.
 #[derive(Debug)]
@@ -19,7 +26,7 @@ pub struct Boot {
     purpose: String,
 }
 
-/// A machine that is switched on. Its power is cut when it is dropped.
+/// A machine that is switched on, or what serves one. Its power is cut when it is dropped.
 #[derive(Debug)]
 pub struct Power(Child);
 
@@ -74,6 +81,39 @@ impl Boot {
         command.arg("-append").arg(format!("{words} tt.purpose={} {told}", self.purpose));
         command.arg("-drive").arg(format!("file={},format=raw,if=virtio", self.disk(name).display()));
         command.arg("-serial").arg(format!("file:{}", self.console(name).display())).args(["-serial", "stdio"])
+    }
+
+    /// Lets a machine of `memory_mib` read this one's files, as the virtiofs `host`, while what is returned is kept (root).
+    pub fn share_files(&self, command: &mut Command, memory_mib: u32) -> Result<Power> {
+        let socket = self.dir.join("files");
+        let listener = UnixListener::bind(&socket)?;
+        // Read-only here, whatever becomes of the machine.
+        let script = "mount -o remount,bind,ro / && exec \"$@\"";
+        let mut serve = Command::new("unshare");
+        serve.args(["--mount", "sh", "-c", script, "sh", VIRTIOFSD, "--fd=0", "--rlimit-nofile=0"]);
+        serve.args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"]);
+        serve.stdin(OwnedFd::from(listener)).stderr(fs::File::create(self.dir.join("files.log"))?);
+        let serving = Power(serve.spawn().context("start unshare (package util-linux)")?);
+        let memory = format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on");
+        command.args(["-object", &memory, "-numa", "node,memdev=memory"]);
+        command.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));
+        command.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host"]);
+        Ok(serving)
+    }
+
+    /// Switches a machine on and prints what it says, up to a line `status` and a number: whether that is 0. An error when
+    /// it says nothing for as long as `silence`.
+    pub fn watch(&self, command: &mut Command, name: &str, silence: Duration) -> Result<bool> {
+        let (_power, lines) = switch_on(command)?;
+        loop {
+            let Ok(line) = lines.recv_timeout(silence) else {
+                bail!("the machine says no more; its console:\n{}", last_lines(&self.console(name)));
+            };
+            match line.trim().strip_prefix("status ") {
+                Some(status) => return Ok(status == "0"),
+                None => println!("{}", line.trim_end()),
+            }
+        }
     }
 }
 

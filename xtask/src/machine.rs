@@ -1,5 +1,6 @@
-//! `cargo xtask conformance machine`: the runtime's own tests on machines that this one is not.
+//! `cargo xtask conformance machine`: the runtime's own tests on machines that this one is not. And suites, there.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -25,10 +26,22 @@ const TOOLS: &[&str] = &[
 pub(crate) fn run(machine: &str, only: &str) -> Result<()> {
     packages::install_for_machines()?;
     let tests = built(cargo().args(["test", "--no-run", "--locked", "--package", "runtime-core"]))?;
-    let driver = built(cargo().args(["build", "--locked", "--package", "e2e", "--example", "runtime_tests"]))?;
-    let mut command = Command::new(&driver.first().context("cargo tells of no program")?.program);
+    let mut command = driver("runtime_tests")?;
     command.args([machine, only]).args(tests.iter().map(place)).args(TOOLS);
     show(with_path(&mut command, &[])?)
+}
+
+/// Runs a command in a machine that has this one's files, from a folder of which it has a copy of its own. An error when
+/// the command fails.
+pub(crate) fn command(folder: &Path, line: &Command) -> Result<()> {
+    packages::install_for_machines()?;
+    show(with_path(driver("guest")?.arg(folder).arg(line.get_program()).args(line.get_args()), &[])?)
+}
+
+/// A program of e2e that switches machines on.
+fn driver(name: &str) -> Result<Command> {
+    let driver = built(cargo().args(["build", "--locked", "--package", "e2e", "--example", name]))?;
+    Ok(Command::new(&driver.first().context("cargo tells of no program")?.program))
 }
 
 /// Tests find the program that they run where cargo puts it: beside their own folder.

@@ -30,8 +30,8 @@ pub(crate) fn write(dir: BorrowedFd<'_>, file: impl AsRef<Path>, text: &str) -> 
     Ok(())
 }
 
-/// The cgroup of this process in the hierarchy of a v1 controller or v2, for paths that start there.
-pub(crate) fn own_path() -> PathBuf {
+/// The cgroup of this process in the hierarchy of a v1 controller or v2.
+pub(super) fn own_path() -> PathBuf {
     let own = own_path_of(|line| line.contains(":pids:")).or_else(|| own_path_of(|line| line.starts_with("0::")));
     own.unwrap_or_default()
 }

@@ -103,10 +103,16 @@ fn inherit_cpuset(dir: BorrowedFd<'_>, parent: &Path, child: &Path, fresh: bool)
     Ok(true)
 }
 
-/// Lets the children of a v2 cgroup use its controllers, one by one: one that refuses does not stop the others.
+/// Lets the children of a v2 cgroup use its controllers, one by one: one that refuses does not stop the others. Not where
+/// processes are: some would make a threaded domain of it, below which nothing can be born (cgroups(7), Threads). (The
+/// root, which may have both, has no type.)
 fn enable(dir: BorrowedFd<'_>, controllers: &[String]) {
     let enabled = words(dir, "cgroup.subtree_control");
-    for controller in controllers.iter().filter(|c| !enabled.contains(c)) {
+    let missing: Vec<&String> = controllers.iter().filter(|c| !enabled.contains(c)).collect();
+    if missing.is_empty() || (read(dir, "cgroup.type").is_ok() && !words(dir, "cgroup.procs").is_empty()) {
+        return;
+    }
+    for controller in missing {
         let _ = write(dir, "cgroup.subtree_control", &format!("+{controller}"));
     }
 }

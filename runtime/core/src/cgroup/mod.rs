@@ -22,11 +22,11 @@ use rustix::fs::{AtFlags, Mode, OFlags, Uid, chownat};
 use rustix::io::Errno;
 
 use crate::{Error, Result, failed};
-use files::{own_path_of, words};
+use files::{own_path, own_path_of, words};
 use hierarchy::{Hierarchy, parse_mount};
 
 pub(crate) use end::signal;
-pub(crate) use files::{own_path, read, write};
+pub(crate) use files::{read, write};
 pub(crate) use seats::{Named, Seats, enter};
 pub(crate) use stats::Stats;
 pub(crate) use systemd::{Placeholder, Unit};
@@ -136,6 +136,16 @@ impl Host {
         let own = own.strip_prefix("/").ok()?;
         let ours = |path: &&Path| hierarchy.is_writable(path) && hierarchy.is_writable(&path.join("cgroup.procs"));
         own.parent().into_iter().chain([own]).find(ours).map(|path| Path::new("/").join(path))
+    }
+
+    /// Where a path that is not absolute starts, as with runc: at our own cgroup, but with nothing except v2 beside it. What
+    /// we are in ourselves cannot give controllers to its children (cgroups(7), "no internal processes").
+    pub(crate) fn own(&self) -> PathBuf {
+        if !self.is_unified() {
+            return own_path();
+        }
+        let own = own_path_of(|line| line.starts_with("0::")).unwrap_or_default();
+        own.parent().map_or_else(|| "/".into(), Path::to_path_buf)
     }
 
     /// Gives a group of a host with nothing but v2 to a user, as far as that is delegation (config-linux.md, Cgroup

@@ -131,8 +131,7 @@ fn load_spec(global: &Global, options: &Options) -> Result<Spec> {
 }
 
 fn reserve(global: &Global, options: &Options, spec: &mut Spec) -> Result<Container> {
-    let own =
-        || if global.rootless { Host::discover().map(|host| host.delegated()) } else { Ok(Some(cgroup::own_path())) };
+    let own = || Host::discover().map(|host| if global.rootless { host.delegated() } else { Some(host.own()) });
     let place = match (global.cgroups, named_cgroup(spec)) {
         (Cgroups::None, _) => Place::None,
         (Cgroups::Systemd, _) if !global.host_root => {

@@ -190,6 +190,35 @@ fn files_can_be_named() {
     }
 }
 
+/// Where a container is made from a cgroup that processes are in, as from every login on a host with v2 alone, it goes
+/// beside that; below it nothing could be limited, or even be born.
+#[test]
+fn containers_of_a_session_are_beside_it() {
+    let Some(_) = busybox() else { return };
+    let root = Path::new("/sys/fs/cgroup");
+    let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) else {
+        return println!("skipped: not cgroup v2 alone");
+    };
+    for controller in controllers.split_whitespace() {
+        fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    }
+    let session = root.join(format!("trimtab-test-session-{}", std::process::id()));
+    fs::create_dir(&session).unwrap();
+    let bundle = Bundle::new("session", "sleep 1000", |s| {
+        s["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+        s["linux"]["resources"]["pids"] = json!({"limit": 77});
+    });
+    let line = format!("echo 0 > {}/cgroup.procs && exec \"$@\"", session.display());
+    let run = bundle.command(&["run", "-d", "-b", bundle.bundle(), &bundle.id]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line, "sh"]).arg(run.get_program()).args(run.get_args());
+    let output = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+    fs::remove_dir(&session).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pids = Place::of(&bundle, "pids").unwrap();
+    assert_eq!((pids.dir.as_path(), pids.read(("", "pids.max"))), (root.join(&bundle.id).as_path(), "77".to_owned()));
+}
+
 /// Where the mount of a container's cgroups is one of v2, its options are v2's.
 #[test]
 fn options_of_the_mount_are_checked() {

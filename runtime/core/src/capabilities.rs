@@ -71,12 +71,12 @@ impl Sets {
         let Some(capabilities) = capabilities else { return Ok(Self::default()) };
         let own = rustix::thread::capabilities(None).map_err(failed(|| "read own capabilities".to_owned()))?;
         let held = if own_users { u64::MAX } else { own.permitted.bits() };
-        let of_process = mask(capabilities.permitted().as_ref()) | mask(capabilities.inheritable().as_ref());
         let bounding = mask(capabilities.bounding().as_ref()) & held;
-        // The kernel refuses those that are not bounding.
         let permitted = mask(capabilities.permitted().as_ref()) & bounding;
-        let inheritable = mask(capabilities.inheritable().as_ref()) & bounding;
+        // Those that are not bounding the kernel refuses, and runc's callers rely on that.
+        let inheritable = mask(capabilities.inheritable().as_ref()) & held;
         let ambient = mask(capabilities.ambient().as_ref());
+        let asked = mask(capabilities.bounding().as_ref()) | mask(capabilities.inheritable().as_ref()) | ambient;
         Ok(Self {
             bounding,
             permitted,
@@ -84,7 +84,7 @@ impl Sets {
             inheritable,
             ambient: ambient & permitted & inheritable,
             refused_ambient: ambient & !(permitted & inheritable) & held,
-            missing: (mask(capabilities.bounding().as_ref()) | ambient) & !held | of_process & !bounding,
+            missing: asked & !held | mask(capabilities.permitted().as_ref()) & !bounding,
         })
     }
 

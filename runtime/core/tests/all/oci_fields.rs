@@ -149,13 +149,21 @@ fn what_we_have_not_the_right_to_give_is_told() {
     let Some(_) = busybox() else { return };
     let bundle = Bundle::new("caps", "grep CapBnd /proc/self/status", |s| {
         s["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_SYS_TIME", "CAP_NOBODY"],
-            "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL", "CAP_CHOWN"]});
+            "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"]});
     });
     let said = run_without(&bundle, "sys_time");
     assert!(said.contains("CapBnd:\t0000000000000020\n"), "{said}");
     for name in ["CAP_CHOWN CAP_SYS_TIME", "CAP_NOBODY"] {
         assert!(said.contains(&format!("unavailable capabilities: [{name}]")), "{said}");
     }
+    // What is to be inherited has to be within bounds, or it is the kernel who refuses it.
+    let bundle = Bundle::new("caps", "true", |s| {
+        s["process"]["capabilities"] = json!({"bounding": [], "inheritable": ["CAP_KILL"]});
+    });
+    assert_eq!(
+        bundle.bad(&["run", "-b", bundle.bundle(), &bundle.id]),
+        "set capabilities: Operation not permitted (os error 1)"
+    );
     // config.md, Linux Process: set, or an error.
     let bundle = Bundle::new("oom", "true", |s| s["process"]["oomScoreAdj"] = json!(-500));
     let said = run_without(&bundle, "sys_resource");

@@ -10,11 +10,11 @@ $ busybox httpd -f -p 127.0.0.1:5000 -h $WORK/registry & curl -s --retry 50 --re
 error: 127.0.0.1:5000/tools:2: not found
 # What refers to it is listed under a tag there.
 $ cd $WORK/registry/v2/tools; put() { D=sha256:$(sha256sum $1 | cut -d' ' -f1); cp $1 ${3:-blobs}/$D; printf '{"mediaType":"%s","digest":"%s","size":%s' $2 $D $(stat -c %s $1); }; M=application/vnd.oci.image; echo '{"name":"tools"}' > $WORK/spdx; printf '{"schemaVersion":2,"artifactType":"application/spdx+json","config":%s},"layers":[%s}],"subject":%s}}' "$(printf {} > $WORK/empty; put $WORK/empty application/vnd.oci.empty.v1+json)" "$(put $WORK/spdx application/spdx+json)" "$(put manifests/1 $M.manifest.v1+json manifests)" > $WORK/sbom; printf '{"schemaVersion":2,"manifests":[%s,"artifactType":"application/spdx+json"}]}' "$(put $WORK/sbom $M.manifest.v1+json manifests)" > manifests/sha256-$(sha256sum < manifests/1 | cut -d' ' -f1)
-$ busybox httpd -f -p 127.0.0.1:5000 -h $WORK/registry & curl -s --retry 50 --retry-delay 0 --retry-connrefused -o /dev/null http://127.0.0.1:5000/; R="127.0.0.1:5000/tools:1 --plain-http 127.0.0.1:5000 --data-dir $DATA"; trimtab image referrers $R | awk 'NR>1{print $NF}'; trimtab image referrers $R --artifact-type other/type -o json; trimtab image pull $R --referrers 2>&1 | grep referrers; trimtab image inspect 127.0.0.1:5000/tools:1 --data-dir $DATA | grep artifactType; kill $!
+$ busybox httpd -f -p 127.0.0.1:5000 -h $WORK/registry & curl -s --retry 50 --retry-delay 0 --retry-connrefused -o /dev/null http://127.0.0.1:5000/; R="127.0.0.1:5000/tools:1 --plain-http 127.0.0.1:5000 --data-dir $DATA"; trimtab image referrers $R | awk 'NR>1{print $NF}'; trimtab image referrers $R --artifact-type other/type -o json; trimtab image pull $R --referrers 2>&1 | grep referrers; trimtab image inspect 127.0.0.1:5000/tools:1 --data-dir $DATA | grep -o '"artifactType": "[^"]*"'; kill $!
 application/spdx+json
 []
 referrers: 1
-      "artifactType": "application/spdx+json"
+"artifactType": "application/spdx+json"
 $ trimtab image ls --data-dir $DATA | grep -c 127.0.0.1:5000/tools:1
 1
 $ trimtab image rm 127.0.0.1:5000/tools:1 --data-dir $DATA

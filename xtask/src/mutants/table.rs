@@ -356,7 +356,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "images: what a lying registry brought stays",
-        file: "runtime/image/src/pull.rs",
+        file: "runtime/image/src/pull/mod.rs",
         needle: "let _ = blocking(move || store.sweep_unused()).await;",
         instead: "drop(store);",
         package: "runtime-image",
@@ -364,7 +364,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "layers: a symbolic link is followed within the layer",
-        file: "runtime/image/src/layer/mod.rs",
+        file: "runtime/image/src/layer/below.rs",
         needle: "ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS",
         instead: "ResolveFlags::IN_ROOT",
         package: "runtime-image",
